@@ -1,0 +1,94 @@
+"""The ``harness`` command: finds the verb, prints errors as one paragraph, exits with its code.
+
+Nothing slow is imported here: a verb's module holds its arguments, and imports what it needs
+inside ``run``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from harness.errors import ExitCode, HarnessError
+
+# In the order in which --help shows them: the life of a run.
+VERBS = (
+    "validate",
+    "plan",
+    "schema",
+    "run",
+    "list",
+    "status",
+    "diff",
+    "fork",
+    "move",
+    "evaluate",
+    "predict",
+    "export",
+)
+
+_CODES = "\n".join(
+    f"  {code.value:>2}  {words}"
+    for code, words in (
+        (ExitCode.DONE, "done"),
+        (ExitCode.TRAINING_FAILED, "training failed"),
+        (ExitCode.USAGE, "usage or spec invalid"),
+        (ExitCode.ENVIRONMENT, "environment not able"),
+        (ExitCode.DATA, "data or backbone unusable"),
+        (ExitCode.STORAGE, "storage full, over quota or not writable"),
+        (ExitCode.STOPPED, "stopped early, saved, to be continued"),
+    )
+)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; every verb adds its own parser."""
+    from harness import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="harness",
+        description="One job spec in, a trained and trustworthy model out.",
+        epilog="exit codes:\n" + _CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"harness {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name in VERBS:
+        module = importlib.import_module(f"harness.cli.{name}")
+        verb = verbs.add_parser(
+            name,
+            help=module.HELP,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        module.add_arguments(verb)
+        verb.set_defaults(call=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command line and returns its exit code."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.call(args))
+    except HarnessError as error:
+        if args.debug:
+            traceback.print_exc()
+        for problem in error.problems:
+            print(f"harness: {problem}", file=sys.stderr)
+        return int(error.exit_code)
+    except KeyboardInterrupt:
+        if args.debug:
+            traceback.print_exc()
+        print("harness: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has left.  Python would complain again when it flushes at
+        # exit, so what is left goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

@@ -1,0 +1,1 @@
+"""Topology and distribution: who computes, and how results meet."""

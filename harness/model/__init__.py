@@ -1,0 +1,1 @@
+"""Backbones, heads, tasks and optimizers: what is trained, not where its data comes from."""

@@ -1,0 +1,1 @@
+"""Phases, steps and the loop that carries them out."""

@@ -1,0 +1,1 @@
+"""What runs inside a task: the composition root and the stop signals."""

@@ -58,8 +58,8 @@ class TensorInfo:
 class Manifest:
     """The content of ``manifest.json``.
 
-    ``time`` is UTC, as :func:`harness.runs.clock.utc_now` writes it.  ``files`` maps a file name to ``(size in bytes,
-    SHA-256)``.  ``metrics`` may hold values that are not finite.
+    ``time`` is UTC, as :func:`harness.runs.clock.utc_now` writes it.  ``files`` maps a file name
+    to ``(size in bytes, SHA-256)``.  ``metrics`` may hold values that are not finite.
     """
 
     step: int
@@ -205,8 +205,8 @@ def step_of(path: Path) -> int | None:
     return int(match.group(1)) if match else None
 
 
-def checkpoint_paths(folder: Path) -> list[Path]:
-    """Directories that may hold a checkpoint, by step, oldest first; [] without the folder.
+def checkpoint_paths(folder: Path) -> list[tuple[int, Path]]:
+    """Step and directory of what may be a checkpoint, oldest first; [] without the folder.
 
     One that was moved aside for a newer save of the same step counts as long as that newer one
     did not arrive: a kill between the two renames loses nothing.
@@ -215,21 +215,26 @@ def checkpoint_paths(folder: Path) -> list[Path]:
         OSError: the folder exists and cannot be read.
     """
     try:
-        entries = [entry for entry in folder.iterdir() if step_of(entry) is not None]
+        names = [(step_of(entry), entry) for entry in folder.iterdir()]
     except FileNotFoundError:
         return []
-    final = [entry for entry in entries if _FINAL.fullmatch(entry.name)]
-    arrived = {step_of(entry) for entry in final}
-    aside = [entry for entry in entries if step_of(entry) not in arrived]
-    return sorted(final + aside, key=lambda entry: (step_of(entry) or 0, entry.name))
+    entries = [(step, entry) for step, entry in names if step is not None]
+    arrived = {step for step, entry in entries if _FINAL.fullmatch(entry.name)}
+    return sorted(
+        (step, entry)
+        for step, entry in entries
+        if _FINAL.fullmatch(entry.name) or step not in arrived
+    )
 
 
 def list_checkpoints(folder: Path) -> list[CheckpointInfo]:
-    """Every checkpoint under ``folder``, oldest first, with its manifest or what is wrong."""
+    """Every checkpoint under ``folder``, oldest first, with its manifest or what is wrong.
+
+    Raises:
+        OSError: the folder exists and cannot be read.
+    """
     found = []
-    for path in checkpoint_paths(folder):
-        step = step_of(path)
-        assert step is not None, f"{path} was listed as a checkpoint"
+    for step, path in checkpoint_paths(folder):
         try:
             found.append(CheckpointInfo(step, path, read_manifest(path)))
         except DamagedCheckpoint as error:

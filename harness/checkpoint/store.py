@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.checkpoint import bundle, leftovers
-from harness.checkpoint.hoststate import Json, encode_state
+from harness.checkpoint.hoststate import encode_state
 from harness.checkpoint.manifest import (
     BUNDLE,
     MANIFEST,
@@ -29,9 +28,9 @@ from harness.checkpoint.manifest import (
     list_checkpoints,
     read_state,
     render_manifest,
-    step_of,
     verify_checkpoint,
 )
+from harness.checkpoint.snapshot import Restored, Skipped, Snapshot
 from harness.errors import StorageError
 from harness.runs.clock import utc_now
 from harness.runs.files import file_mode, fsync_dir, make_dir, sha256_file, write_atomic
@@ -39,41 +38,6 @@ from harness.runs.storage import storage_error
 
 if TYPE_CHECKING:
     import numpy as np
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Everything of one moment, in host memory; nobody changes it while it is written."""
-
-    step: int
-    tensors: Mapping[str, np.ndarray]
-    state: dict[str, Any]
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    keep_steps: frozenset[int] = frozenset()
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """A checkpoint that a restore passed over, and why."""
-
-    step: int
-    path: Path
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.path.name} skipped: {self.reason}"
-
-
-@dataclass(frozen=True)
-class Restored:
-    """A verified checkpoint in host memory.  ``skipped`` are newer ones that did not verify."""
-
-    step: int
-    path: Path
-    tensors: dict[str, np.ndarray]
-    state: dict[str, Json]
-    metrics: dict[str, float]
-    skipped: tuple[Skipped, ...] = ()
 
 
 class Store:
@@ -146,21 +110,20 @@ class Store:
             DamagedCheckpoint: there are checkpoints and none verifies, or that of ``step`` is
                 missing or does not verify.
         """
-        paths = self._paths()
-        if step is not None:
-            paths = [path for path in paths if step_of(path) == step]
-            if not paths:
-                raise DamagedCheckpoint(
-                    f"{self.folder}: there is no checkpoint of step {step}",
-                    allowed=", ".join(str(step_of(p)) for p in self._paths()) or "there is none",
-                    action="choose one of these steps",
-                )
+        found = self._paths()
+        wanted = [(s, path) for s, path in found if step is None or s == step]
+        if step is not None and not wanted:
+            raise DamagedCheckpoint(
+                f"{self.folder}: there is no checkpoint of step {step}",
+                allowed=", ".join(str(s) for s, _ in found) or "none is there",
+                action="choose one of these steps",
+            )
         skipped: list[Skipped] = []
-        for path in reversed(paths):
+        for at, path in reversed(wanted):
             try:
                 return self._read(path, tuple(skipped))
             except DamagedCheckpoint as error:
-                skipped.append(Skipped(step_of(path) or 0, path, error.reason))
+                skipped.append(Skipped(at, path, error.reason))
                 self._damaged.add(path)
                 self._log(f"checkpoint {skipped[-1]}")
         if not skipped:
@@ -171,15 +134,18 @@ class Store:
             action="restore the folder from a backup, or start a new run",
         )
 
-    def list(self) -> list[CheckpointInfo]:
+    def list(self) -> Sequence[CheckpointInfo]:
         """Every checkpoint, oldest first, by its manifest; its files are not read."""
-        return list_checkpoints(self.folder)
+        try:
+            return list_checkpoints(self.folder)
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
 
     def verify(self, path: Path) -> Manifest:
         """Reads every file of a checkpoint; raises DamagedCheckpoint if one differs."""
         return verify_checkpoint(path)
 
-    def sweep(self) -> list[Path]:
+    def sweep(self) -> Sequence[Path]:
         """Removes what killed saves have left; returns what was removed.
 
         Raises:
@@ -190,7 +156,7 @@ class Store:
         except OSError as error:
             raise storage_error(error, self.folder) from error
 
-    def _paths(self) -> list[Path]:
+    def _paths(self) -> Sequence[tuple[int, Path]]:
         try:
             return checkpoint_paths(self.folder)
         except OSError as error:
@@ -257,17 +223,17 @@ class Store:
 
         The new checkpoint is durable by now, so a removal that fails is said and not raised.
         """
-        paths = self._paths()
-        later = [path for path in paths if (step_of(path) or 0) > snapshot.step]
-        usable = [path for path in paths if path not in later and path not in self._damaged]
-        wanted = set(usable[-self.keep :])
-        wanted |= {path for path in usable if step_of(path) in snapshot.keep_steps}
-        for path in later:
-            self._log(f"removing {path.name}: training went back to before it")
-        for path in self._damaged.intersection(paths).difference(later):
-            self._log(f"removing {path.name}: it is damaged")
-        self._remove([path for path in paths if path not in wanted])
-        self._damaged.intersection_update(self._paths())
+        found = self._paths()
+        usable = [(s, p) for s, p in found if s <= snapshot.step and p not in self._damaged]
+        wanted = {path for _, path in usable[-self.keep :]}
+        wanted |= {path for step, path in usable if step in snapshot.keep_steps}
+        for step, path in found:
+            if step > snapshot.step:
+                self._log(f"removing {path.name}: training went back to before it")
+            elif path in self._damaged:
+                self._log(f"removing {path.name}: it is damaged")
+        self._remove([path for _, path in found if path not in wanted])
+        self._damaged.intersection_update(path for _, path in self._paths())
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in paths:

@@ -1,0 +1,1 @@
+"""What quickstart_prepare.py is made of: downloads, weights, backbone, photographs."""

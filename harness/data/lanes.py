@@ -1,0 +1,130 @@
+"""Lanes: the fixed virtual readers that make global batches independent of the replica count.
+
+Lane i of L holds the canonical positions [N*i//L, N*(i+1)//L).  Every global batch of B examples
+takes k = B/L from each lane, and its rows are lane-major: row ``lane * k + j`` is the j-th example
+that the lane gives to this batch.  So replica r of R has the rows [B*r/R, B*(r+1)/R), which are
+those of whole lanes when R divides L.  Pure arithmetic, free of TensorFlow and numpy.
+"""
+
+from __future__ import annotations
+
+from math import isqrt
+
+from harness.errors import Problem, SpecError, UsageError
+
+MOST_LANES = 64
+"""Lanes unless ``data.lanes`` asks for more: enough for 64 replicas, few enough to read well."""
+
+_GRID_CANDIDATES = 1024
+
+
+def lane_count(global_batch: int, wanted: int | None = None) -> int:
+    """Number of lanes L: ``wanted``, else the largest power of two up to 64 that divides B.
+
+    Raises:
+        SpecError: ``global_batch`` is below 1, or ``wanted`` is no power of two dividing it.
+    """
+    if global_batch < 1:
+        raise SpecError(
+            "the global batch must hold an example",
+            got=str(global_batch),
+            allowed="1 or more",
+            path="training.batch_size",
+        )
+    largest = global_batch & -global_batch
+    if wanted is None:
+        return min(largest, MOST_LANES)
+    if wanted < 1 or wanted & (wanted - 1) or largest % wanted:
+        fits = ", ".join(str(1 << i) for i in range(largest.bit_length()))
+        raise SpecError(
+            f"lanes must be a power of two that divides the global batch of {global_batch}",
+            got=str(wanted),
+            allowed=fits,
+            action="choose one of these or another training.batch_size",
+            path="data.lanes",
+        )
+    return wanted
+
+
+def check_replicas(lanes: int, replicas: int, global_batch: int) -> None:
+    """Holds that ``replicas`` share the lanes evenly.
+
+    Raises:
+        UsageError: they do not; names replica counts and batch sizes that fit.
+    """
+    if replicas >= 1 and lanes % replicas == 0:
+        return
+    counts = ", ".join(str(1 << i) for i in range(lanes.bit_length()))
+    if replicas < 1 or replicas & (replicas - 1):
+        action = f"use {counts} replicas"
+    else:
+        # A power of two: some multiple of it is a batch size whose lanes it divides.
+        below = global_batch // replicas * replicas
+        sizes = [size for size in (below, below + replicas) if size > 0]
+        lanes_too = f" and data.lanes={replicas}" if replicas > MOST_LANES else ""
+        said = " or ".join(str(size) for size in sizes)
+        action = f"use training.batch_size={said}{lanes_too}, or {counts} replicas"
+    raise UsageError(
+        Problem(
+            f"{replicas} replicas cannot share the {lanes} lanes of a global batch of "
+            f"{global_batch} evenly",
+            got=f"{replicas} replicas",
+            allowed=f"replica counts that divide {lanes}: {counts}",
+            action=action,
+            path="training.batch_size",
+        )
+    )
+
+
+def lane_bounds(n: int, lanes: int, lane: int) -> tuple[int, int]:
+    """Canonical positions [start, end) of one lane."""
+    if not 0 <= lane < lanes:
+        raise ValueError(f"lane must be in [0, {lanes - 1}], was {lane}")
+    return n * lane // lanes, n * (lane + 1) // lanes
+
+
+def steps_per_epoch(n: int, global_batch: int, lanes: int) -> int:
+    """Global batches of an epoch: ceil(longest lane / (B/L)).
+
+    Raises:
+        ValueError: ``lanes`` does not divide ``global_batch``.
+    """
+    if global_batch % lanes:
+        raise ValueError(f"lanes must divide the global batch, were {lanes} and {global_batch}")
+    # The lengths of lanes differ by one at most, the longest is ceil(N/L).
+    longest = -(-n // lanes)
+    return -(-longest // (global_batch // lanes))
+
+
+def replica_rows(global_batch: int, replica: int, replicas: int) -> tuple[int, int]:
+    """Rows [start, end) of the global batch that ``replica`` computes."""
+    if not 0 <= replica < replicas:
+        raise ValueError(f"replica must be in [0, {replicas - 1}], was {replica}")
+    return global_batch * replica // replicas, global_batch * (replica + 1) // replicas
+
+
+def block_count(n: int, block: int) -> int:
+    """Blocks of a lane of ``n`` examples; the last one may be short."""
+    return -(-n // block)
+
+
+def grid_of(n: int) -> tuple[int, int]:
+    """Sides (a, b) of a near-square grid with a*b >= n and as few spare cells as can be found.
+
+    The permutations of :mod:`harness.data.permute` work on such a grid.  A spare cell costs a
+    second pass, a narrow grid mixes less in a round: sides are 3 at least (n > 4) and the
+    shorter one is at least three quarters of the square root.
+    """
+    if n < 1:
+        raise ValueError(f"a grid needs a cell, n was {n}")
+    top = isqrt(n - 1) + 1
+    if n <= 4:
+        return top, -(-n // top) if n != 3 else 2
+    best = (top, max(-(-n // top), 3))
+    for a in range(top, max(top - _GRID_CANDIDATES, -(-3 * top // 4), 3) - 1, -1):
+        b = max(-(-n // a), 3)
+        if a * b < best[0] * best[1]:
+            best = (a, b)
+        if a * b == n:
+            break
+    return best

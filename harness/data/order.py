@@ -1,0 +1,198 @@
+"""The order of training examples, as a pure function of (seed, epoch, lane, position).
+
+*Canonical order* is a fixed permutation of the sorted example names: class-sorted folders mix in
+it, and packed shards hold it.  It does not depend on the training seed.  A lane (see
+:mod:`harness.data.lanes`) is a range of it, cut into blocks of K consecutive examples, the last
+one possibly short.  An epoch permutes the blocks of each lane and then shuffles inside windows of
+W blocks of that sequence.  Nothing here grows with the number of examples: every position is
+computed by itself, so starting anywhere costs what starting at 0 costs.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from harness.data import lanes as lane_arithmetic
+from harness.data.permute import Domain, Key, fold, key_of, permute, unpermute
+
+CANONICAL_SEED = 0x6861726E657373
+"""Key of the canonical order ("harness" in ASCII).  Never change it: packed shards hold it."""
+
+_BLOCKS, _WINDOWS = 1, 2
+
+
+class Order:
+    """Which example stands where.
+
+    Args:
+        n: number of examples N, 1 or more.
+        global_batch: examples B of a global batch, over all replicas.
+        lanes: number of lanes L, see :func:`harness.data.lanes.lane_count`.
+        seed: the training seed, 0 <= seed < 2**63.
+        block: examples of a block K.
+        window: blocks of a window W.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
+
+    def __init__(
+        self, n: int, global_batch: int, lanes: int, seed: int, block: int, window: int
+    ) -> None:
+        for name, value, least in (("n", n, 1), ("block", block, 1), ("window", window, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be {least} or more, was {value}")
+        if not 0 <= seed < 1 << 63:
+            raise ValueError(f"seed must be in [0, 2**63 - 1], was {seed}")
+        self.n, self.global_batch, self.lanes = n, global_batch, lanes
+        self.seed, self.block, self.window = seed, block, window
+        self.per_lane = global_batch // lanes
+        self.steps_per_epoch = lane_arithmetic.steps_per_epoch(n, global_batch, lanes)
+        # No window is wider than the longest lane: the same order, and no product leaves int64.
+        longest = -(-n // lanes)
+        self._window = min(window, lane_arithmetic.block_count(longest, block))
+        whole = max(n // lanes, 1)
+        self._short, self._long = (_Lane(m, block, self._window) for m in (whole, whole + 1))
+
+    def batch(
+        self,
+        epoch: int | tf.Tensor,
+        step: int | tf.Tensor,
+        first_lane: int = 0,
+        lane_count: int | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The rows of global batches that belong to lanes [first_lane, first_lane + lane_count).
+
+        Args:
+            epoch: epochs, from 0: a scalar, or a vector as long as ``step``.
+            step: steps within the epoch, in [0, steps_per_epoch): a scalar or a vector [s].
+            first_lane, lane_count: Python ints; all lanes by default.
+
+        Returns:
+            Canonical positions, int64, and mask, float32: [rows], or [s, rows] for a vector of
+            steps, with rows = lane_count * B/L, lane-major.  Where mask is 0 the position is
+            padding: a real example (of the same lane, unless that lane is empty) which this
+            epoch has elsewhere with mask 1.
+        """
+        count = self.lanes - first_lane if lane_count is None else lane_count
+        if not (first_lane >= 0 and count >= 1 and first_lane + count <= self.lanes):
+            raise ValueError(
+                f"lanes [{first_lane}, {first_lane + count}) must be within [0, {self.lanes})"
+            )
+        step = tf.convert_to_tensor(step, tf.int64)
+        epoch = tf.broadcast_to(tf.convert_to_tensor(epoch, tf.int64), tf.shape(step))
+        shape = tf.TensorShape(step.shape.as_list() + [count * self.per_lane])
+        steps, epochs = tf.reshape(step, [-1]), tf.reshape(epoch, [-1])
+        # [s, lanes, k], then flat.
+        lane, lane_epochs, within = tf.meshgrid(
+            tf.range(first_lane, first_lane + count, dtype=tf.int64),
+            steps,
+            tf.range(self.per_lane, dtype=tf.int64),
+        )
+        lane_epochs = tf.broadcast_to(epochs[:, None, None], tf.shape(lane))
+        position = steps[:, None, None] * self.per_lane + within
+        canonical, mask = self._at(*(tf.reshape(x, [-1]) for x in (lane_epochs, lane, position)))
+        out = tf.concat([tf.shape(step), [count * self.per_lane]], 0)
+        canonical = tf.ensure_shape(tf.reshape(canonical, out), shape)
+        return canonical, tf.ensure_shape(tf.reshape(mask, out), shape)
+
+    def examples(
+        self,
+        epoch: int | tf.Tensor,
+        step: int | tf.Tensor,
+        first_lane: int = 0,
+        lane_count: int | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """As :meth:`batch`, with rows of the sorted names instead of canonical positions."""
+        canonical, mask = self.batch(epoch, step, first_lane, lane_count)
+        flat = self.sorted_row(tf.reshape(canonical, [-1]))
+        return tf.reshape(flat, tf.shape(canonical)), mask
+
+    def sorted_row(self, canonical: tf.Tensor) -> tf.Tensor:
+        """Rows in the sorted names of canonical positions, int64, a scalar or a vector."""
+        return permute(canonical, _domain(self.n), key_of(CANONICAL_SEED))
+
+    def canonical_position(self, row: tf.Tensor) -> tf.Tensor:
+        """The inverse of :meth:`sorted_row`."""
+        return unpermute(row, _domain(self.n), key_of(CANONICAL_SEED))
+
+    def _lane_start(self, lane: tf.Tensor) -> tf.Tensor:
+        # floor(N*i/L) without the product N*i, which could leave int64.
+        whole, rest = divmod(self.n, self.lanes)
+        return lane * whole + lane * rest // self.lanes
+
+    def _at(
+        self, epoch: tf.Tensor, lane: tf.Tensor, position: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Canonical position and mask of flat vectors of (epoch, lane, position in the lane)."""
+        start = self._lane_start(lane)
+        length = self._lane_start(lane + 1) - start
+        mask = tf.cast(position < length, tf.float32)
+        if self.n < self.lanes:
+            # Empty lanes: any example will do, as its mask is 0.
+            start, length = tf.where(length == 0, start % self.n, start), tf.maximum(length, 1)
+        key = fold(fold(key_of(self.seed), epoch), lane)
+        kind = tf.cast(length == self._short.n + 1, tf.int64)
+        return start + self._shuffled(position % length, kind, key), mask
+
+    def _shuffled(self, position: tf.Tensor, kind: tf.Tensor, key: Key) -> tf.Tensor:
+        """Offset in the lane of the example at ``position`` of the epoch.
+
+        The short block makes everything after it come ``missing`` earlier than whole blocks
+        would put it.  Adding ``missing`` back to positions behind it ("room" positions, as if
+        every block were whole) makes block and window a division.
+        """
+        short, long = self._short, self._long
+        block, window = self.block, self._window
+        count = _pick([short.blocks, long.blocks], kind)
+        missing = _pick([short.missing, long.missing], kind)
+        blocks = _domains([short.blocks, long.blocks], kind)
+        block_key = fold(key, _BLOCKS)
+        short_slot = unpermute(count - 1, blocks, block_key)
+        short_window = short_slot // window
+
+        span = block * window
+        is_before = position < (short_window + 1) * span - missing
+        room = tf.where(is_before, position, position + missing)
+        at = room // span
+        is_short = tf.cast(at == short_window, tf.int64)
+        is_last = tf.cast(at == (count - 1) // window, tf.int64)
+        sizes = _domains(short.window_sizes + long.window_sizes, kind * 4 + is_last * 2 + is_short)
+        inside = permute(room - at * span, sizes, fold(fold(key, _WINDOWS), at))
+        # Back to a room position, now inside the window.
+        end_of_short = (short_slot - short_window * window + 1) * block - missing
+        inside = tf.where((is_short == 1) & (inside >= end_of_short), inside + missing, inside)
+        slot = at * window + inside // block
+        return permute(slot, blocks, block_key) * block + inside % block
+
+
+class _Lane:
+    """The arithmetic of a lane of ``n`` examples, in Python ints."""
+
+    def __init__(self, n: int, block: int, window: int) -> None:
+        self.n = n
+        self.blocks = lane_arithmetic.block_count(n, block)
+        self.missing = self.blocks * block - n
+        """Examples that the last block lacks."""
+        last = (self.blocks - 1) % window + 1
+        whole = [window * block, last * block]
+        self.window_sizes = [size - less for size in whole for less in (0, self.missing)]
+        """Examples of a window: not last, not last but with the short block, last, both."""
+
+
+def _pick(values: list[int], which: tf.Tensor) -> tf.Tensor:
+    return tf.gather(tf.constant(values, tf.int64), which)
+
+
+def _domains(sizes: list[int], which: tf.Tensor) -> Domain:
+    grids = [lane_arithmetic.grid_of(size) for size in sizes]
+    return Domain(
+        _pick(sizes, which),
+        _pick([a for a, _ in grids], which),
+        _pick([b for _, b in grids], which),
+    )
+
+
+def _domain(n: int) -> Domain:
+    a, b = lane_arithmetic.grid_of(n)
+    return Domain(*(tf.constant(value, tf.int64) for value in (n, a, b)))

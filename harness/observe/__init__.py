@@ -1,0 +1,1 @@
+"""What a run shows of itself: metric files, TensorBoard, progress, goodput, heartbeat."""

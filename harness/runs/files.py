@@ -220,6 +220,11 @@ def to_json(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
+def to_json_line(value: Any) -> str:
+    """``value`` as JSON on one line, without a newline; refuses NaN, which is no JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
 def fsync_dir(path: Path) -> None:
     """Makes the names in a folder durable (a rename is not, until its folder is synced)."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

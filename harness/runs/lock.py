@@ -17,9 +17,10 @@ import socket
 import struct
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
-from harness.errors import UsageError
+from harness.errors import StorageError, UsageError
 from harness.runs.clock import seconds_since, utc_now, words_for
 from harness.runs.files import TEMPORARY, file_mode
 from harness.runs.heartbeat import FRESH_S, read_heartbeat
@@ -42,6 +43,7 @@ class Holder:
     host: str | None
     pid: int | None
     since: str | None
+    start: str | None = None  # what the kernel says of the process's start; ids are used again
 
     def __str__(self) -> str:
         if self.host is None:
@@ -180,14 +182,15 @@ def _held_here(paths: RunPaths) -> Holder | None:
 
 
 def _own_name() -> bytes:
-    name = {"host": socket.gethostname(), "pid": os.getpid(), "since": utc_now()}
-    return json.dumps(name).encode()
+    pid = os.getpid()
+    name = {"host": socket.gethostname(), "pid": pid, "since": utc_now()}
+    return json.dumps({**name, "start": process_start(pid)}).encode()
 
 
 def _parse_holder(raw: bytes) -> Holder:
     try:
         name = json.loads(raw)
-        return Holder(str(name["host"]), int(name["pid"]), str(name["since"]))
+        return Holder(str(name["host"]), int(name["pid"]), str(name["since"]), name.get("start"))
     except (ValueError, KeyError, TypeError):
         return Holder(None, None, None)
 
@@ -195,7 +198,7 @@ def _parse_holder(raw: bytes) -> Holder:
 def _seems_alive(paths: RunPaths, holder: Holder) -> bool:
     """Without locks: the process is there, or on another host its heartbeat is fresh."""
     if holder.host == socket.gethostname() and holder.pid is not None:
-        return process_alive(holder.pid)
+        return process_alive(holder.pid) and process_start(holder.pid) == holder.start
     beat = read_heartbeat(paths)
     last = (beat or {}).get("time") or holder.since
     return last is not None and seconds_since(last) < FRESH_S
@@ -212,13 +215,32 @@ def process_alive(pid: int) -> bool:
     return True
 
 
+def process_start(pid: int) -> str | None:
+    """Boot and clock tick at which a process of this host started; None if it is not told.
+
+    Source: proc(5), field 22 of ``/proc/PID/stat``, counted after the name in brackets, which
+    may itself hold spaces and brackets.
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None  # no Linux, or the process is gone
+    return f"{boot}:{fields[19]}"
+
+
+def _last_seen(paths: RunPaths) -> str:
+    try:
+        beat = read_heartbeat(paths)
+    except StorageError as error:
+        return f" ({error.problems[0].what})"
+    if not beat or not beat.get("time"):
+        return ""
+    step = "" if beat.get("step") is None else f" at step {beat['step']}"
+    return f", last heartbeat {words_for(seconds_since(beat['time']))} ago{step}"
+
+
 def _refusal(paths: RunPaths, holder: Holder) -> UsageError:
-    beat = read_heartbeat(paths)
-    seen = ""
-    if beat and beat.get("time"):
-        seen = f", last heartbeat {words_for(seconds_since(beat['time']))} ago"
-        if beat.get("step") is not None:
-            seen += f" at step {beat['step']}"
     if holder.host == socket.gethostname():
         stop = f"stop it with `kill {holder.pid}`"
     elif holder.host is not None:
@@ -227,7 +249,7 @@ def _refusal(paths: RunPaths, holder: Holder) -> UsageError:
         stop = "look with `harness status` where it runs"
     return UsageError(
         f"{paths.root}: another process works on this run",
-        got=f"{holder}{seen}",
+        got=f"{holder}{_last_seen(paths)}",
         action=f"wait for its end, or {stop}; it saves before it leaves",
     )
 
@@ -235,7 +257,8 @@ def _refusal(paths: RunPaths, holder: Holder) -> UsageError:
 def _sweep_temporaries(paths: RunPaths) -> None:
     """Removes what a killed holder left half-written; nobody else writes here now."""
     try:
-        for path in paths.root.glob(f".*{TEMPORARY}"):
-            path.unlink(missing_ok=True)
+        for folder in (paths.root, paths.slurm):
+            for path in folder.glob(f".*{TEMPORARY}"):
+                path.unlink(missing_ok=True)
     except OSError as error:
         raise storage_error(error, paths.root) from error

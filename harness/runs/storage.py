@@ -95,7 +95,7 @@ def check_writable(folder: Path) -> os.stat_result:
             return os.fstat(descriptor)
         finally:
             os.close(descriptor)
-            probe.unlink()
+            probe.unlink(missing_ok=True)  # a holder of the run's lock may have swept it away
     except OSError as error:
         raise storage_error(error, folder) from error
 

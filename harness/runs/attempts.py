@@ -1,0 +1,139 @@
+"""``attempts.jsonl`` and the outcome files: every start of a run and how it ended."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+from harness.errors import ExitCode, StorageError
+from harness.runs.clock import utc_now
+from harness.runs.files import (
+    append_line,
+    read_json,
+    read_lines,
+    to_json,
+    to_json_line,
+    write_atomic,
+)
+from harness.runs.paths import RunPaths
+from harness.runs.record import update_record
+
+OUTCOMES = {
+    "finished": ExitCode.DONE,
+    "stopped": ExitCode.STOPPED,  # saved on a signal or time limit
+    "requeue": ExitCode.STOPPED,  # stopped before there was anything to save
+    "interrupted": ExitCode.STOPPED,  # ended without a word, found out by another process
+    "failed": ExitCode.TRAINING_FAILED,
+}
+"""How an attempt can end, and the exit code that belongs to it unless the error has another."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of a run.  ``outcome`` is None while it goes on, and for ever after a crash."""
+
+    number: int
+    host: str | None
+    pid: int | None
+    began: str | None
+    ended: str | None = None
+    outcome: str | None = None
+    from_step: int | None = None
+    to_step: int | None = None
+    message: str | None = None
+
+
+def begin_attempt(paths: RunPaths, facts: dict[str, Any]) -> int:
+    """Notes that an attempt begins and returns its number, counted from 1.
+
+    To be called under the run's lock.  A ``FAILED`` of the attempt before is taken back: the run
+    is being tried again.
+
+    Raises:
+        StorageError: the run directory cannot be written.
+    """
+    number = 1 + max((attempt.number for attempt in read_attempts(paths)), default=0)
+    line = {"attempt": number, "event": "begin", "time": utc_now()}
+    line |= {"host": socket.gethostname(), "pid": os.getpid()}
+    append_line(paths.attempts, to_json_line({**facts, **line}))
+    paths.failed.unlink(missing_ok=True)
+    update_record(paths, attempts=number)
+    return number
+
+
+def end_attempt(
+    paths: RunPaths,
+    attempt: int,
+    outcome: str,
+    from_step: int,
+    to_step: int,
+    message: str = "",
+    *,
+    exit_code: int | None = None,
+) -> None:
+    """Notes how an attempt ended, in ``attempts.jsonl`` and in ``outcome-<attempt>.json``.
+
+    Args:
+        outcome: one of :data:`OUTCOMES`.
+        from_step, to_step: the attempt did the steps from_step + 1 .. to_step.
+        exit_code: of the process; by default the one that belongs to the outcome.
+
+    Raises:
+        ValueError: the outcome is none of :data:`OUTCOMES`.
+        StorageError: the run directory cannot be written.
+    """
+    if outcome not in OUTCOMES:
+        raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, got {outcome!r}")
+    end = {
+        "attempt": attempt,
+        "event": "end",
+        "time": utc_now(),
+        "outcome": outcome,
+        "from_step": from_step,
+        "to_step": to_step,
+        "message": message,
+    }
+    append_line(paths.attempts, to_json_line(end))
+    code = OUTCOMES[outcome] if exit_code is None else exit_code
+    del end["event"]
+    write_atomic(paths.outcome(attempt), to_json({**end, "exit_code": int(code)}))
+
+
+def read_attempts(paths: RunPaths) -> list[Attempt]:
+    """All attempts of a run, in the order of their numbers.
+
+    An end that is missing in ``attempts.jsonl`` is looked for in the outcome file of the last
+    attempt, which a batch script may have written for a process that could not.
+
+    Raises:
+        StorageError: a file is there and cannot be read.
+    """
+    lines, _torn = read_lines(paths.attempts)
+    merged: dict[int, dict[str, Any]] = {}
+    for line in lines:
+        if isinstance(line.get("attempt"), int):
+            facts = merged.setdefault(line["attempt"], {})
+            when = "began" if line.get("event") == "begin" else "ended"
+            facts |= {**line, when: line.get("time")}
+    if merged and merged[max(merged)].get("outcome") is None:
+        merged[max(merged)] |= _outcome_file(paths, max(merged))
+    return [_attempt(number, merged[number]) for number in sorted(merged)]
+
+
+def _outcome_file(paths: RunPaths, number: int) -> dict[str, Any]:
+    try:
+        outcome = read_json(paths.outcome(number))
+    except FileNotFoundError:
+        return {}
+    if not isinstance(outcome, dict):
+        raise StorageError(
+            f"{paths.outcome(number)}: is no outcome", action="delete it; it is only a note"
+        )
+    return {**outcome, "ended": outcome.get("time")}
+
+
+def _attempt(number: int, facts: dict[str, Any]) -> Attempt:
+    names = ("host", "pid", "began", "ended", "outcome", "from_step", "to_step", "message")
+    return Attempt(number, **{name: facts.get(name) for name in names})

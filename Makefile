@@ -1,0 +1,53 @@
+# Every target does its own set-up, once; all of them can be interrupted and repeated.
+#   make PYTHON=/path/to/python3.12 TARGET   uses that Python for a new environment
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+export PYTHON
+
+BIN := .venv/bin
+DEMO_RUN := build/demo/quickstart
+# TensorFlow's notes about absent GPUs and CPU instructions are not news to anybody here.
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: help demo test lint docs bench test-oldest venv-train venv-dev clean distclean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
+
+venv-train:
+	@.ci/venv .venv train
+
+venv-dev:
+	@.ci/venv .venv dev,train
+
+demo: venv-train  ## train the quickstart, predict held-back pictures, say what to do next
+	@$(BIN)/python jobs/quickstart_prepare.py
+	@$(BIN)/python jobs/quickstart_demo.py --run-dir $(DEMO_RUN)
+
+test: lint docs  ## what continuous integration runs: lint, types, docs, all tests
+	@$(BIN)/python -m pytest tests/unit tests/local
+
+lint: venv-dev  ## ruff, the type checker, the directions of imports
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --config setup.cfg
+
+docs: venv-dev  ## build the documentation strictly into build/site
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo "the documentation is in build/site"
+
+bench: venv-dev  ## run the benchmarks: all, or make bench ONLY=P10
+	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+test-oldest:  ## the core set of tests with the oldest supported versions
+	@.ci/venv .venv-oldest dev,train --constraint tests/constraints-oldest.txt
+	@.venv-oldest/bin/python -m pytest -m core tests/unit tests/local
+
+clean:  ## remove what was built, trained and downloaded here, keep the environments
+	rm -rf build dist
+
+distclean: clean  ## also remove the environments
+	rm -rf .venv .venv-oldest .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -139,21 +139,24 @@ def lock_holder(paths: RunPaths) -> Holder | None:
         return holder
     try:
         descriptor = os.open(paths.lock, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            named = _parse_holder(os.pread(descriptor, 4096, 0))
+            return named if _is_held(paths, descriptor, named) else None
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise storage_error(error, paths.lock) from error
+
+
+def _is_held(paths: RunPaths, descriptor: int, named: Holder) -> bool:
     try:
-        named = _parse_holder(os.pread(descriptor, 4096, 0))
-        try:
-            locked = _is_locked(descriptor)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise storage_error(error, paths.lock) from error
-            locked = named.host is not None and _seems_alive(paths, named)
-        return named if locked else None
-    finally:
-        os.close(descriptor)
+        return _is_locked(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return named.host is not None and _seems_alive(paths, named)
 
 
 def _is_locked(descriptor: int) -> bool:

@@ -62,9 +62,13 @@ def move_run(paths: RunPaths, target: Path) -> Moved:
                 action="wait for its end or stop it, then move it",
             )
     with RunLock(paths):
-        if source.stat().st_dev == target.parent.stat().st_dev:
+        if _on_one_file_system(source, target.parent):
             return _rename(source, target)
         return _copy_then_remove(paths, target)
+
+
+def _on_one_file_system(source: Path, folder: Path) -> bool:
+    return source.stat().st_dev == folder.stat().st_dev
 
 
 def _refuse_target(source: Path, target: Path) -> None:

@@ -1,0 +1,268 @@
+"""The state of a run, as a table: which files say which word."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs_helpers import finish, holding_child, make_run
+
+from harness.errors import StorageError
+from harness.runs.attempts import OUTCOMES, begin_attempt, end_attempt, read_attempts
+from harness.runs.clock import format_time, parse_time, seconds_since, utc_now, words_for
+from harness.runs.files import append_line
+from harness.runs.heartbeat import read_heartbeat, write_heartbeat
+from harness.runs.ids import looks_like_run_id, new_run_id
+from harness.runs.lock import RunLock
+from harness.runs.marks import mark_failed, mark_finished, reopen
+from harness.runs.paths import RunPaths
+from harness.runs.record import read_record, update_record, write_record
+from harness.runs.state import WORDS, run_state
+
+
+@pytest.fixture
+def paths(tmp_path) -> RunPaths:
+    return make_run(tmp_path)
+
+
+def begun(paths: RunPaths) -> int:
+    number = begin_attempt(paths, {})
+    write_heartbeat(paths, attempt=number, step=30, total_steps=100)
+    return number
+
+
+def ended(paths: RunPaths, outcome: str, message: str = "") -> None:
+    end_attempt(paths, begun(paths), outcome, 0, 40, message)
+
+
+def beat_of(paths: RunPaths, **changes) -> None:
+    paths.heartbeat.write_text(json.dumps(read_heartbeat(paths) | changes))
+
+
+OLD = "2020-01-01T00:00:00.000Z"
+
+TABLE = {
+    "nothing": (lambda p: None, "new", None),
+    "begun, no heartbeat": (lambda p: begin_attempt(p, {}), "interrupted", "no heartbeat"),
+    "begun, ours, heartbeat": (begun, "interrupted", "without a word.*last heartbeat"),
+    "begun, elsewhere, fresh": (
+        lambda p: (begun(p), beat_of(p, host="n3")),
+        "running",
+        "on host n3, though no lock",
+    ),
+    "begun, elsewhere, old": (
+        lambda p: (begun(p), beat_of(p, host="n3", time=OLD)),
+        "interrupted",
+        "days ago on host n3",
+    ),
+    "stopped": (lambda p: ended(p, "stopped", "SIGTERM"), "stopped", "SIGTERM"),
+    "requeue": (lambda p: ended(p, "requeue", "time limit"), "stopped", "time limit"),
+    "interrupted": (lambda p: ended(p, "interrupted", "node"), "interrupted", "node"),
+    "failed, no mark": (lambda p: ended(p, "failed", "loss is NaN"), "failed", "loss is NaN"),
+    "failed": (lambda p: (ended(p, "failed"), mark_failed(p, "bad loss")), "failed", "bad loss"),
+    "failed, plain text": (lambda p: p.failed.write_text("out of memory\n"), "failed", "^out of"),
+    "failed, empty mark": (lambda p: p.failed.touch(), "failed", "no reason was left"),
+    "failed, tried again": (
+        lambda p: (ended(p, "failed"), mark_failed(p, "bad"), ended(p, "stopped")),
+        "stopped",
+        None,
+    ),
+    "finished": (finish, "finished", None),
+    "finished, empty mark": (lambda p: (finish(p), p.finished.write_text("")), "finished", None),
+    "finished, then extended": (lambda p: (finish(p), reopen(p)), "stopped", "more epochs"),
+    "stopped, then begun": (lambda p: (ended(p, "stopped"), begun(p)), "interrupted", "without"),
+    "outcome by the batch script": (
+        lambda p: (begun(p), p.outcome(1).write_text('{"outcome": "failed", "message": "OOM"}')),
+        "failed",
+        "OOM",
+    ),
+    "torn last line": (
+        lambda p: (ended(p, "stopped", "USR2"), p.attempts.open("a").write('{"attempt": 2, "ev')),
+        "stopped",
+        "USR2",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_word_and_reason(paths, case):
+    import re
+
+    make, word, reason = TABLE[case]
+    make(paths)
+    state = run_state(paths)
+    assert state.word == word and word in WORDS
+    assert (state.reason is None) if reason is None else re.search(reason, state.reason)
+
+
+@pytest.mark.parametrize("before", ["nothing", "begun, ours, heartbeat", "stopped", "failed"])
+def test_a_held_lock_means_running_and_names_the_process(paths, before):
+    TABLE[before][0](paths)
+    child = holding_child(paths)
+    try:
+        state = run_state(paths)
+        assert state.word == "running" and f"process {child.pid}" in state.reason
+    finally:
+        child.kill()
+        child.communicate()
+    assert run_state(paths).word == TABLE[before][1]
+
+
+def test_finished_wins_while_its_process_still_leaves(paths):
+    finish(paths)
+    with RunLock(paths):
+        assert run_state(paths).word == "finished"
+
+
+def test_figures_of_a_state(paths):
+    update_record(paths, best={"metric": "val_accuracy", "step": 20, "value": 0.5})
+    ended(paths, "stopped")
+    beat_of(paths, time="2026-12-01T00:00:00.000Z", step=30)
+    paths.attempts.write_text(paths.attempts.read_text().replace(utc_now()[:4], "2025"))
+    state = run_state(paths)
+    assert (state.attempt, state.step, state.total_steps) == (1, 30, 100)
+    assert state.metrics == {"val_accuracy": 0.5}
+    assert state.updated == "2026-12-01T00:00:00.000Z"
+    update_record(paths, final={"test_accuracy": 0.25, "test_loss": 1.5})
+    finish(paths, step=100)
+    state = run_state(paths)
+    assert (state.attempt, state.step, state.total_steps) == (2, 100, 100)
+    assert state.metrics == {"val_accuracy": 0.5, "test_accuracy": 0.25, "test_loss": 1.5}
+
+
+@pytest.mark.parametrize("name", ["run.json", "heartbeat.json", "slurm/outcome-1.json"])
+@pytest.mark.parametrize("content", ["", "[1", "[1]"])
+def test_a_broken_file_is_named(paths, name, content):
+    begun(paths)
+    (paths.root / name).write_text(content)
+    with pytest.raises(StorageError, match=name.replace(".", r"\.")):
+        run_state(paths)
+
+
+def test_attempts_are_counted_and_joined(paths):
+    assert begin_attempt(paths, {"devices": ["CPU:0"]}) == 1
+    end_attempt(paths, 1, "stopped", 0, 10, "SIGTERM")
+    assert begin_attempt(paths, {"attempt": 77, "host": "liar"}) == 2, "facts cannot override"
+    first, second = read_attempts(paths)
+    assert (first.outcome, first.from_step, first.to_step, first.message) == (
+        "stopped",
+        0,
+        10,
+        "SIGTERM",
+    )
+    assert first.pid == os.getpid() and first.began <= first.ended
+    assert (second.number, second.outcome, second.ended) == (2, None, None)
+    assert read_record(paths)["attempts"] == 2
+    outcome = json.loads(paths.outcome(1).read_text())
+    assert outcome["exit_code"] == 75 and outcome["outcome"] == "stopped"
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+def test_an_outcome_has_its_exit_code_unless_told(paths, outcome):
+    end_attempt(paths, 1, outcome, 0, 0)
+    assert json.loads(paths.outcome(1).read_text())["exit_code"] == OUTCOMES[outcome]
+    end_attempt(paths, 2, outcome, 0, 0, exit_code=5)
+    assert json.loads(paths.outcome(2).read_text())["exit_code"] == 5
+
+
+def test_an_unknown_outcome_is_a_mistake_of_the_caller(paths):
+    with pytest.raises(ValueError, match="got 'done'"):
+        end_attempt(paths, 1, "done", 0, 0)
+    assert read_attempts(paths) == []
+
+
+def test_foreign_lines_among_the_attempts_do_no_harm(paths):
+    append_line(paths.attempts, '{"note": "by hand"}')
+    append_line(paths.attempts, "not json")
+    assert begin_attempt(paths, {}) == 1
+
+
+def test_a_heartbeat_that_is_not_finite_is_null(paths):
+    write_heartbeat(paths, loss=float("nan"), step=3)
+    beat = read_heartbeat(paths)
+    assert beat["loss"] is None and beat["step"] == 3 and beat["pid"] == os.getpid()
+
+
+facts = st.dictionaries(
+    st.text(min_size=1), st.none() | st.integers() | st.text() | st.lists(st.text(), max_size=3)
+)
+
+
+@given(first=facts, second=facts)
+def test_the_record_comes_back_and_keeps_what_is_not_set(tmp_path_factory, first, second):
+    paths = RunPaths(tmp_path_factory.mktemp("run"))
+    first.pop("harness_run", None)
+    second.pop("harness_run", None)
+    write_record(paths, first)
+    assert read_record(paths) == {"harness_run": 1, **first}
+    assert (
+        update_record(paths, **second)
+        == read_record(paths)
+        == {"harness_run": 1, **first, **second}
+    )
+
+
+def test_nan_never_gets_into_the_record(paths):
+    before = paths.record.read_bytes()
+    with pytest.raises(ValueError):
+        update_record(paths, final={"test_loss": float("nan")})
+    assert paths.record.read_bytes() == before
+
+
+def test_a_record_of_a_later_version_is_refused(paths):
+    paths.record.write_text('{"harness_run": 2, "harness_version": "9.0"}')
+    with pytest.raises(StorageError, match=r"another version.*harness_run 2.*9\.0"):
+        read_record(paths)
+
+
+@given(st.datetimes(min_value=parse_time("1990-01-01T00:00:00Z").replace(tzinfo=None)))
+def test_times_come_back_to_the_millisecond_and_sort_as_text(when):
+    when = when.replace(tzinfo=parse_time(OLD).tzinfo)
+    text = format_time(when)
+    assert 0 <= (when - parse_time(text)).total_seconds() < 0.001
+    assert (text <= OLD) == (parse_time(text) <= parse_time(OLD))
+
+
+def test_seconds_since_in_another_zone():
+    assert seconds_since("2026-11-22T02:00:00+01:00", parse_time("2026-11-22T01:00:30Z")) == 30
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-3, "0 s"),
+        (4.4, "4 s"),
+        (99, "99 s"),
+        (150, "2 min"),
+        (3600 * 3.5, "3.5 h"),
+        (86400 * 9, "9.0 days"),
+    ],
+)
+def test_lengths_for_people(seconds, words):
+    assert words_for(seconds) == words
+
+
+def test_run_ids():
+    now = parse_time("2026-11-22T02:33:55+01:00")
+    ids = {new_run_id(now) for _ in range(50)}
+    assert len(ids) == 50 and all(i.startswith("20261122-013355-") for i in ids)
+    assert all(map(looks_like_run_id, ids)) and not looks_like_run_id("20261122-013355")
+
+
+def test_every_name_is_below_the_root(tmp_path):
+    paths = RunPaths(tmp_path / "a" / ".." / "run")
+    assert paths.root == tmp_path / "run"
+    names = [getattr(paths, n) for n, v in vars(RunPaths).items() if isinstance(v, property)]
+    names += [paths.checkpoint(1200), paths.outcome(3)]
+    assert len(names) == len(set(names)) > 15
+    assert all(name.is_relative_to(paths.root) and name != paths.root for name in names)
+    assert paths.checkpoint(1200).name == "step-00001200"
+
+
+def test_a_mark_keeps_its_figures(paths):
+    mark_finished(paths, attempt=3, step=7, total_steps=7)
+    state = run_state(paths)
+    assert (state.attempt, state.step, state.total_steps) == (3, 7, 7)

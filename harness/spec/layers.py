@@ -1,0 +1,171 @@
+"""What each layer (spec, -o, user config, site) says, merged, with the origin of every value."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Problem
+from harness.spec.yaml_read import MAX_DEPTH, Document, Where
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a value was written.
+
+    ``label`` opens the source shown to the user (``spec``, ``-o``, ``user config``,
+    ``site NAME``); ``base`` is the folder that relative paths start from; ``option`` is the
+    whole ``-o`` option, which error messages name instead of a file.
+    """
+
+    label: str
+    base: Path
+    file: str | None = None
+    line: int | None = None
+    option: str | None = None
+
+    @property
+    def source(self) -> str:
+        """The source as ``Resolved.sources`` shows it."""
+        if self.file is None or self.label.startswith("site "):
+            return self.label
+        return f"{self.label} {self.file}" + (f":{self.line}" if self.line else "")
+
+
+@dataclass
+class Tree:
+    """Plain data (mappings, lists, scalars) with the origin of every place in it."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    origins: dict[Where, Origin] = field(default_factory=dict)
+
+    def origin(self, where: Where) -> Origin | None:
+        """The origin of a place, or of the nearest place around it."""
+        for length in range(len(where), -1, -1):
+            found = self.origins.get(where[:length])
+            if found is not None:
+                return found
+        return None
+
+    def put(self, where: Where, value: Any, origin: Origin) -> None:
+        """Sets a value, making mappings on the way; what stood there and below is forgotten.
+
+        The way must lead through mappings, and through list positions that exist.
+        """
+        node: Any = self.data
+        for position, key in enumerate(where[:-1]):
+            inner = node[key] if isinstance(node, list) else node.get(key)  # type: ignore[index]
+            if not isinstance(inner, dict | list):
+                inner = {}
+                node[key] = inner
+                self._forget(where[: position + 1])
+                self.origins[where[: position + 1]] = origin
+            node = inner
+        node[where[-1]] = value
+        self._forget(where)
+        self.mark(where, value, origin)
+
+    def mark(self, where: Where, value: Any, origin: Origin) -> None:
+        """Notes the origin of a value and of everything in it."""
+        self.origins[where] = origin
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                self.mark((*where, key), inner, origin)
+        elif isinstance(value, list):
+            for position, inner in enumerate(value):
+                self.mark((*where, position), inner, origin)
+
+    def remove(self, where: Where) -> None:
+        """Takes a value out; a list closes the gap (its origins stay as they are)."""
+        node: Any = self.data
+        for key in where[:-1]:
+            node = node[key]
+        del node[where[-1]]
+
+    def _forget(self, where: Where) -> None:
+        for place in [place for place in self.origins if place[: len(where)] == where]:
+            del self.origins[place]
+
+
+def tree_from_document(document: Document, label: str, shown: str, base: Path) -> Tree:
+    """The tree of a YAML file whose top is a mapping."""
+    lines = document.lines.items()
+    origins = {where: Origin(label, base, shown, line) for where, line in lines}
+    return Tree(document.data, origins)
+
+
+def merge(upper: Tree, lower: Tree) -> Tree:
+    """``upper`` laid over ``lower``: mappings are merged field by field, the rest replaced."""
+    merged = Tree(lower.data, dict(lower.origins))
+    _lay(merged, upper, (), upper.data)
+    return merged
+
+
+def _lay(merged: Tree, upper: Tree, where: Where, data: dict[str, Any]) -> None:
+    for key, value in data.items():
+        place = (*where, key)
+        node: Any = merged.data
+        for part in where:
+            node = node.get(part, {})
+        if isinstance(value, dict) and isinstance(node.get(key), dict):
+            _lay(merged, upper, place, value)
+            continue
+        origin = upper.origin(place)
+        assert origin is not None, "every place of a layer has an origin"
+        merged.put(place, value, origin)
+        for inner, found in upper.origins.items():
+            if inner[: len(place)] == place:
+                merged.origins[inner] = found
+
+
+def plain(value: Any, where: Where, problems: list[Problem], depth: int = 0) -> Any:
+    """Plain data from what a Python caller gave; anything else becomes a problem.
+
+    Paths become texts, tuples lists, and numbers of other libraries Python's own.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        if isinstance(value, str) and not _is_text(value):
+            problems.append(Problem("is not text that a file can hold", path=dotted(where)))
+            return None
+        return value
+    if depth > MAX_DEPTH:
+        problems.append(Problem(f"nested deeper than {MAX_DEPTH} levels", path=dotted(where)))
+        return None
+    if isinstance(value, Path):
+        return plain(str(value), where, problems, depth)
+    if isinstance(value, Mapping):
+        items = value.items()
+        return {str(k): plain(v, (*where, str(k)), problems, depth + 1) for k, v in items}
+    if isinstance(value, list | tuple):
+        return [plain(v, (*where, i), problems, depth + 1) for i, v in enumerate(value)]
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    if isinstance(value, numbers.Real):
+        return float(value)
+    problems.append(
+        Problem(
+            "is not a plain value",
+            got=f"a value of type {type(value).__name__}",
+            allowed="text, numbers, true, false, null, lists and mappings",
+            path=dotted(where),
+        )
+    )
+    return None
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def dotted(where: Where) -> str | None:
+    """A place as users write it, ``training.phases.0.epochs``."""
+    return ".".join(str(part)[:100] for part in where) or None

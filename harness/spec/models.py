@@ -1,0 +1,159 @@
+"""The whole spec.  Attribute names are the YAML keys; every field has its doc below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from harness.spec.base import (
+    Complaint,
+    Every,
+    EverySteps,
+    IsPath,
+    Many,
+    MetricName,
+    Name,
+    SpecModel,
+    Words,
+    show,
+)
+from harness.spec.duration import Duration
+from harness.spec.models_cluster import Cluster
+from harness.spec.models_data import DataSpec
+from harness.spec.models_model import Adaptation, Backbone, Head, TaskText
+from harness.spec.models_training import Training
+
+PluginFile = Annotated[
+    str,
+    Field(min_length=1),
+    IsPath("plugin"),
+    Words("a Python file, or the name of an installed entry point"),
+]
+
+
+class About(SpecModel):
+    """Who made it and what it is for; goes into the run's record."""
+
+    authors: Many[str] = ()
+    """Names of the authors."""
+    licence: str | None = None
+    """Licence of the trained model."""
+    data_licence: str | None = None
+    """Licence of the data."""
+    intended_use: str | None = None
+    """What the trained model is meant for."""
+
+
+class Profile(SpecModel):
+    """When TensorFlow's profiler runs."""
+
+    start_step: Annotated[int, Field(ge=1)] = 10
+    """Step at which profiling starts."""
+    steps: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Number of steps profiled."""
+
+
+class Logging(SpecModel):
+    """What is written while training."""
+
+    every: EverySteps = Duration(50.0, "steps")
+    """Distance between training metrics, in steps or epochs."""
+    images: bool = True
+    """Write example images to TensorBoard; never done when `data.sensitive` is true."""
+    profile: Profile | None = None
+    """Profile some steps; null never does."""
+    histograms: bool = False
+    """Write histograms of the weights to TensorBoard once an epoch."""
+
+
+class Best(SpecModel):
+    """What makes a checkpoint the best one."""
+
+    metric: MetricName = "val_accuracy"
+    """The metric compared, once an epoch."""
+    mode: Literal["max", "min"] = "max"
+    """Whether higher (max) or lower (min) is better."""
+
+
+class Checkpoint(SpecModel):
+    """When training is saved and what is kept."""
+
+    every: Every = Duration(600.0, "s")
+    """Distance between checkpoints: a time, steps or epochs."""
+    keep: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Newest checkpoints that are kept, beside the best one."""
+    best: Best = Best()
+    """What makes a checkpoint the best one."""
+
+
+class Sweep(SpecModel):
+    """Many runs of one spec with different values."""
+
+    method: Literal["grid", "random"] = "grid"
+    """All combinations, or random ones."""
+    parameters: dict[str, Any]
+    """Values to try, by dotted field: a list, or `{low, high, log}`."""
+    trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Number of runs; null is all combinations."""
+    parallel: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Runs at the same time."""
+
+
+class Spec(SpecModel):
+    """One job: what to train, on what, how, and where."""
+
+    harness_spec: Literal[1]
+    """Version of the spec's form."""
+    name: Name
+    """Name of the job; the runs folder has one folder of this name."""
+    about: About = About()
+    """Who made it and what it is for."""
+    task: TaskText = "image_classification"
+    """What the model learns: MEDIUM_classification, MEDIUM_multilabel, MEDIUM_regression with
+    image, text or audio as MEDIUM, or `plugin:NAME`."""
+    backbone: Backbone
+    """The pretrained part."""
+    data: DataSpec
+    """Examples."""
+    head: Head = Head()
+    """The new part, on top of the backbone."""
+    training: Training = Training()
+    """How the model is trained."""
+    adaptation: Adaptation | None = None
+    """Adaptation to a target domain; null for none."""
+    plugins: Many[PluginFile] = ()
+    """Python files (or names of installed entry points) that register plug-ins."""
+    logging: Logging = Logging()
+    """What is written while training."""
+    sweep: Sweep | None = None
+    """Many runs of this spec with different values; null for one run."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When training is saved and what is kept."""
+    access: Literal["private", "group"] = "private"
+    """Who may read the run: only its owner, or the group of the folder it is in."""
+    cluster: Cluster = Cluster()
+    """Where and on how much it runs."""
+
+    def checks(self) -> Iterator[Complaint]:
+        lanes, batch = self.data.lanes, self.training.batch_size
+        if lanes is not None and batch % lanes:
+            yield Complaint("data.lanes", f"must divide training.batch_size ({batch})", show(lanes))
+        if self.data.validation is None:
+            yield from self._without_validation()
+
+    def _without_validation(self) -> Iterator[Complaint]:
+        stopping = self.training.early_stopping
+        watched = [("checkpoint.best.metric", self.checkpoint.best.metric)]
+        if stopping is not None:
+            watched.append(("training.early_stopping.metric", stopping.metric))
+        for path, metric in watched:
+            if metric.startswith("val_"):
+                yield Complaint(
+                    path,
+                    "there are no validation examples to measure it on",
+                    show(metric),
+                    "a training metric, as loss",
+                    "set data.validation or choose a training metric",
+                )

@@ -1,0 +1,164 @@
+"""The part of the spec that says where examples come from and how they are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Strict, Tag
+
+from harness.spec.base import (
+    MAPPING,
+    SCALAR,
+    Complaint,
+    Many,
+    PathText,
+    Percent,
+    PluginRef,
+    SpecModel,
+    kind_of,
+    show,
+)
+from harness.spec.duration import Duration
+
+Unit01 = Annotated[float, Field(ge=0, le=1)]
+
+
+class ValidationFraction(SpecModel):
+    """Validation examples split off the training examples."""
+
+    fraction: Annotated[float, Field(gt=0, lt=1)]
+    """Part of the training examples (0 to 1), drawn by class, fixed by `training.seed`."""
+
+
+class Columns(SpecModel):
+    """Names of the columns of a manifest (CSV or TSV)."""
+
+    path: str | None = "file"
+    """Column of the file paths."""
+    text: str | None = None
+    """Column of the texts."""
+    label: str = "label"
+    """Column of the labels."""
+    group: str | None = None
+    """Column of what must stay on one side of a split, such as a patient."""
+    weight: str | None = None
+    """Column of example weights."""
+    split: str | None = None
+    """Column that says train, validation or test."""
+
+
+class Augment(SpecModel):
+    """Random changes of training images; each is a pure function of (seed, epoch, example)."""
+
+    flip: Literal["none", "horizontal", "vertical", "both"] = "none"
+    """Mirror at random along this axis, each with probability one half."""
+    rotate_deg: Annotated[float, Field(ge=0, le=180)] = 0.0
+    """Rotate by a uniform angle in [-rotate_deg, rotate_deg] degrees."""
+    crop_area: Annotated[tuple[float, float], Strict(False)] | None = None
+    """Crop a uniform part [low, high] of the area, 0 < low <= high <= 1; null does not crop."""
+    brightness: Unit01 = 0.0
+    """Add a uniform value in [-brightness, brightness] of the full range (0 to 1)."""
+    contrast: Unit01 = 0.0
+    """Scale the distance to the mean by a uniform factor in [1 - contrast, 1 + contrast]."""
+    saturation: Unit01 = 0.0
+    """Scale the distance to grey by a uniform factor in [1 - saturation, 1 + saturation]."""
+    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
+    """Turn the hue by a uniform part in [-hue, hue] of the colour circle (0 to 0.5)."""
+    plugins: Many[PluginRef] = ()
+    """Plug-ins of kind augmentation, applied in this order after the rest."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.crop_area is not None:
+            low, high = self.crop_area
+            if not 0 < low <= high <= 1:
+                yield Complaint(
+                    "crop_area",
+                    "is not a range of areas",
+                    show(self.crop_area),
+                    "[low, high] with 0 < low <= high <= 1",
+                )
+
+
+class Missing(SpecModel):
+    """What to do where a value is missing."""
+
+    label: Literal["drop", "error"] = "drop"
+    """An example without label: leave it out, or stop."""
+    file: Literal["drop", "error"] = "error"
+    """An example whose file does not exist: leave it out, or stop."""
+    field: Literal["impute_mean", "impute_median", "drop", "error"] = "impute_mean"
+    """A missing numeric field: fill it with the training mean or median, leave out, or stop."""
+
+
+class Uncertain(SpecModel):
+    """Uncertain labels of multi-label data."""
+
+    value: int = -1
+    """The label value that means uncertain."""
+    as_: Annotated[Literal["ignore", "zero", "one"], Field(alias="as")] = "ignore"
+    """Leave the label out of the loss, or take it as absent (zero) or present (one)."""
+
+
+class Corrupt(SpecModel):
+    """What to do with an example that cannot be decoded."""
+
+    policy: Literal["skip", "fail"] = "skip"
+    """Skip it (mask 0, its file is recorded), or fail at the first one."""
+    limit: Percent = Duration(0.1, "percent")
+    """Skipped examples, as a percentage of the split, above which the run fails."""
+
+
+Validation = Annotated[
+    Annotated[ValidationFraction, Tag(MAPPING)] | Annotated[PathText, Tag(SCALAR)],
+    Discriminator(kind_of),
+]
+
+
+class DataSpec(SpecModel):
+    """Examples: where they are, their order, and how they are prepared."""
+
+    train: PathText | None = None
+    """Training examples: a folder per class, a manifest, shards or a TFDS directory."""
+    validation: Validation | None = ValidationFraction(fraction=0.1)
+    """Validation examples: `{fraction: F}` of the training ones, a path, or null for none."""
+    test: PathText | None = None
+    """Test examples, measured once at the end with the best weights; null for none."""
+    source: PluginRef | None = None
+    """A plug-in of kind source that gives the examples, instead of files at `data.train`."""
+    columns: Columns = Columns()
+    """Names of a manifest's columns."""
+    root: PathText | None = None
+    """What relative paths in a manifest start from; null is the manifest's folder."""
+    na_values: Many[str] = ("", "NA")
+    """Texts in a manifest that mean a missing value."""
+    image_size: Annotated[int, Field(ge=8, le=8192)] = 224
+    """Height and width in pixels that images are resized to."""
+    augment: Augment = Augment()
+    """Random changes of training images."""
+    balance: Literal["none", "class_weights", "oversample", "undersample"] = "none"
+    """Against unequal classes: weights in the loss, or drawing classes more or less often."""
+    missing: Missing = Missing()
+    """What to do where a value is missing."""
+    uncertain: Uncertain | None = None
+    """Uncertain labels of multi-label data; null for none."""
+    corrupt: Corrupt = Corrupt()
+    """What to do with examples that cannot be decoded."""
+    cache: Literal["none", "memory", "disk"] = "none"
+    """Keep decoded examples in memory or on node-local disk after the first epoch."""
+    sensitive: bool = False
+    """True keeps media, paths and example ids out of logs, reports and cards."""
+    lanes: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Virtual readers, a power of two that divides the global batch; the number of replicas
+    must divide it. Null is the largest such number up to 64."""
+    block: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """Consecutive examples that stay together when an epoch permutes the reading order."""
+    window: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    """Blocks of a lane among which examples are shuffled."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.train is None and self.source is None:
+            yield Complaint("train", "is missing", action="name the folder of training examples")
+        lanes = self.lanes
+        if lanes is not None and lanes & (lanes - 1):
+            yield Complaint("lanes", "must be a power of two", show(lanes), "1, 2, 4, 8, ...")

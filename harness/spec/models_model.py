@@ -1,0 +1,152 @@
+"""The part of the spec that says what is trained: task, backbone, head, adaptation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+
+from harness.spec.base import (
+    NAME_PATTERN,
+    Complaint,
+    IsPath,
+    Many,
+    Options,
+    PathText,
+    PluginRef,
+    Sha256,
+    SpecModel,
+    Words,
+    complain,
+    show,
+)
+
+TASKS = tuple(
+    f"{medium}_{kind}"
+    for medium in ("image", "text", "audio")
+    for kind in ("classification", "multilabel", "regression")
+)
+HANDLE_FORMS = (
+    "https://... (TensorFlow Hub), hub:PATH or a path (a SavedModel), keras:NAME, "
+    "model:PATH, run:RUN or plugin:NAME"
+)
+_SCHEMES = ("https", "hub", "keras", "model", "run", "plugin")
+
+
+def _known_task(value: str) -> str:
+    if value in TASKS:
+        return value
+    if value.startswith("plugin:") and re.fullmatch(NAME_PATTERN, value[len("plugin:") :]):
+        return value
+    raise complain(Complaint("", "is not a task", show(value), ", ".join(TASKS) + ", plugin:NAME"))
+
+
+def _known_handle(value: str) -> str:
+    scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):(.*)", value, re.DOTALL)
+    if not value.isprintable() or not value.strip():
+        raise complain(Complaint("", "is not a handle", show(value), HANDLE_FORMS))
+    if scheme is None:
+        return value
+    if scheme.group(1) not in _SCHEMES or not scheme.group(2).strip("/"):
+        raise complain(Complaint("", "is not a kind of handle", show(value), HANDLE_FORMS))
+    if scheme.group(1) == "plugin" and not re.fullmatch(NAME_PATTERN, scheme.group(2)):
+        raise complain(Complaint("", "is not a plug-in's name", show(value), HANDLE_FORMS))
+    return value
+
+
+TaskText = Annotated[
+    str,
+    AfterValidator(_known_task),
+    Words("a task: " + ", ".join(TASKS) + ", plugin:NAME"),
+]
+HandleText = Annotated[
+    str, AfterValidator(_known_handle), IsPath("handle"), Words("a handle: " + HANDLE_FORMS)
+]
+
+
+class Backbone(SpecModel):
+    """The pretrained part."""
+
+    handle: HandleText
+    """Where the pretrained model comes from: a TensorFlow Hub address, `hub:PATH` or a path of
+    a SavedModel, `keras:NAME`, `model:PATH`, `run:RUN` or `plugin:NAME`."""
+    digest: Sha256 | None = None
+    """SHA-256 that the backbone must have; null records the one found at first use."""
+    options: Options = Field(default_factory=dict)
+    """Options of a `plugin:NAME` backbone, handed to it as they are."""
+    preprocessor: HandleText | None = None
+    """Handle of the module that turns texts into the backbone's inputs."""
+    inputs: dict[str, str] | None = None
+    """Names of the module's inputs, by our names of the tensors; null finds them."""
+    output: str | None = None
+    """Name of the output that is the feature vector (`pooled_output`); null finds it."""
+    signature: str | None = None
+    """Signature of the SavedModel that is called; null calls the model itself."""
+    max_length: Annotated[int, Field(ge=1, le=65536)] | None = None
+    """Tokens to which a text is cut; null is the preprocessor's own length."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.options and not self.handle.startswith("plugin:"):
+            yield Complaint(
+                "options",
+                "only a plug-in takes options",
+                show(self.options),
+                "{} with this handle",
+                "remove the options or use a plugin:NAME handle",
+            )
+
+
+class Head(SpecModel):
+    """The new part, on top of the backbone's features."""
+
+    hidden: Many[Annotated[int, Field(ge=1, le=1_000_000)]] = ()
+    """Widths (units) of the dense layers before the output layer, in order."""
+    activation: Literal[
+        "relu",
+        "elu",
+        "exponential",
+        "gelu",
+        "hard_sigmoid",
+        "linear",
+        "mish",
+        "selu",
+        "sigmoid",
+        "softplus",
+        "softsign",
+        "swish",
+        "tanh",
+    ] = "relu"
+    """Activation of the hidden layers."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability with which a feature is dropped, before every dense layer."""
+    batch_norm: bool = False
+    """Batch normalisation after every hidden layer."""
+    plugin: PluginRef | None = None
+    """A plug-in of kind head that replaces the layers above."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.plugin is None:
+            return
+        for name, default in (("hidden", ()), ("activation", "relu"), ("dropout", 0.0)):
+            if getattr(self, name) != default:
+                yield Complaint(
+                    name,
+                    "has no effect, since head.plugin replaces the layers",
+                    show(getattr(self, name)),
+                    show(default),
+                    "remove it, or give it to the plug-in in head.plugin.options",
+                )
+
+
+class Adaptation(SpecModel):
+    """Unsupervised adaptation to a target domain without labels."""
+
+    method: Literal["dann", "coral", "mmd", "adabn"]
+    """Domain-adversarial, correlation alignment, maximum mean discrepancy or adaptive
+    batch normalisation."""
+    target: PathText
+    """Examples of the target domain; their labels are not read."""
+    weight: Annotated[float, Field(ge=0)] = 0.1
+    """Weight of the adaptation loss beside the task's loss."""

@@ -1,0 +1,199 @@
+"""The part of the spec that says how it is trained: batch, optimizer, schedule, phases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from harness.spec.base import (
+    MAPPING,
+    SCALAR,
+    Complaint,
+    Many,
+    MetricName,
+    Name,
+    Part,
+    PluginRef,
+    SpecModel,
+    Words,
+    kind_of,
+    show,
+)
+from harness.spec.duration import Duration
+
+Rate = Annotated[float, Field(gt=0, le=1000)]
+
+
+class Optimizer(SpecModel):
+    """How gradients change the weights."""
+
+    name: Literal["adam", "adamw", "sgd", "rmsprop"] = "adam"
+    """The optimizer."""
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Decoupled weight decay, per step and scaled by the learning rate (adamw's form)."""
+    exclude: Many[Literal["bias", "norm"]] = ("bias", "norm")
+    """Kinds of variables without weight decay: biases, and parameters of normalisation."""
+    clip_norm: Annotated[float, Field(gt=0)] | None = None
+    """Largest global L2 norm of the gradients, which are scaled down to it; null never clips."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Momentum of sgd and rmsprop; null is 0."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.momentum is not None and self.name in ("adam", "adamw"):
+            yield Complaint(
+                "momentum",
+                f"{self.name} has none",
+                show(self.momentum),
+                "null, or a number with sgd or rmsprop",
+                "remove it or change training.optimizer.name",
+            )
+
+
+class Schedule(SpecModel):
+    """The learning rate over one phase; each phase has its own."""
+
+    name: Literal["constant", "cosine", "linear"] = "constant"
+    """Keep the rate, or let it fall to zero at the phase's end along a cosine or a line."""
+    warmup: Part = Duration(0.0, "steps")
+    """Length over which the rate first rises linearly from zero; % is of the phase."""
+
+
+class EarlyStopping(SpecModel):
+    """Ends a phase when a metric no longer gets better."""
+
+    metric: MetricName = "val_loss"
+    """The metric watched, once an epoch."""
+    patience: Annotated[int, Field(ge=1)] = 3
+    """Epochs without improvement after which the phase ends."""
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest change, in the metric's unit, that counts as improvement."""
+    mode: Literal["auto", "min", "max"] = "auto"
+    """Whether lower (min) or higher (max) is better; auto: losses and errors lower, else higher."""
+
+
+class Ema(SpecModel):
+    """Exponential moving average of the weights, used for validation, test and export."""
+
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Part of the average that is kept each step."""
+
+
+class FeatureCache(SpecModel):
+    """Features of a frozen backbone, computed once."""
+
+    copies: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Differently augmented copies of every example."""
+    dtype: Literal["float16", "float32"] = "float16"
+    """Number format in which features are stored."""
+
+
+class LearningRates(SpecModel):
+    """Learning rates of the parts of the model."""
+
+    head: Rate
+    """Rate of the head."""
+    backbone: Rate
+    """Rate of the backbone's last block."""
+    decay_per_block: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Factor from each block of the backbone to the one before it."""
+
+
+UnfreezeText = Annotated[
+    str,
+    Field(pattern=r"^(none|all|last:[1-9][0-9]{0,4})$"),
+    Words("none, all or last:N (the last N blocks)"),
+]
+LearningRate = Annotated[
+    Annotated[LearningRates, Tag(MAPPING)] | Annotated[Rate, Tag(SCALAR)],
+    Discriminator(kind_of),
+]
+
+
+class Phase(SpecModel):
+    """A part of training with its own trainable set, learning rate and image size."""
+
+    name: Name
+    """Name of the phase, unique in the run."""
+    epochs: Annotated[int, Field(ge=1, le=1_000_000)]
+    """Passes over the training examples."""
+    unfreeze: UnfreezeText = "none"
+    """Trainable part of the backbone: `none`, `last:N` (its last N blocks) or `all`."""
+    learning_rate: LearningRate = 1e-3
+    """Largest learning rate of the phase; or `{head: R, backbone: R, decay_per_block: F}`."""
+    image_size: Annotated[int, Field(ge=8, le=8192)] | None = None
+    """Height and width in pixels in this phase; null is `data.image_size`."""
+    start_from: Literal["last", "best"] = "last"
+    """Weights it starts from: the last ones of the phase before, or the best so far."""
+
+
+FEATURE_EXTRACTION = (Phase(name="head", epochs=10, unfreeze="none", learning_rate=1e-3),)
+
+FeatureCacheChoice = Annotated[
+    Annotated[FeatureCache, Tag(MAPPING)] | Annotated[Literal["auto", "off"], Tag(SCALAR)],
+    Discriminator(kind_of),
+]
+
+
+class Training(SpecModel):
+    """How the model is trained."""
+
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
+    """Examples of one step over all replicas (the global batch)."""
+    accumulate: Annotated[int, Field(ge=1, le=100_000)] = 1
+    """Parts that a global batch is computed in, one after the other, to save memory."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
+    """Seed of the split, the order, the augmentation, the initial weights and dropout."""
+    deterministic: bool = False
+    """True makes every op deterministic; stateful random ops are then an error."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """Number format of the computation; weights stay float32."""
+    optimizer: Optimizer = Optimizer()
+    """How gradients change the weights."""
+    schedule: Schedule = Schedule()
+    """The learning rate over each phase."""
+    scale_learning_rate: Literal["none", "linear", "sqrt"] = "none"
+    """Multiply learning rates by the number of replicas, or by its square root."""
+    early_stopping: EarlyStopping | None = None
+    """When to end a phase early; null never does."""
+    ema: Ema | None = None
+    """Moving average of the weights; null for none."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Part of the target spread evenly over the classes (0 to 1)."""
+    nan: Literal["halt", "skip", "rollback"] = "halt"
+    """At a loss or gradient that is not finite: stop, skip the step, or go back."""
+    feature_cache: FeatureCacheChoice = "auto"
+    """Compute features of a frozen backbone once: `auto` where that is exact, `off`, or
+    `{copies: N, dtype: float16}`."""
+    jit_compile: bool = False
+    """Compile the step with XLA."""
+    strategy: (
+        Literal["feature_extraction", "fine_tune", "multi_step", "progressive_resize"] | None
+    ) = None
+    """A named list of phases, written instead of `training.phases`; expanded when loaded."""
+    phases: Many[Phase] = FEATURE_EXTRACTION
+    """Phases in order; the default is the strategy feature_extraction."""
+    callbacks: Many[PluginRef] = ()
+    """Plug-ins of kind callback (Keras callbacks), called in this order."""
+    metrics: Many[PluginRef] = ()
+    """Plug-ins of kind metric, computed beside the task's own."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.batch_size % self.accumulate:
+            yield Complaint(
+                "accumulate",
+                f"must divide training.batch_size ({self.batch_size})",
+                show(self.accumulate),
+            )
+        if not self.phases:
+            yield Complaint("phases", "must not be empty", "[]", "one or more phases")
+        elif self.phases[0].start_from == "best":
+            allowed = "last, in the first phase"
+            yield Complaint("phases.0.start_from", "no weights are best before it", "best", allowed)
+        seen: set[str] = set()
+        for position, phase in enumerate(self.phases):
+            if phase.name in seen:
+                what = "another phase has this name"
+                yield Complaint(f"phases.{position}.name", what, show(phase.name), action="rename")
+            seen.add(phase.name)

@@ -1,0 +1,102 @@
+"""Fields whose machinery is not there yet: refused by name, never silently ignored."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from harness.errors import Problem
+from harness.spec.base import show
+from harness.spec.findings import Findings
+from harness.spec.layers import Tree, dotted
+from harness.spec.yaml_read import Where
+
+Test = Callable[[Any], bool]
+
+
+def _only(*values: Any) -> tuple[Test, str]:
+    return lambda value: value in values, ", ".join(show(v).strip("'") for v in values)
+
+
+def _handle(value: Any) -> bool:
+    return not str(value).startswith(("keras:", "model:", "run:"))
+
+
+def _task(value: Any) -> bool:
+    return value == "image_classification" or str(value).startswith("plugin:")
+
+
+_NULL = _only(None)
+# The first pattern that matches a field decides; a field that matches none is supported.
+NOT_YET: dict[str, tuple[Test, str]] = {
+    "task": (_task, "image_classification, plugin:NAME"),
+    "backbone.handle": (_handle, "https://..., hub:PATH, a path, plugin:NAME"),
+    "backbone.preprocessor": _NULL,
+    "backbone.inputs": _NULL,
+    "backbone.output": _NULL,
+    "backbone.signature": _NULL,
+    "backbone.max_length": _NULL,
+    "data.columns.path": _only("file"),
+    "data.columns.label": _only("label"),
+    "data.columns.*": _NULL,
+    "data.root": _NULL,
+    "data.na_values": (lambda value: list(value) == ["", "NA"], '["", NA]'),
+    "data.balance": _only("none", "class_weights"),
+    "data.missing.label": _only("drop"),
+    "data.missing.file": _only("error"),
+    "data.missing.field": _only("impute_mean"),
+    "data.uncertain*": _NULL,
+    "data.cache": _only("none"),
+    "head.batch_norm": _only(False),
+    "training.accumulate": _only(1),
+    "training.precision": _only("float32"),
+    "training.ema*": _NULL,
+    "training.nan": _only("halt"),
+    "training.feature_cache": _only("auto", "off"),
+    "training.feature_cache.*": (lambda value: False, "auto, off"),
+    "training.jit_compile": _only(False),
+    "training.strategy": _only(None, "feature_extraction"),
+    "training.phases.*.unfreeze": _only("none"),
+    "training.phases.*.learning_rate.*": (lambda value: False, "one number"),
+    "training.phases.*.image_size": _NULL,
+    "adaptation*": _NULL,
+    "logging.profile*": _NULL,
+    "logging.histograms": _only(False),
+    "sweep*": _NULL,
+    "cluster.site": (lambda value: True, "a site"),
+    "cluster.nodes": _only(1),
+    "cluster.strategy": _only("auto", "single"),
+    "cluster.device": (lambda value: True, "auto, gpu, cpu"),
+    "cluster.signal_lead_s": _only(120),
+    "cluster.max_attempts": _only(20),
+    "cluster.continue_by": _only("requeue"),
+    "cluster.sbatch*": (lambda value: not value, "{}"),
+    "cluster.*": _NULL,
+}
+
+
+def rule(path: str) -> tuple[Test, str] | None:
+    """(test of a value, words for what is allowed) of a field, or None: all is supported."""
+    for pattern, found in NOT_YET.items():
+        if fnmatch.fnmatchcase(path, pattern):
+            return found
+    return None
+
+
+def check_supported(leaves: Mapping[Where, Any], tree: Tree, findings: Findings) -> None:
+    """Adds a problem for every value whose machinery is not there.
+
+    What the site or the user config gives for a whole cluster is no wish of this spec: it has
+    a use once a job is submitted, so only the spec and ``-o`` are held to it.
+    """
+    for where, value in leaves.items():
+        path = dotted(where) or ""
+        found = rule(path)
+        origin = tree.origin(where)
+        if found is None or found[0](value) or findings.known(where):
+            continue
+        if origin is not None and origin.label.startswith(("site ", "user config")):
+            continue
+        problem = Problem("not supported yet", show(value), found[1], "remove it or change it")
+        findings.add(where, problem, origin)

@@ -34,6 +34,7 @@ from harness.runs.storage import storage_error
 SUFFIX = ".harness"
 """Ending of our files; those that others (a Keras callback) put beside them are left alone."""
 
+_TEMPORARY = ".back-"  # no "tfevents" in the name: TensorBoard must not read it
 _NAME = re.compile(r"events\.out\.tfevents\.(\d+)\..*")
 _LENGTH = struct.Struct("<Q")
 _CHECK = struct.Struct("<I")
@@ -95,9 +96,14 @@ def file_head() -> bytes:
 
 
 def new_file(folder: Path) -> AppendFile:
-    """Begins an event file that sorts after all that are in ``folder``."""
+    """Begins an event file that sorts after all that are in ``folder``.
+
+    The first one begins with a START mark too: TensorBoard takes the first mark it meets for
+    that of the start, and drops points only at the next.
+    """
+    first = not our_files(folder)
     file = AppendFile(folder / _next_name(folder))
-    file.write(file_head())
+    file.write(file_head() + (session_mark(0, "START") if first else b""))
     return file
 
 
@@ -128,8 +134,10 @@ def go_back(folder: Path, step: int) -> Path | None:
     if not old:
         return None
     final = folder / _next_name(folder)
-    temporary = folder / f".back-{secrets.token_hex(4)}.tmp"
+    temporary = folder / f"{_TEMPORARY}{secrets.token_hex(4)}.tmp"
     try:
+        for left in folder.glob(f"{_TEMPORARY}*"):
+            left.unlink(missing_ok=True)  # of a killed process; only one writes at a time
         try:
             with temporary.open("xb") as stream:
                 os.fchmod(stream.fileno(), file_mode(folder))

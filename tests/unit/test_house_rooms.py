@@ -1,0 +1,104 @@
+"""Imports go only downward through the rooms, and the first answers need no TensorFlow."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("tensorflow", "tf_keras", "keras", "numpy", "tensorflow_hub")
+ROOMS = [
+    "cli", "launch", "worker", "train", "deploy | observe | checkpoint", "model", "data",
+    "distribute", "runs", "spec", "plugins", "errors",
+]  # fmt: skip
+
+# Runs the command line in-process and then says what it has imported.
+WATCHED = """
+import json, sys
+from harness.cli.main import main
+try:
+    code = main(sys.argv[1:])
+except SystemExit as left:
+    code = left.code
+print(json.dumps({"code": code, "modules": sorted(sys.modules)}), file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def spec_file(tmp_path: Path) -> Path:
+    file = tmp_path / "spec.yaml"
+    text = "harness_spec: 1\nname: tiny\nbackbone: {handle: 'hub:module'}\n"
+    file.write_text(text + "data: {train: train, validation: {fraction: 0.25}}\n")
+    return file
+
+
+def watched(*arguments: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *arguments], capture_output=True, text=True, check=False
+    )
+    return json.loads(done.stderr.strip().splitlines()[-1])
+
+
+def test_the_contract_is_the_one_of_the_architecture() -> None:
+    config = configparser.RawConfigParser()
+    config.read(ROOT / "setup.cfg")
+    layers = config["importlinter:contract:rooms"]["layers"].split("\n")
+    assert [layer for layer in layers if layer] == ROOMS
+
+
+def test_every_contract_is_kept() -> None:
+    done = subprocess.run(
+        [Path(sys.executable).with_name("lint-imports"), "--config", "setup.cfg", "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "0 broken" in done.stdout
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, harness; print([m for m in sys.modules if m in sys.argv[1:]])"
+    command = [sys.executable, "-c", code, *HEAVY, "pydantic", "ruamel"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_help_imports_neither_tensorflow_nor_pydantic() -> None:
+    seen = watched("--help")
+    assert seen["code"] == 0
+    assert not {*HEAVY, "pydantic", "rich"} & set(seen["modules"])
+
+
+@pytest.mark.core
+def test_validate_imports_no_tensorflow(spec_file: Path) -> None:
+    seen = watched("validate", str(spec_file))
+    assert seen["code"] in (0, 4), "a valid spec, whose data may be found missing"
+    assert "pydantic" in seen["modules"]
+    assert not set(HEAVY) & set(seen["modules"])
+
+
+def seconds(*arguments: str) -> float:
+    """Median wall time of five runs of one command."""
+    taken = []
+    for _ in range(5):
+        begun = time.perf_counter()
+        command = [sys.executable, "-m", "harness", *arguments]
+        subprocess.run(command, capture_output=True, check=False)
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken)
+
+
+def test_help_answers_at_once() -> None:
+    assert seconds("--help") < 0.30
+
+
+def test_validate_answers_at_once(spec_file: Path) -> None:
+    assert seconds("validate", str(spec_file)) < 0.60

@@ -73,6 +73,15 @@ class SpecModel(BaseModel):
         return self
 
 
+def new(model: type[BaseModel], **values: Any) -> Any:
+    """The default of a field that is a model, made when it is first needed.
+
+    An instance made in the class body would have every model built as a validator of its own,
+    which takes most of the time of an import.
+    """
+    return Field(default_factory=partial(model.model_construct, **values))
+
+
 @dataclass(frozen=True)
 class Words:
     """Describes what a text field takes, for error messages and docs."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from harness.errors import Problem, SpecError
-from harness.spec.base import Complaint, IsPath, Many, Sha256, SpecModel, Words, complain, show
+from harness.spec.base import Complaint, IsPath, Many, Sha256, SpecModel, Words, complain, new, show
 from harness.spec.findings import Findings, check
 from harness.spec.layers import Tree, tree_from_document
 from harness.spec.models_cluster import SlurmWord
@@ -54,7 +54,7 @@ class UserConfig(SpecModel):
     """Site used when neither the command line nor the spec names one."""
     accounts: dict[str, SlurmWord] = Field(default_factory=dict)
     """Account that is charged, by site."""
-    trust: Trust = Trust()
+    trust: Trust = new(Trust)
     """Whose programs may be loaded."""
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem
 from harness.spec.findings import Findings
 from harness.spec.layers import DEFAULT, Origin, Tree
+from harness.spec.models_training import FEATURE_EXTRACTION
 
 DEFAULT_STRATEGY = "feature_extraction"
 STRATEGIES: dict[str, list[dict[str, Any]]] = {
-    "feature_extraction": [
-        {"name": "head", "epochs": 10, "unfreeze": "none", "learning_rate": 1e-3}
-    ],
+    "feature_extraction": [FEATURE_EXTRACTION],
 }
 """Phases of each strategy that is there."""
 
@@ -67,6 +65,3 @@ def choose_best_metric(tree: Tree) -> None:
     if isinstance(best, dict) and "metric" not in best and "mode" not in best:
         origin = Origin(DEFAULT, Path.cwd())
         tree.put(("checkpoint", "best"), {"metric": "loss", "mode": "min"}, origin)
-
-
-Filler = Callable[[Tree], None]

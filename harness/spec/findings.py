@@ -24,6 +24,7 @@ from harness.spec.yaml_read import Where, scalar_value
 M = TypeVar("M", bound=BaseModel)
 _ROUNDS = 30
 _MISSING = object()
+_UNKNOWN = "unknown key"
 
 
 @dataclass
@@ -73,6 +74,7 @@ def check(model: type[M], tree: Tree, findings: Findings) -> M | None:
     """
     work = copy.deepcopy(tree.data)
     repaired: set[Where] = set(findings.places)
+    filled: set[Where] = set()
     for _ in range(_ROUNDS):
         try:
             return model.model_validate(work)
@@ -83,20 +85,27 @@ def check(model: type[M], tree: Tree, findings: Findings) -> M | None:
                 for part in error.errors(include_url=False)
                 for found in _translate(model, part, work)
             ]
-        known = {where for where, _, _ in news if before(where)}
+        known = {where for where, _, _ in news if before(where)} | _misspelled(model, news)
         for where, problem, _ in news:
             if where not in known and where not in repaired:
                 findings.add(where, problem, tree.origin(where))
-        if not _repair(model, work, news, repaired):
+        if not _repair(model, work, news, repaired, filled):
             return None
     return None
 
 
-def _repair(model: type[BaseModel], work: Any, news: list[Any], repaired: set[Where]) -> bool:
-    """Takes wrong values out of ``work``; says whether anything changed."""
+def _repair(
+    model: type[BaseModel],
+    work: Any,
+    news: list[Any],
+    repaired: set[Where],
+    filled: set[Where],
+) -> bool:
+    """Takes wrong values out of ``work``, fills missing ones; says whether anything changed."""
     changed = False
     for where, _, missing in news:
-        if missing and where not in repaired:
+        if missing and where not in filled:
+            filled.add(where)
             repaired.add(where)
             changed |= _fill(model, work, where)
             continue
@@ -111,6 +120,13 @@ def _repair(model: type[BaseModel], work: Any, news: list[Any], repaired: set[Wh
             del _get(work, place[:-1])[place[-1]]
             changed = True
     return changed
+
+
+def _misspelled(model: type[BaseModel], news: list[Any]) -> set[Where]:
+    """Places that are missing only because their key is misspelled, which is said already."""
+    missing = {where for where, _, is_missing in news if is_missing}
+    wrong = [where for where, problem, _ in news if problem.what == _UNKNOWN]
+    return {(*where[:-1], near) for where in wrong if (near := _near(model, where))} & missing
 
 
 def _fill(model: type[BaseModel], work: Any, where: Where) -> bool:
@@ -230,13 +246,20 @@ def _unknown_key(model: type[BaseModel], where: Where) -> Problem:
     key = str(where[-1])
     around = shape_at(model, where[:-1])
     names = field_names(around.model) if around and around.model else []
-    near = difflib.get_close_matches(key, names, 1, cutoff=0.6)
+    near = _near(model, where)
     if near:
-        action = f"write {near[0]}"
+        action = f"write {near}"
     else:
         elsewhere = [path for path in all_paths(model) if path.split(".")[-1] == key]
         action = f"move it to {elsewhere[0]}" if elsewhere else "remove it"
-    return Problem("unknown key", repr(key[:80]), ", ".join(names), action)
+    return Problem(_UNKNOWN, repr(key[:80]), ", ".join(names), action)
+
+
+def _near(model: type[BaseModel], where: Where) -> str | None:
+    """The valid key that is nearest to an unknown one."""
+    around = shape_at(model, where[:-1])
+    names = field_names(around.model) if around and around.model else []
+    return next(iter(difflib.get_close_matches(str(where[-1]), names, 1, cutoff=0.6)), None)
 
 
 def all_paths(model: type[BaseModel]) -> list[str]:

@@ -17,6 +17,7 @@ from harness.spec.base import (
     Name,
     SpecModel,
     Words,
+    new,
     show,
 )
 from harness.spec.duration import Duration
@@ -84,7 +85,7 @@ class Checkpoint(SpecModel):
     """Distance between checkpoints: a time, steps or epochs."""
     keep: Annotated[int, Field(ge=1, le=1000)] = 3
     """Newest checkpoints that are kept, beside the best one."""
-    best: Best = Best()
+    best: Best = new(Best)
     """What makes a checkpoint the best one."""
 
 
@@ -108,7 +109,7 @@ class Spec(SpecModel):
     """Version of the spec's form."""
     name: Name
     """Name of the job; the runs folder has one folder of this name."""
-    about: About = About()
+    about: About = new(About)
     """Who made it and what it is for."""
     task: TaskText = "image_classification"
     """What the model learns: MEDIUM_classification, MEDIUM_multilabel, MEDIUM_regression with
@@ -117,23 +118,23 @@ class Spec(SpecModel):
     """The pretrained part."""
     data: DataSpec
     """Examples."""
-    head: Head = Head()
+    head: Head = new(Head)
     """The new part, on top of the backbone."""
-    training: Training = Training()
+    training: Training = new(Training)
     """How the model is trained."""
     adaptation: Adaptation | None = None
     """Adaptation to a target domain; null for none."""
     plugins: Many[PluginFile] = ()
     """Python files (or names of installed entry points) that register plug-ins."""
-    logging: Logging = Logging()
+    logging: Logging = new(Logging)
     """What is written while training."""
     sweep: Sweep | None = None
     """Many runs of this spec with different values; null for one run."""
-    checkpoint: Checkpoint = Checkpoint()
+    checkpoint: Checkpoint = new(Checkpoint)
     """When training is saved and what is kept."""
     access: Literal["private", "group"] = "private"
     """Who may read the run: only its owner, or the group of the folder it is in."""
-    cluster: Cluster = Cluster()
+    cluster: Cluster = new(Cluster)
     """Where and on how much it runs."""
 
     def checks(self) -> Iterator[Complaint]:

@@ -17,6 +17,7 @@ from harness.spec.base import (
     PluginRef,
     SpecModel,
     kind_of,
+    new,
     show,
 )
 from harness.spec.duration import Duration
@@ -120,13 +121,13 @@ class DataSpec(SpecModel):
 
     train: PathText | None = None
     """Training examples: a folder per class, a manifest, shards or a TFDS directory."""
-    validation: Validation | None = ValidationFraction(fraction=0.1)
+    validation: Validation | None = new(ValidationFraction, fraction=0.1)
     """Validation examples: `{fraction: F}` of the training ones, a path, or null for none."""
     test: PathText | None = None
     """Test examples, measured once at the end with the best weights; null for none."""
     source: PluginRef | None = None
     """A plug-in of kind source that gives the examples, instead of files at `data.train`."""
-    columns: Columns = Columns()
+    columns: Columns = new(Columns)
     """Names of a manifest's columns."""
     root: PathText | None = None
     """What relative paths in a manifest start from; null is the manifest's folder."""
@@ -134,15 +135,15 @@ class DataSpec(SpecModel):
     """Texts in a manifest that mean a missing value."""
     image_size: Annotated[int, Field(ge=8, le=8192)] = 224
     """Height and width in pixels that images are resized to."""
-    augment: Augment = Augment()
+    augment: Augment = new(Augment)
     """Random changes of training images."""
     balance: Literal["none", "class_weights", "oversample", "undersample"] = "none"
     """Against unequal classes: weights in the loss, or drawing classes more or less often."""
-    missing: Missing = Missing()
+    missing: Missing = new(Missing)
     """What to do where a value is missing."""
     uncertain: Uncertain | None = None
     """Uncertain labels of multi-label data; null for none."""
-    corrupt: Corrupt = Corrupt()
+    corrupt: Corrupt = new(Corrupt)
     """What to do with examples that cannot be decoded."""
     cache: Literal["none", "memory", "disk"] = "none"
     """Keep decoded examples in memory or on node-local disk after the first epoch."""

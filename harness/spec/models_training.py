@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -19,6 +19,7 @@ from harness.spec.base import (
     SpecModel,
     Words,
     kind_of,
+    new,
     show,
 )
 from harness.spec.duration import Duration
@@ -128,7 +129,18 @@ class Phase(SpecModel):
     """Weights it starts from: the last ones of the phase before, or the best so far."""
 
 
-FEATURE_EXTRACTION = (Phase(name="head", epochs=10, unfreeze="none", learning_rate=1e-3),)
+FEATURE_EXTRACTION: dict[str, Any] = {
+    "name": "head",
+    "epochs": 10,
+    "unfreeze": "none",
+    "learning_rate": 1e-3,
+}
+"""The one phase of the strategy feature_extraction."""
+
+
+def _feature_extraction() -> tuple[Phase, ...]:
+    return (Phase.model_construct(**FEATURE_EXTRACTION),)
+
 
 FeatureCacheChoice = Annotated[
     Annotated[FeatureCache, Tag(MAPPING)] | Annotated[Literal["auto", "off"], Tag(SCALAR)],
@@ -149,9 +161,9 @@ class Training(SpecModel):
     """True makes every op deterministic; stateful random ops are then an error."""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Number format of the computation; weights stay float32."""
-    optimizer: Optimizer = Optimizer()
+    optimizer: Optimizer = new(Optimizer)
     """How gradients change the weights."""
-    schedule: Schedule = Schedule()
+    schedule: Schedule = new(Schedule)
     """The learning rate over each phase."""
     scale_learning_rate: Literal["none", "linear", "sqrt"] = "none"
     """Multiply learning rates by the number of replicas, or by its square root."""
@@ -172,7 +184,7 @@ class Training(SpecModel):
         Literal["feature_extraction", "fine_tune", "multi_step", "progressive_resize"] | None
     ) = None
     """A named list of phases, written instead of `training.phases`; expanded when loaded."""
-    phases: Many[Phase] = FEATURE_EXTRACTION
+    phases: Many[Phase] = Field(default_factory=_feature_extraction)
     """Phases in order; the default is the strategy feature_extraction."""
     callbacks: Many[PluginRef] = ()
     """Plug-ins of kind callback (Keras callbacks), called in this order."""

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from harness.errors import Problem, SpecError
-from harness.spec.base import IsPath, Many, Name, PathText, SpecModel, Words, show
+from harness.spec.base import IsPath, Many, Name, PathText, SpecModel, Words, new, show
 from harness.spec.config import user_config_path
 from harness.spec.findings import Findings, check
 from harness.spec.layers import Tree, tree_from_document
@@ -105,11 +105,11 @@ class Site(SpecModel):
     """Partitions by name."""
     gres: str = "gpu"
     """Name under which GPUs are asked for, as in `--gres=gpu:4`."""
-    environment: SiteEnvironment = SiteEnvironment()
+    environment: SiteEnvironment = new(SiteEnvironment)
     """How Python is found on compute nodes."""
     scratch_variables: Many[VariableName] = ("SLURM_TMPDIR", "TMPDIR")
     """Environment variables that name node-local scratch, first choice first."""
-    ssh: Ssh = Ssh()
+    ssh: Ssh = new(Ssh)
     """How the login nodes are reached."""
     quota_command: Many[str] = ()
     """Command that prints the user's quota, as a list of words."""
@@ -119,7 +119,7 @@ class Site(SpecModel):
     """Whether compute nodes may call sbatch."""
     compute_may_control: bool = False
     """Whether compute nodes may call scontrol."""
-    polling: Polling = Polling()
+    polling: Polling = new(Polling)
     """How often the scheduler may be asked."""
 
 

@@ -81,7 +81,7 @@ class Order:
             )
         step = tf.convert_to_tensor(step, tf.int64)
         epoch = tf.broadcast_to(tf.convert_to_tensor(epoch, tf.int64), tf.shape(step))
-        shape = tf.TensorShape(step.shape.as_list() + [count * self.per_lane])
+        shape = tf.TensorShape([*step.shape.as_list(), count * self.per_lane])
         steps, epochs = tf.reshape(step, [-1]), tf.reshape(epoch, [-1])
         # [s, lanes, k], then flat.
         lane, lane_epochs, within = tf.meshgrid(

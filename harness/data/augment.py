@@ -1,0 +1,187 @@
+"""Random changes of training images, as a pure function of (seed, epoch, example).
+
+The draws of an example depend on its name, not on where it is read from, nor on rank, thread or
+batch.  A plug-in of kind ``augmentation`` is called as
+``change(image, seed, **options) -> image`` with float32 [S, S, 3] in 0..255 and an int64 [2] seed
+for TensorFlow's stateless ops; it must be graph code and return the same shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from harness.data.decode import fit, to_uint8
+from harness.data.permute import fold, key_of, seed_pair
+from harness.plugins import registry
+
+# One row of the draws for each use.  Never reorder: a resumed run must draw the same; append.
+_FLIP_H, _FLIP_V, _ROTATE, _AREA, _ASPECT, _TOP, _LEFT = range(7)
+_BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(7, 11)
+_DRAWS = 16
+_KEY_RANGE = (1 << 63) - 1
+_ASPECTS = (3 / 4, 4 / 3)
+_PLUGIN = 1_000
+
+
+class AugmentOptions(Protocol):
+    """What ``data.augment`` of the spec holds."""
+
+    flip: str
+    rotate_deg: float
+    crop_area: tuple[float, float] | None
+    brightness: float
+    contrast: float
+    saturation: float
+    hue: float
+    plugins: Any
+
+
+def example_key(name: tf.Tensor) -> tf.Tensor:
+    """int64 in [0, 2**63 - 1): a stable hash (FarmHash Fingerprint64) of the relative name."""
+    return tf.strings.to_hash_bucket_fast(name, _KEY_RANGE)
+
+
+class Augmenter:
+    """Augments images by ``options``.
+
+    Args:
+        options: see :class:`AugmentOptions`; units and ranges are documented in the spec.
+        seed: the training seed.
+
+    Raises:
+        UsageError: a plug-in that is not registered.
+    """
+
+    def __init__(self, options: AugmentOptions, seed: int) -> None:
+        self._options = options
+        self._seed = seed
+        self._plugins: list[tuple[Callable[..., tf.Tensor], dict[str, Any]]] = [
+            # In a tf.function of its own, so that a plug-in may use `if` and `for` on tensors.
+            (tf.function(registry.get("augmentation", ref.plugin)), dict(ref.options or {}))
+            for ref in options.plugins
+        ]
+
+    @property
+    def changes(self) -> bool:
+        """False when the options leave every image as it is."""
+        o = self._options
+        colours = (o.brightness, o.contrast, o.saturation, o.hue)
+        return bool(
+            o.flip != "none" or o.rotate_deg or o.crop_area or any(colours) or self._plugins
+        )
+
+    def __call__(self, image: tf.Tensor, size: int, epoch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+        """The augmented image.
+
+        Args:
+            image: uint8 [height, width, 3], as decoded.
+            size: height and width S of the result, pixels.
+            epoch: int64 scalar.
+            key: int64 scalar, :func:`example_key`.
+
+        Returns:
+            uint8 [S, S, 3].
+        """
+        epoch_key = fold(key_of(self._seed), epoch)
+        draws = tf.random.stateless_uniform(
+            [_DRAWS], seed_pair(epoch_key, key), alg=tf.random.Algorithm.PHILOX
+        )
+        if self._options.crop_area is not None:
+            image = random_crop(image, self._options.crop_area, draws)
+        changed = self._colours(self._shape(fit(image, size), draws), draws)
+        for row, (plugin, options) in enumerate(self._plugins):
+            changed = plugin(changed, seed_pair(fold(epoch_key, _PLUGIN + row), key), **options)
+            changed = tf.ensure_shape(tf.cast(changed, tf.float32), [size, size, 3])
+        return to_uint8(changed)
+
+    def _shape(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        o = self._options
+        for kinds, slot, axis in (
+            (("horizontal", "both"), _FLIP_H, 1),
+            (("vertical", "both"), _FLIP_V, 0),
+        ):
+            if o.flip in kinds:
+                image = tf.where(draws[slot] < 0.5, tf.reverse(image, [axis]), image)
+        if o.rotate_deg:
+            image = rotate(image, _spread(draws[_ROTATE], math.radians(o.rotate_deg)))
+        return image
+
+    def _colours(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        o = self._options
+        if o.brightness:
+            image = _clip(image + 255.0 * _spread(draws[_BRIGHTNESS], o.brightness))
+        if o.contrast:
+            factor = 1.0 + _spread(draws[_CONTRAST], o.contrast)
+            image = _clip(tf.image.adjust_contrast(image, factor))
+        if o.saturation or o.hue:
+            image /= 255.0
+            if o.saturation:
+                factor = 1.0 + _spread(draws[_SATURATION], o.saturation)
+                image = tf.image.adjust_saturation(image, factor)
+            if o.hue:
+                image = tf.image.adjust_hue(image, _spread(draws[_HUE], o.hue))
+            image = _clip(image * 255.0)
+        return image
+
+
+def random_crop(image: tf.Tensor, area: tuple[float, float], draws: tf.Tensor) -> tf.Tensor:
+    """A part of the image whose area is uniform in ``area`` (fractions of the whole).
+
+    Its aspect (width / height, relative to that of the image) is log-uniform in 3/4..4/3, as in
+    the Inception crop (Szegedy et al., 2015).  One draw, no retries: a side that would be longer
+    than the image's is cut to it.
+
+    Args:
+        image: [height, width, 3].
+        area: (low, high), 0 < low <= high <= 1.
+        draws: float32 uniform in [0, 1).
+    """
+    sides = tf.cast(tf.shape(image)[:2], tf.float32)
+    part = area[0] + draws[_AREA] * (area[1] - area[0])
+    low, high = (math.log(aspect) for aspect in _ASPECTS)
+    aspect = tf.exp(low + draws[_ASPECT] * (high - low))
+    wanted = sides * tf.stack([tf.sqrt(part / aspect), tf.sqrt(part * aspect)])
+    crop = tf.clip_by_value(tf.round(wanted), 1.0, sides)
+    # draws < 1, but the product may round up to the whole room.
+    room = sides - crop
+    start = tf.minimum(tf.floor(tf.stack([draws[_TOP], draws[_LEFT]]) * (room + 1.0)), room)
+    at, size = tf.cast(start, tf.int32), tf.cast(crop, tf.int32)
+    return image[at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
+
+
+def rotate(image: tf.Tensor, angle: tf.Tensor, fill: str = "REFLECT") -> tf.Tensor:
+    """Rotates about the centre, bilinear.
+
+    Args:
+        image: float32 [S, S, 3].
+        angle: radians, scalar, counter-clockwise.
+        fill: what stands outside the image: ``REFLECT``, ``CONSTANT`` (0), ``WRAP``, ``NEAREST``.
+    """
+    height, width = image.shape[0] - 1.0, image.shape[1] - 1.0
+    cos, sin = tf.cos(angle), tf.sin(angle)
+    zero = tf.zeros_like(angle)
+    # Maps a pixel of the result to one of the source, keeping the centre.
+    x = (width - (cos * width - sin * height)) / 2.0
+    y = (height - (sin * width + cos * height)) / 2.0
+    transform = tf.stack([cos, -sin, x, sin, cos, y, zero, zero])
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=image[None],
+        transforms=transform[None],
+        output_shape=tf.constant(image.shape[:2].as_list(), tf.int32),
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode=fill,
+    )[0]
+
+
+def _spread(draw: tf.Tensor, limit: float) -> tf.Tensor:
+    """A draw in [0, 1) as one in [-limit, limit)."""
+    return (2.0 * draw - 1.0) * limit
+
+
+def _clip(image: tf.Tensor) -> tf.Tensor:
+    return tf.clip_by_value(image, 0.0, 255.0)

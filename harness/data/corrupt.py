@@ -1,0 +1,136 @@
+"""Examples that cannot be read or decoded: counted, recorded by name, limited."""
+
+from __future__ import annotations
+
+import json
+import math
+import threading
+from pathlib import Path
+
+from harness.errors import DataError, SpecError
+from harness.runs.files import append_line, read_lines
+
+_SAY = 5
+_MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
+
+
+class CorruptRecorder:
+    """The corrupt examples of a run, each once, in memory and in a ``.jsonl`` file.
+
+    Lines are ``{"split": ..., "name": ..., "reason": ...}``, names as in the index; all splits
+    of a run share the file.  A file that is already there (a resumed run) is read first, so what
+    was found before counts.  Thread safe.
+
+    Args:
+        total: examples of the split.
+        policy: ``skip`` (they get mask 0) or ``fail`` (at the first one).
+        limit: with ``skip``, the most that may be corrupt: a fraction of ``total`` below 1,
+            rounded up (so any fraction above 0 lets one pass), or a count.
+        file: where the lines go; None keeps them in memory.
+        split: which split this is, ``train``, ``validation`` or ``test``.
+        hide_names: do not name files in errors (``data.sensitive``).
+
+    Raises:
+        SpecError: unknown policy or negative limit.
+        StorageError: the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        policy: str = "skip",
+        limit: float = 0.001,
+        file: Path | None = None,
+        *,
+        split: str = "train",
+        hide_names: bool = False,
+    ) -> None:
+        if policy not in ("skip", "fail"):
+            raise SpecError(
+                "unknown policy", got=repr(policy), allowed="skip, fail", path="data.corrupt.policy"
+            )
+        if limit < 0:
+            raise SpecError(
+                "the limit cannot be negative", got=str(limit), path="data.corrupt.limit"
+            )
+        self.policy = policy
+        self.allowed = math.ceil(limit * total) if limit < 1 else int(limit)
+        self._total = total
+        self._split = split
+        self._file = file
+        self._hide_names = hide_names
+        self._lock = threading.Lock()
+        self._reasons: dict[str, str] = {}
+        if file is not None:
+            lines, _ = read_lines(file)
+            mine = [line for line in lines if line.get("split") == split]
+            self._reasons = {line["name"]: line["reason"] for line in mine}
+
+    def __len__(self) -> int:
+        return len(self._reasons)
+
+    @property
+    def names(self) -> list[str]:
+        """Corrupt examples in the order they were met."""
+        with self._lock:
+            return list(self._reasons)
+
+    def add(self, name: str, reason: str) -> None:
+        """Records an example; one that is already recorded stays as it is.
+
+        Raises:
+            StorageError: the line cannot be written.
+        """
+        with self._lock:
+            if name in self._reasons:
+                return
+            self._reasons[name] = reason
+            if self._file is not None:
+                line = {"split": self._split, "name": name, "reason": reason}
+                append_line(self._file, json.dumps(line))
+
+    def check(self) -> None:
+        """To be called between steps.
+
+        Raises:
+            DataError: more examples are corrupt than the policy allows; names the first ones.
+        """
+        with self._lock:
+            held = dict(self._reasons)
+        allowed = 0 if self.policy == "fail" else self.allowed
+        if len(held) <= allowed:
+            return
+        shown = [f"{name!r} ({reason})" for name, reason in list(held.items())[:_SAY]]
+        more = f" and {len(held) - _SAY} more" if len(held) > _SAY else ""
+        where = f", all in {self._file}" if self._file is not None else ""
+        rule = "data.corrupt.policy is fail" if self.policy == "fail" else f"at most {allowed}"
+        raise DataError(
+            f"{len(held)} of {self._total} {self._split} examples cannot be read or decoded",
+            got=f"{len(held)} files" if self._hide_names else ", ".join(shown) + more + where,
+            allowed=rule,
+            action="replace or remove the files, or raise data.corrupt.limit (policy: skip)",
+            path="data.corrupt",
+        )
+
+
+def probe(path: Path) -> str:
+    """Why a file cannot be decoded: looks at its size, its first bytes and its last ones."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            head = stream.read(16)
+            stream.seek(max(0, size - 4096))
+            tail = stream.read()
+    except FileNotFoundError:
+        return "missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if size == 0:
+        return "empty"
+    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    if kind is None:
+        return "not an image (JPEG, PNG, GIF or BMP)"
+    ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
+    if kind in ends and ends[kind] not in tail:
+        return f"truncated {kind}"
+    return f"{kind} that cannot be decoded"

@@ -1,0 +1,90 @@
+"""From the bytes of an image file to uint8 pixels of a fixed size.
+
+:func:`prepare_image` is the one preparation of validation, test, predict and export; training
+without augmentation gives the same pixels.  Everything is graph code.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+_BMP_BITS = 28
+_BMP_INFO = 14
+_BMP_USED = 46
+
+
+def decode(contents: tf.Tensor) -> tf.Tensor:
+    """Pixels of JPEG, PNG, GIF (first frame) or BMP bytes, whatever the file's name says.
+
+    Grey is repeated into three channels, alpha is dropped, CMYK converted, 16 bit cut to 8, all
+    as in ``tf.io.decode_image``; the orientation tag of cameras (EXIF) is not applied, as in
+    Keras.  A BMP with a palette is looked up (TensorFlow would give the palette's row numbers).
+
+    Args:
+        contents: string scalar.
+
+    Returns:
+        uint8 [height, width, 3].
+
+    Raises:
+        tf.errors.InvalidArgumentError: (when run) the bytes are no whole image of these kinds.
+    """
+    has_palette = tf.strings.substr(contents, 0, 2) == b"BM"
+    bits = tf.strings.substr(contents, tf.minimum(_BMP_BITS, tf.strings.length(contents)), 2)
+    image = tf.cond(
+        has_palette & (bits == b"\x08\x00"),
+        lambda: _palette_bmp(contents),
+        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+    )
+    return tf.ensure_shape(image, [None, None, 3])
+
+
+def fit(image: tf.Tensor, size: int) -> tf.Tensor:
+    """float32 [size, size, 3] in 0..255: the whole picture, squashed to a square.
+
+    Bilinear with antialiasing (a triangle filter as wide as the shrinkage), so that a large
+    photograph is averaged and not sampled.  Keras' ``image_dataset_from_directory`` squashes too.
+
+    Args:
+        image: uint8 or float32 [height, width, 3] in 0..255.
+        size: height and width in pixels.
+    """
+    resized = tf.image.resize(image, [size, size], method="bilinear", antialias=True)
+    return tf.ensure_shape(resized, [size, size, 3])
+
+
+def to_uint8(image: tf.Tensor) -> tf.Tensor:
+    """Rounds (half to even) and clips float32 pixels in 0..255."""
+    return tf.saturate_cast(tf.round(image), tf.uint8)
+
+
+def prepare_image(contents: tf.Tensor, image_size: int) -> tf.Tensor:
+    """The preparation of an image outside of training: decode, squash to a square, round.
+
+    Works inside a SavedModel signature through ``tf.map_fn``.
+
+    Args:
+        contents: string scalar, the bytes of an image file.
+        image_size: height and width S in pixels.
+
+    Returns:
+        uint8 [S, S, 3].
+
+    Raises:
+        tf.errors.InvalidArgumentError: (when run) the bytes are no whole image.
+    """
+    return to_uint8(fit(decode(contents), image_size))
+
+
+def _palette_bmp(contents: tf.Tensor) -> tf.Tensor:
+    """uint8 [height, width, 3] of an 8-bit BMP: rows of a table of (blue, green, red, 0)."""
+    rows = tf.io.decode_bmp(contents, channels=1)[..., 0]
+    header = _little_endian(contents, _BMP_INFO)
+    used = _little_endian(contents, _BMP_USED)
+    colours = tf.where(used == 0, 256, used)
+    table = tf.io.decode_raw(tf.strings.substr(contents, _BMP_INFO + header, 4 * colours), tf.uint8)
+    return tf.gather(tf.reshape(table, [-1, 4])[:, 2::-1], tf.cast(rows, tf.int32))
+
+
+def _little_endian(contents: tf.Tensor, at: int) -> tf.Tensor:
+    return tf.io.decode_raw(tf.strings.substr(contents, at, 4), tf.int32)[0]

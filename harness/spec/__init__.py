@@ -10,16 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.spec.base import PluginRef as PluginRef
+    from harness.spec.check_paths import check_paths as check_paths
     from harness.spec.config import Trust as Trust
     from harness.spec.config import UserConfig as UserConfig
     from harness.spec.config import load_user_config as load_user_config
+    from harness.spec.docs import FieldDoc as FieldDoc
+    from harness.spec.docs import field_docs as field_docs
     from harness.spec.dump import dump_spec as dump_spec
     from harness.spec.duration import Duration as Duration
+    from harness.spec.json_schema import json_schema as json_schema
     from harness.spec.load import Resolved as Resolved
     from harness.spec.load import load_spec as load_spec
     from harness.spec.load import spec_from_file_resolved as spec_from_file_resolved
     from harness.spec.models import Spec as Spec
     from harness.spec.models_training import Phase as Phase
+    from harness.spec.plugin_files import LoadedPlugin as LoadedPlugin
+    from harness.spec.plugin_files import load_plugins as load_plugins
+    from harness.spec.reference import spec_reference_markdown as spec_reference_markdown
     from harness.spec.resume import Difference as Difference
     from harness.spec.resume import differences as differences
     from harness.spec.resume import never_fields as never_fields
@@ -29,6 +36,13 @@ if TYPE_CHECKING:
     from harness.spec.site import load_site as load_site
 
 _HOMES = {
+    "check_paths": "check_paths",
+    "FieldDoc": "docs",
+    "field_docs": "docs",
+    "json_schema": "json_schema",
+    "LoadedPlugin": "plugin_files",
+    "load_plugins": "plugin_files",
+    "spec_reference_markdown": "reference",
     "PluginRef": "base",
     "Trust": "config",
     "UserConfig": "config",

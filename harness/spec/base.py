@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -60,6 +60,7 @@ class SpecModel(BaseModel):
         populate_by_name=True,
         hide_input_in_errors=True,
     )
+    written: ClassVar[str] = ""  # how it is written, where that is not just a mapping
 
     def checks(self) -> Iterator[Complaint]:
         """Problems between this model's fields; run when each field by itself is valid."""
@@ -179,6 +180,7 @@ Options = dict[str, Any]
 class PluginRef(SpecModel):
     """A plug-in with its options, written `plugin:NAME` or `{plugin: NAME, options: {...}}`."""
 
+    written: ClassVar[str] = "plugin:NAME or {plugin: NAME, options: {...}}"
     plugin: Name
     """Name under which the plug-in is registered, without `plugin:`."""
     options: Options = Field(default_factory=dict)
@@ -189,8 +191,7 @@ class PluginRef(SpecModel):
     def _from_text(cls, value: Any) -> Any:
         if isinstance(value, str):
             if not value.startswith("plugin:"):
-                allowed = "plugin:NAME or {plugin: NAME, options: {...}}"
-                raise complain(Complaint("", "is not a plug-in", show(value), allowed))
+                raise complain(Complaint("", "is not a plug-in", show(value), cls.written))
             return {"plugin": value.removeprefix("plugin:")}
         if isinstance(value, Mapping) and isinstance(value.get("plugin"), str):
             return {**value, "plugin": value["plugin"].removeprefix("plugin:")}

@@ -31,7 +31,7 @@ def dump_spec(spec: Spec) -> str:
 def to_yaml(data: Any) -> str:
     """Plain data as YAML: mappings as blocks, lists of plain values in brackets."""
     if not isinstance(data, dict) or not data:
-        return _flow(data) + "\n"
+        return flow(data) + "\n"
     return "\n".join(_block(data, "")) + "\n"
 
 
@@ -44,16 +44,17 @@ def _block(data: dict[str, Any], indent: str) -> Iterator[str]:
         elif isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
             yield name
             for item in value:
-                yield f"{indent}  - {_flow(item)}"
+                yield f"{indent}  - {flow(item)}"
         else:
-            yield f"{name} {_flow(value)}"
+            yield f"{name} {flow(value)}"
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
+    """Plain data as YAML on one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_scalar(k)}: {flow(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
+        return "[" + ", ".join(flow(item) for item in value) + "]"
     return _scalar(value)
 
 

@@ -80,7 +80,7 @@ def load_spec(
     expand_paths(Spec, tree, findings)
     spec = check(Spec, tree, findings)
     if spec is not None:
-        check_supported(flat_places(spec), tree, findings)
+        check_supported(spec, tree, findings)
     if findings.problems:
         raise SpecError(findings.sorted())
     assert spec is not None and profile is not None, "no problem was found"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -32,10 +33,10 @@ def expand_paths(model: type[BaseModel], tree: Tree, findings: Findings) -> None
         origin = tree.origin(where)
         assert origin is not None, "every value of a tree has an origin"
         try:
-            node = tree.data
+            node: Any = tree.data
             for key in where[:-1]:
-                node = node[key]  # type: ignore[index]
-            node[where[-1]] = absolute(value, shape.path, origin.base)  # type: ignore[index]
+                node = node[key]
+            node[where[-1]] = absolute(value, shape.path, origin.base)
         except (_Undefined, ValueError, RuntimeError) as error:
             problem = Problem(str(error), show(value), action="correct the path, or set the value")
             findings.add(where, problem, origin)

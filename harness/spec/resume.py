@@ -7,9 +7,9 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from harness.spec.findings import leaves
 from harness.spec.layers import dotted
 from harness.spec.models import Spec
+from harness.spec.shape import leaves
 from harness.spec.yaml_read import Where
 
 Resume = Literal["free", "extend", "never"]

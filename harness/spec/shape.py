@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -39,8 +39,8 @@ class Shape:
     bounds: dict[str, Any] = field(default_factory=dict)
     anything: bool = False
 
-    def words(self) -> str:
-        """What is allowed, for error messages and docs."""
+    def words(self, *, brief: bool = False) -> str:
+        """What is allowed, for error messages and docs; ``brief`` does not list keys."""
         if self.anything:
             return "any plain value"
         parts = [str(choice) for choice in self.choices]
@@ -48,10 +48,11 @@ class Shape:
         if not self.said:
             parts += [self._scalar_words(kind) for kind in self.scalars]
         if self.model is not None:
-            parts.append("a mapping of " + ", ".join(field_names(self.model)))
+            keys = "" if brief else " of " + ", ".join(field_names(self.model))
+            parts.append(getattr(self.model, "written", "") or "a mapping" + keys)
         if self.item is not None:
             count = "" if self.length is None else f"{self.length} of "
-            parts.append(f"a list of {count}({self.item.words()})")
+            parts.append(f"a list of {count}({self.item.words(brief=brief)})")
         if self.value is not None:
             parts.append("a mapping")
         if self.nullable:
@@ -138,6 +139,53 @@ def walk(shape: Shape | None, data: Any, where: tuple[str | int, ...] = ()) -> I
     elif isinstance(data, list):
         for position, value in enumerate(list(data)):
             yield from walk(step(shape, position), value, (*where, position))
+
+
+def all_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted paths of all fields, each followed by those below it; a list's item is ``[]``."""
+    found: list[str] = []
+    for key in fields(model):
+        path = f"{prefix}.{key}" if prefix else key
+        found.append(path)
+        shape = field_shape(model, key)
+        assert shape is not None, "a model's own field has a shape"
+        if shape.model is not None:
+            found += all_paths(shape.model, path)
+        elif shape.item is not None and shape.item.model is not None:
+            found += all_paths(shape.item.model, path + "[]")
+    return found
+
+
+def leaves(model: type[BaseModel], data: Mapping[str, Any]) -> dict[tuple[str | int, ...], Any]:
+    """Every value of a dumped model that holds no further fields, by place."""
+    return {
+        where: value
+        for where, value, shape in walk(model_shape(model), data)
+        if not _has_fields(value, shape) and not _in_leaf(model, where)
+    }
+
+
+def _has_fields(value: Any, shape: Shape) -> bool:
+    if isinstance(value, dict):
+        return shape.model is not None
+    if isinstance(value, list):
+        return bool(value) and shape.item is not None and shape.item.model is not None
+    return False
+
+
+def _in_leaf(model: type[BaseModel], where: tuple[str | int, ...]) -> bool:
+    """Whether a place lies in a free mapping or a list of plain values."""
+    for length in range(1, len(where)):
+        shape = shape_at(model, where[:length])
+        key = where[length]
+        if shape is None or shape.anything:
+            return True
+        if isinstance(key, int):
+            if shape.item is None or shape.item.model is None:
+                return True
+        elif shape.model is None or key not in fields(shape.model):
+            return True
+    return False
 
 
 def _add(shape: Shape, annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> None:

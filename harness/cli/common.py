@@ -1,0 +1,78 @@
+"""Arguments and output that several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.spec import Resolved
+
+
+def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
+    """SPEC, ``-o`` and ``--site``."""
+    parser.add_argument("spec", metavar="SPEC", help="job spec, a YAML file")
+    parser.add_argument(
+        "-o",
+        "--override",
+        dest="overrides",
+        metavar="FIELD=VALUE",
+        action="append",
+        default=[],
+        help="set one field, as -o training.phases.0.epochs=3; may be given again",
+    )
+    parser.add_argument(
+        "--site", metavar="SITE", help="site profile: its name, or the path of a YAML file"
+    )
+
+
+def spec_from_arguments(args: argparse.Namespace) -> Resolved:
+    """The checked spec of the arguments that :func:`add_spec_arguments` adds.
+
+    Raises:
+        SpecError: with every problem of the spec.
+    """
+    from harness.spec import load_spec
+
+    return load_spec(args.spec, overrides=args.overrides, site=args.site)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+
+
+def print_json(value: Any) -> None:
+    """Prints plain data as JSON; paths become texts."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is not plain data")
+
+
+def add_runs_root(parser: argparse.ArgumentParser) -> None:
+    """``--runs-root``."""
+    parser.add_argument(
+        "--runs-root",
+        metavar="DIR",
+        type=Path,
+        help="folder that holds the runs (default: runs_root of the user config, else ./runs)",
+    )
+
+
+def runs_root(args: argparse.Namespace) -> Path:
+    """The absolute folder of the runs: ``--runs-root``, else what the user config says.
+
+    Raises:
+        SpecError: the user config is invalid.
+    """
+    if args.runs_root is not None:
+        return Path(args.runs_root).expanduser().absolute()
+    from harness.spec import load_user_config
+
+    return load_user_config().runs_root

@@ -1,0 +1,90 @@
+"""Whether what a spec names is there: data, backbone, plug-in files.
+
+Kept apart from loading, since a spec may be checked where its data is not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.errors import Problem
+from harness.spec.base import show
+from harness.spec.config import Trust
+from harness.spec.load import Resolved
+from harness.spec.models import Spec
+from harness.spec.plugin_files import check_plugin
+
+Found = tuple[str, Problem]
+
+
+def check_paths(spec: Spec | Resolved, trust: Trust | None = None) -> list[Problem]:
+    """Problems with the paths of a spec, with lines when a :class:`Resolved` is given.
+
+    Nothing is loaded; data folders are looked at, not walked through.
+    """
+    resolved = spec if isinstance(spec, Resolved) else None
+    inner = spec.spec if isinstance(spec, Resolved) else spec
+    trusted = resolved.user.trust if resolved else trust
+    found = [*_data(inner), *_backbone(inner), *_plugins(inner, trusted or Trust())]
+    return [_placed(path, problem, resolved) for path, problem in found]
+
+
+def _placed(path: str, problem: Problem, resolved: Resolved | None) -> Problem:
+    origin = resolved.origins.get(path) if resolved else None
+    file, line = (origin.option or origin.file, origin.line) if origin else (None, None)
+    got = problem.got
+    if problem.file:
+        got = f"{problem.file}: {got}"
+    return Problem(problem.what, got, problem.allowed, problem.action, path, file, line)
+
+
+def _data(spec: Spec) -> Iterator[Found]:
+    if spec.data.source is not None:
+        return  # what the paths mean is the plug-in's affair
+    for name in ("train", "validation", "test"):
+        path = getattr(spec.data, name)
+        if isinstance(path, str):
+            problem = _folder(Path(path), "a folder with one folder for each class")
+            if problem is not None:
+                yield f"data.{name}", problem
+
+
+def _folder(path: Path, wanted: str) -> Problem | None:
+    try:
+        if not path.exists():
+            near = next(parent for parent in path.parents if parent.exists())
+            action = f"correct the path (what exists of it is {near})"
+            return Problem("does not exist", show(str(path), 200), wanted, action)
+        if not path.is_dir():
+            return Problem("is not a folder", show(str(path), 200), wanted, "name its folder")
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        return Problem(f"cannot be looked at ({why})", show(str(path), 200), wanted, "correct it")
+    if not os.access(path, os.R_OK | os.X_OK):
+        action = "ask its owner for the right to read it"
+        return Problem("may not be read by you", show(str(path), 200), wanted, action)
+    return None
+
+
+def _backbone(spec: Spec) -> Iterator[Found]:
+    handle = spec.backbone.handle
+    path = Path(handle.removeprefix("hub:"))
+    if not path.is_absolute():
+        return  # an address, or a plug-in
+    wanted = "the folder of a SavedModel (with saved_model.pb in it)"
+    problem = _folder(path, wanted)
+    if problem is None and not any(
+        (path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")
+    ):
+        action = "name the folder that holds saved_model.pb"
+        problem = Problem("is no SavedModel", show(str(path), 200), wanted, action)
+    if problem is not None:
+        yield "backbone.handle", problem
+
+
+def _plugins(spec: Spec, trust: Trust) -> Iterator[Found]:
+    for ref in spec.plugins:
+        for problem in check_plugin(ref, trust):
+            yield "plugins", problem

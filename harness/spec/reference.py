@@ -1,0 +1,60 @@
+"""The reference of the spec for the docs site, made from the models."""
+
+from __future__ import annotations
+
+from harness.spec.docs import REQUIRED, FieldDoc, field_docs
+
+_RESUME = {
+    "free": "may change on resume",
+    "extend": "may be changed on resume in the last phase",
+    "never": "fixed for the life of a run",
+}
+_INTRO = """# The spec, field by field
+
+Made from the models in `harness/spec`; `harness schema --field PATH` prints the same for one
+field, and `harness schema` the JSON schema that editors read.
+
+Every field may be given in the file or with `-o PATH=VALUE`; a position in a list is a number
+(`-o training.phases.0.epochs=3`). **Resume** says whether a field may change when a run is
+continued: *free* may, *extend* may in the last phase, *never* needs `harness fork`. Where a
+field says *so far*, other values are refused with "not supported yet".
+"""
+
+
+def spec_reference_markdown() -> str:
+    """A Markdown page with every field: type, default, doc, resume class, what is supported."""
+    parts = [_INTRO]
+    for doc in field_docs():
+        if "." not in doc.path:
+            parts.append(f"## {doc.path}\n\n{_own(doc)}")
+        elif doc.type != "group":
+            parts.append(_entry(doc))
+        else:
+            parts.append(f"### {doc.path}\n\n{doc.doc}")
+    return "\n\n".join(parts) + "\n"
+
+
+def _own(doc: FieldDoc) -> str:
+    return doc.doc if doc.type == "group" else f"{doc.doc}\n\n{_facts(doc)}"
+
+
+def _entry(doc: FieldDoc) -> str:
+    return f"### {doc.path}\n\n{doc.doc}\n\n{_facts(doc)}"
+
+
+def _facts(doc: FieldDoc) -> str:
+    default = "**required**" if doc.default == REQUIRED else f"`{doc.default}`"
+    lines = [
+        "| | |",
+        "|---|---|",
+        f"| takes | {_cell(doc.type)} |",
+        f"| default | {_cell(default)} |",
+        f"| resume | *{doc.resume}*: {_RESUME[doc.resume]} |",
+    ]
+    if doc.supported:
+        lines.append(f"| so far | {_cell(doc.supported)} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("<", "&lt;")

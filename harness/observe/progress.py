@@ -89,7 +89,7 @@ class Progress:
         self._eta.seen(step)
         if self._now is not None and epoch != self._now.epoch:
             self._finish_epoch()
-        text = self._describe(epoch, examples_per_s, loss, extra or {})
+        text = self._fit(self._describe(epoch, examples_per_s, loss, extra or {}))
         self._now = _Now(step, epoch, text)
         if self._bar is not None:
             self._guarded(self._bar.show, step, text)
@@ -98,10 +98,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line of its own, above the bar."""
-        if self._bar is not None:
-            self._guarded(self._bar.say, text)
-        else:
-            self._guarded(self._print, text)
+        self._guarded(self._print if self._bar is None else self._bar.say, self._fit(text))
 
     def close(self) -> None:
         """Shows the last state and leaves the terminal as it was; twice is fine."""
@@ -135,6 +132,11 @@ class Progress:
             parts.append(f"{words_for(left)} left")
         return "  ".join(part for part in parts if part)
 
+    def _fit(self, text: str) -> str:
+        """``text`` with what the stream cannot show (LANG=C) replaced."""
+        encoding = getattr(self._out, "encoding", None) or "utf-8"
+        return text.encode(encoding, "replace").decode(encoding)
+
     def _due(self) -> bool:
         return self._printed_at is None or self._clock() - self._printed_at >= LINE_EVERY_S
 
@@ -157,9 +159,13 @@ class Progress:
             return
         try:
             call(*arguments)
-        except (OSError, ValueError):
-            # The terminal went away (EIO, EPIPE) or the stream was closed.  That must not end a
-            # training, and there is nowhere left to say it.
+        except OSError:
+            # The terminal went away (EIO, EPIPE).  That must not end a training, and there is
+            # nowhere left to say it.
+            self._silent = True
+        except ValueError:
+            if not self._out.closed:
+                raise
             self._silent = True
 
 

@@ -1,0 +1,53 @@
+"""What the checkpoint tests share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.checkpoint import Store
+
+
+def new_store(folder: Path, keep: int = 3, access: str = "private") -> tuple[Store, list[str]]:
+    """A store and the list that its log goes to."""
+    said: list[str] = []
+    return Store(folder, keep=keep, access=access, log=said.append), said
+
+
+def flip_bit(path: Path, bit: int) -> None:
+    """Flips one bit of a file, counted from its beginning."""
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << (bit % 8)
+    path.write_bytes(data)
+
+
+def names(folder: Path) -> list[str]:
+    """Sorted names in a folder, hidden ones too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
+    """A tmpfs of ``size`` mounted on ``folder``; the test is skipped where that is not allowed,
+    but not in CI.
+    """
+    folder.mkdir(exist_ok=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode and os.environ.get("CI") != "true":
+        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
+    assert done.returncode == 0, done.stderr
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def make_read_only(folder: Path) -> None:
+    """Remounts what :func:`small_disk` mounted read-only; root is stopped by nothing less."""
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)

@@ -82,6 +82,30 @@ def _set_mode(path: Path, access: str) -> None:
         )
 
 
+def apply_access(root: Path, access: str) -> None:
+    """Gives a folder and all in it the modes of ``access``, and its group with ``group``.
+
+    Raises:
+        StorageError: a mode cannot be set.
+    """
+    try:
+        _set_mode(root, access)
+        group = root.stat().st_gid
+        for folder, folders, files in os.walk(root):
+            for name in folders + files:
+                path = Path(folder, name)
+                if path.is_symlink():
+                    continue
+                if access == GROUP and path.stat().st_gid != group:
+                    os.chown(path, -1, group)
+                if path.is_dir():
+                    _set_mode(path, access)
+                else:
+                    path.chmod(0o660 if access == GROUP else 0o600)
+    except OSError as error:
+        raise storage_error(error, root) from error
+
+
 def is_group_folder(folder: Path) -> bool:
     """Whether files made in ``folder`` are meant for its group: setgid and group-writable."""
     return folder.stat().st_mode & _SHARED_FOLDER == _SHARED_FOLDER

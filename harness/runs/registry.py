@@ -96,6 +96,29 @@ def find_runs(root: Path) -> list[RunPaths]:
     return [RunPaths(folder) for folder in sorted(found, key=_age_key, reverse=True)]
 
 
+def runs_in(folder: Path) -> list[RunPaths]:
+    """Runs that lie directly in ``folder`` (that of a spec's name), newest first.
+
+    Raises:
+        StorageError: the folder is there and cannot be read.
+    """
+    found = [inner for name, inner in _folders(Path(folder)) if _is_run(name, inner)]
+    return [RunPaths(inner) for inner in sorted(found, key=_age_key, reverse=True)]
+
+
+def chosen_root(flag: str | Path | None = None) -> Path:
+    """As :func:`runs_root`; reads the user config if neither flag nor variable says it.
+
+    Raises:
+        SpecError: the user config is invalid.
+    """
+    if flag or os.environ.get("HARNESS_RUNS_ROOT"):
+        return runs_root(flag)
+    from harness.spec import load_user_config
+
+    return runs_root(None, load_user_config().runs_root)
+
+
 def resolve_run(text: str | Path, root: Path) -> RunPaths:
     """The run that ``text`` names.
 

@@ -1,0 +1,263 @@
+"""Creating a run, or finding the one that the same command continues."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.runs import registry
+from harness.runs.clock import utc_now
+from harness.runs.continuing import Comparison, compare, refusal
+from harness.runs.environment import environment_facts, git_diff, installed_distributions
+from harness.runs.files import TEMPORARY, apply_access, write_atomic
+from harness.runs.ids import looks_like_run_id, new_run_id
+from harness.runs.lock import RunLock
+from harness.runs.marks import reopen
+from harness.runs.paths import RunPaths
+from harness.runs.record import read_record, update_record, write_record
+from harness.runs.snapshot import guard_plugins, keep_plugins
+from harness.runs.state import run_state
+from harness.runs.storage import check_space, check_writable, nearest_existing, owner_name
+
+if TYPE_CHECKING:
+    from harness.spec import Resolved, Spec
+
+NEED_BYTES = 16 << 20
+"""Free space without which nothing is begun: record, logs and metrics of an attempt.
+Checkpoints are checked when their size is known."""
+
+CREATED, CONTINUED, FINISHED = "created", "continued", "finished"
+_OPEN = ("new", "stopped", "interrupted")
+
+# What a killed creation can leave behind; anything else in a folder is somebody's work.
+_BEGUN = ("spec.yaml", "environment.lock", "git.diff", ".lock")
+_BEGUN_FOLDERS = ("plugins", "checkpoints", "tensorboard", "slurm")
+
+
+def create_run(
+    resolved: Resolved,
+    run_dir: Path | None = None,
+    *,
+    new: bool = False,
+    runs_root: str | Path | None = None,
+) -> tuple[RunPaths, str]:
+    """The run that a spec is to be trained in, and how it was come by.
+
+    With ``run_dir``: the run in it, if there is one and the spec agrees in all fields that are
+    fixed; a new run in it otherwise.  Without: the newest run of the spec's name under the runs
+    root, if its fixed fields agree, it is neither finished nor failed, and nobody trains it;
+    otherwise a new one.  Changed *free* fields are written to the run's spec, and more epochs in
+    the last phase open a finished run again.
+
+    Args:
+        new: do not look for a run to continue.
+        runs_root: wins over ``$HARNESS_RUNS_ROOT`` and the user's config.
+
+    Returns:
+        The run, and ``created``, ``continued`` or ``finished``.
+
+    Raises:
+        UsageError: ``run_dir`` holds a run of another spec (each field is named, with the command
+            that forks it), somebody else's run, something else, or a run that is being trained.
+        StorageError: not writable, full, or the run in ``run_dir`` is broken.
+        SpecError: a plug-in file cannot be read or is not trusted.
+    """
+    if run_dir is not None:
+        return _in_directory(resolved, RunPaths(Path(run_dir).expanduser()), new)
+    folder = registry.runs_root(runs_root, resolved.user.runs_root) / resolved.spec.name
+    _check_place(folder)
+    if not new:
+        found = _newest_open(resolved.spec, folder)
+        if found is not None:
+            return _carry_on(resolved.spec, found)
+    return make_run(resolved, RunPaths(folder / new_run_id())), CREATED
+
+
+def make_run(
+    resolved: Resolved,
+    paths: RunPaths,
+    *,
+    fill: Callable[[RunPaths], dict[str, Any]] | None = None,
+    plugins: list[str] | None = None,
+) -> RunPaths:
+    """Writes a new run into ``paths``, which must be missing or empty; its record comes last.
+
+    Args:
+        fill: puts more into the folder before the record and returns fields for it (a fork's
+            checkpoints and parent).
+        plugins: plug-in files to keep instead of the spec's own, in their order (a fork's).
+
+    Raises:
+        StorageError, SpecError: see :func:`create_run`.
+    """
+    from harness.spec import dump_spec, spec_digest
+
+    spec = resolved.spec
+    _check_place(paths.root)
+    RunPaths.create(paths.root, spec.access)
+    write_atomic(paths.spec, dump_spec(spec))
+    write_atomic(paths.environment_lock, "\n".join(installed_distributions()) + "\n")
+    folder = resolved.file.parent if resolved.file else Path.cwd()
+    facts = environment_facts(folder)
+    if facts["git"]["dirty"]:
+        facts["git"] |= _keep_diff(paths, folder)
+    run_id = paths.root.name if looks_like_run_id(paths.root.name) else new_run_id()
+    record = {
+        "run_id": run_id,
+        "name": spec.name,
+        "created": utc_now(),
+        "spec_digest": spec_digest(spec),
+        "spec_file": str(resolved.file) if resolved.file else None,
+        **facts,
+        "plugins": _keep_plugins(resolved, paths, plugins),
+        "parent": None,
+        "attempts": 0,
+        **(fill(paths) if fill else {}),
+    }
+    write_record(paths, record)
+    return paths
+
+
+def _keep_diff(paths: RunPaths, folder: Path) -> dict[str, Any]:
+    try:
+        write_atomic(paths.git_diff, git_diff(folder))
+    except (OSError, subprocess.SubprocessError) as error:
+        return {"diff": None, "why": str(error)}
+    return {"diff": paths.git_diff.name}
+
+
+def _keep_plugins(
+    resolved: Resolved, paths: RunPaths, sources: list[str] | None
+) -> list[dict[str, Any]]:
+    refs = resolved.spec.plugins
+    kept = keep_plugins(
+        paths, refs if sources is None else sources, resolved.spec.access, resolved.user.trust
+    )
+    # A fork copies from its parent's copies; the record names what the spec names.
+    return [{**entry, "ref": ref} for entry, ref in zip(kept, refs, strict=True)]
+
+
+def _check_place(place: Path) -> None:
+    """Space and permission, asked before anything is made."""
+    check_space(place, NEED_BYTES)
+    folder = nearest_existing(place)
+    if folder.is_dir():
+        check_writable(folder)
+
+
+def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPaths, str]:
+    if not paths.record.exists():
+        _refuse_foreign(paths)
+        return make_run(resolved, paths), CREATED
+    if new:
+        raise UsageError(
+            f"{paths.root}: holds a run already",
+            got="--new",
+            action="name another --run-dir, or leave out --new to continue it",
+        )
+    check_space(paths.root, NEED_BYTES)
+    _refuse_other_owner(paths)
+    return _carry_on(resolved.spec, paths)
+
+
+def _refuse_foreign(paths: RunPaths) -> None:
+    """Only a missing or empty folder, or what a killed creation left, becomes a run."""
+    if not paths.root.exists():
+        return
+    if not paths.root.is_dir():
+        raise UsageError(f"{paths.root}: is no folder", action="name another --run-dir")
+    for path in sorted(paths.root.iterdir()):
+        begun = path.name in _BEGUN or path.name.endswith(TEMPORARY)
+        empty = path.name in _BEGUN_FOLDERS and path.is_dir()
+        if empty and path.name != "plugins":
+            empty = not any(path.iterdir())
+        if not begun and not empty:
+            raise UsageError(
+                f"{paths.root}: is not empty and holds no run (there is no run.json)",
+                got=path.name,
+                action="name another --run-dir",
+            )
+
+
+def _refuse_other_owner(paths: RunPaths) -> None:
+    """Nobody's pickle but one's own is ever loaded, so a colleague's run is never continued."""
+    # Not os.geteuid(): under root squash or in a container our files have another owner.
+    me = check_writable(paths.root).st_uid
+    owner = paths.record.stat().st_uid
+    if owner != me:
+        raise UsageError(
+            f"{paths.root}: is somebody else's run",
+            got=f"owner {owner_name(owner)}",
+            action=f"`harness fork {paths.root}` goes on from its weights in a run of your own",
+        )
+
+
+def _newest_open(spec: Spec, folder: Path) -> RunPaths | None:
+    """The newest of our runs in ``folder``, if the same command goes on with it.
+
+    What a killed creation left is passed over; a broken record is an error and not passed over,
+    or training would start from nothing without a word.
+    """
+    from harness.spec import spec_digest, spec_from_file_resolved
+
+    me = check_writable(folder).st_uid if folder.is_dir() else None
+    ours = (run for run in registry.runs_in(folder) if _owner(run) == me)
+    paths = next(ours, None)
+    if paths is None:
+        return None
+    record = read_record(paths)
+    if record.get("spec_digest") != spec_digest(spec):
+        return None
+    if run_state(paths, record).word not in _OPEN:
+        return None
+    if not compare(spec_from_file_resolved(paths.spec), spec).can_continue:
+        return None
+    return paths
+
+
+def _owner(paths: RunPaths) -> int | None:
+    try:
+        return paths.record.stat().st_uid
+    except OSError:
+        return None  # half-written, or somebody's that we may not look into
+
+
+def _carry_on(spec: Spec, paths: RunPaths) -> tuple[RunPaths, str]:
+    """Goes on with a run that is there: checks the spec, writes what may change."""
+    from harness.spec import spec_digest, spec_from_file_resolved
+
+    record = read_record(paths)
+    old = spec_from_file_resolved(paths.spec)
+    comparison = compare(old, spec)
+    if not comparison.can_continue:
+        raise refusal(paths, old, spec, comparison)
+    if record.get("spec_digest") != spec_digest(spec):
+        raise UsageError(
+            f"{paths.spec}: is not the spec that the run was begun with",
+            got=f"digest {spec_digest(spec)[:12]}, run.json has {str(record['spec_digest'])[:12]}",
+            action=f"undo the edit of {paths.spec}, or name another --run-dir",
+        )
+    finished = paths.finished.exists()
+    if finished and not comparison.extended:
+        return paths, FINISHED
+    if comparison.differences:
+        with RunLock(paths):
+            _write_changes(spec, paths, comparison)
+    return paths, CONTINUED
+
+
+def _write_changes(spec: Spec, paths: RunPaths, comparison: Comparison) -> None:
+    from harness.spec import dump_spec
+
+    if comparison.extended and paths.finished.exists():
+        # First: a kill in between leaves an open run, never a finished one with epochs to do.
+        reopen(paths)
+        update_record(paths, final=None)
+    if any(one.path == "access" for one in comparison.differences):
+        apply_access(paths.root, spec.access)
+        if paths.plugins.exists():
+            guard_plugins(paths)
+    write_atomic(paths.spec, dump_spec(spec))

@@ -18,14 +18,8 @@ from harness.errors import ExitCode, HarnessError
 # In the order in which --help shows them: the life of a run.
 VERBS = (
     "validate",
-    "plan",
     "schema",
     "run",
-    "list",
-    "status",
-    "diff",
-    "fork",
-    "move",
     "evaluate",
     "predict",
     "export",

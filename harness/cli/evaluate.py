@@ -1,0 +1,31 @@
+"""Metrics of a run's best weights over its test data, or over another folder."""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "metrics of a run's best weights over its test data or another folder"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from harness.cli.common import add_json
+    from harness.cli.opened import add_run
+
+    add_run(parser)
+    parser.add_argument("--data", metavar="DIR", help="folder per class; default: the spec's test")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from harness.cli.common import print_json
+    from harness.cli.opened import open_run
+
+    loaded = open_run(args)
+    figures = loaded.evaluate(args.data)
+    if args.json:
+        print_json({"step": loaded.step, "metrics": figures})
+        return 0
+    print(f"step {loaded.step}")
+    for name, value in figures.items():
+        print(f"  {name:<12} {value:.4f}")
+    return 0

@@ -1,0 +1,44 @@
+"""Labels and probabilities of new pictures, by the best weights of a run.
+
+A folder stands for all files in it.  A file that cannot be read does not stop the others; the
+exit code is 4 then.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+HELP = "labels and probabilities of new files, by the best weights of a run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from harness.cli.common import add_json
+    from harness.cli.opened import add_run
+
+    add_run(parser)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="picture files or folders")
+    parser.add_argument("--top", type=int, default=3, help="labels shown a file (default 3)")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    from harness.cli.common import print_json
+    from harness.cli.opened import open_run
+    from harness.errors import ExitCode
+
+    found = list(open_run(args).predict(args.files))
+    if args.json:
+        print_json([prediction.to_json() for prediction in found])
+    else:
+        width = max(len(prediction.file) for prediction in found)
+        for prediction in found:
+            print(f"{prediction.file:<{width}}  {_words(prediction, args.top)}")
+    failed = any(prediction.error is not None for prediction in found)
+    return ExitCode.DATA if failed else ExitCode.DONE
+
+
+def _words(prediction, top: int) -> str:
+    if prediction.error is not None:
+        return f"error: {prediction.error}"
+    ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
+    return "  ".join(f"{label} {probability:.3f}" for label, probability in ranked[:top])

@@ -1,0 +1,77 @@
+"""Metrics of a model over a data set, each example counted exactly once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from harness.distribute.base import Distribution
+from harness.distribute.pace import Pace
+from harness.model.task import Task
+
+
+class Evaluator:
+    """Evaluates one model; compiled once, used after every epoch.
+
+    Args:
+        keras: uint8 images to logits.
+        task: gives losses and metric sums.
+        distribution: brings replicas together.
+    """
+
+    def __init__(self, keras: tf_keras.Model, task: Task, distribution: Distribution) -> None:
+        self._keras = keras
+        self._task = task
+        self._distribution = distribution
+        with tf.device("/CPU:0"):
+            self._sums = {
+                name: tf.Variable(zero, trainable=False) for name, zero in task.sums.zeros().items()
+            }
+
+        @tf.function(reduce_retracing=True)
+        def many(iterator: Iterator[dict[str, tf.Tensor]], batches: tf.Tensor) -> None:
+            for _ in tf.range(batches):
+                self._one(next(iterator))
+
+        self._many = many
+
+    def _one(self, batch: dict[str, tf.Tensor]) -> None:
+        sums = self._distribution.run(self._on_replica, batch)
+        for name, variable in self._sums.items():
+            variable.assign_add(sums[name])
+
+    def _on_replica(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        logits = self._keras(batch["image"], training=False)
+        losses = self._task.losses(batch["label"], logits, training=False)
+        return self._task.sums.update(
+            batch["label"], logits, losses, batch["mask"], batch["weight"]
+        )
+
+    def run(
+        self,
+        dataset: tf.data.Dataset,
+        batches: int,
+        between: Callable[[], None] = lambda: None,
+    ) -> dict[str, float]:
+        """Figures over ``batches`` batches of ``dataset``.
+
+        Args:
+            between: called about once a second between batches; what it raises ends the
+                evaluation (a stop that must not wait for a long validation).
+        """
+        for variable in self._sums.values():
+            variable.assign(tf.zeros_like(variable))
+        iterator, pace, done = iter(dataset), Pace(), 0
+        while done < batches:
+            steps = pace.next(batches - done)
+            began = time.monotonic()
+            self._many(iterator, tf.constant(steps))
+            pace.done(steps, time.monotonic() - began)
+            done += steps
+            between()
+        sums: dict[str, np.ndarray] = {name: v.numpy() for name, v in self._sums.items()}
+        return self._task.sums.result(sums)

@@ -1,0 +1,122 @@
+"""Backbone and head put together into the one model that is trained, evaluated and exported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tensorflow as tf
+import tf_keras
+
+from harness.distribute.base import Distribution
+from harness.model import backbone as backbones
+from harness.model.backbone import Backbone
+from harness.model.draws import Draws
+from harness.model.head import dense_head, plugin_head
+from harness.model.task import Task
+from harness.plugins import PREFIX
+from harness.spec import Spec
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The model of a run and what its training needs beside it.
+
+    ``keras`` maps uint8 images [b, S, S, 3] to float32 logits [b, outputs].
+    """
+
+    keras: tf_keras.Model
+    backbone: Backbone
+    task: Task
+    draws: Draws
+
+    def trainable(self) -> list[tf.Variable]:
+        """The variables that training changes: the head's, as the backbone is frozen."""
+        return list(self.keras.trainable_variables)
+
+    def state(self) -> dict[str, tf.Variable]:
+        """Every variable that training may change, by a name that a later process gives again.
+
+        The backbone's own are not in it: they are pinned by its digest.
+        """
+        frozen = {id(weight) for weight in self.backbone.layer.weights}
+        kept = [weight for weight in self.keras.weights if id(weight) not in frozen]
+        return dict(zip(stable_names(kept), kept, strict=True))
+
+    def not_exact(self) -> list[str]:
+        """Reasons why a resumed run would not repeat an undisturbed one bit for bit."""
+        return [
+            f"layer {layer.name} ({type(layer).__name__}) draws random numbers from its own state"
+            for layer in self.keras.submodules
+            if isinstance(layer, tf_keras.layers.Layer)
+            and hasattr(layer, "_random_generator")
+            and not (isinstance(layer, tf_keras.layers.Dropout) and layer.rate == 0)
+        ]
+
+
+class _FromBytes(tf_keras.layers.Layer):
+    """uint8 0..255 to float32 0..1, on the device that computes: a quarter of the bytes to it."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(inputs, tf.float32) / 255.0
+
+
+def load_backbone(spec: Spec, image_size: int, pinned: str | None) -> Backbone:
+    """The backbone that ``spec`` names, held against the digests that spec and run pin.
+
+    Args:
+        pinned: digest in the run's record, None at its first start.
+    """
+    handle = spec.backbone.handle
+    if handle.startswith(PREFIX):
+        return backbones.load_plugin(handle, spec.backbone.options or {}, image_size)
+    folder = backbones.locate(handle)
+    digest = backbones.digest_of(folder)
+    backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
+    backbones.check_digest(digest, pinned, handle, "the run")
+    return backbones.load_hub(folder, handle, digest, image_size)
+
+
+def assemble(
+    spec: Spec, backbone: Backbone, task: Task, distribution: Distribution, image_size: int
+) -> Assembled:
+    """Builds the model; its initial weights depend on ``training.seed`` alone.
+
+    Raises:
+        SpecError: the head plug-in's result does not fit.
+    """
+    head = spec.head
+    draws = Draws(spec.training.seed, distribution)
+    # Plug-in layers without a seed of their own draw their initial weights from this one.
+    tf_keras.utils.set_random_seed(spec.training.seed & 0xFFFFFFFF)
+    # Unnamed layers are numbered a process long; a second run in one process must get the
+    # names of the first, as its checkpoints go by them.
+    tf_keras.backend.reset_uids()
+    images = tf_keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="images")
+    features = backbone.layer(_FromBytes(name="from_bytes")(images))
+    if head.plugin is not None:
+        logits = plugin_head(head.plugin.plugin, head.plugin.options, features, task.outputs, draws)
+    else:
+        logits = dense_head(
+            features,
+            task.outputs,
+            hidden=head.hidden,
+            activation=head.activation,
+            dropout=head.dropout,
+            draws=draws,
+            seed=spec.training.seed & 0x7FFFFFFF,
+        )
+    model = tf_keras.Model(images, logits, name="harness")
+    return Assembled(model, backbone, task, draws)
+
+
+def stable_names(variables: Sequence[tf.Variable]) -> list[str]:
+    """Names that depend only on the order and the layers' own names, made unique by a number."""
+    taken: dict[str, int] = {}
+    names = []
+    for variable in variables:
+        name = variable.name.split(":")[0]
+        number = taken.get(name, 0)
+        taken[name] = number + 1
+        names.append(name if number == 0 else f"{name}#{number}")
+    return names

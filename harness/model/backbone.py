@@ -1,0 +1,189 @@
+"""The pretrained part: found, trusted, pinned by digest, loaded, and checked at both ends."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_hub as hub
+import tf_keras
+
+from harness.errors import DataError
+from harness.plugins import PREFIX, registry
+
+_REMOTE = ("https://", "http://", "gs://")
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded pretrained module.
+
+    ``layer`` maps float32 images [b, S, S, 3] in 0..1 (TensorFlow Hub's convention for images)
+    to features [b, f].
+    """
+
+    handle: str
+    layer: tf_keras.layers.Layer
+    digest: str | None
+    path: Path | None
+
+    def parameters(self) -> int:
+        """Number of scalars in all its variables."""
+        return sum(int(weight.shape.num_elements() or 0) for weight in self.layer.weights)
+
+
+def locate(handle: str) -> Path:
+    """The local folder of a Hub handle; downloads nothing that the Hub cache already holds.
+
+    Raises:
+        DataError: the folder does not exist, or a remote handle can be neither found in the
+            Hub cache nor downloaded.
+    """
+    if handle.startswith(_REMOTE):
+        try:
+            return Path(hub.resolve(handle))
+        except Exception as error:  # whatever urllib, tarfile or the file system raise
+            raise DataError(
+                "the backbone cannot be downloaded and is not in the Hub cache",
+                got=f"{handle}: {type(error).__name__}: {error}",
+                allowed="a handle that this machine reaches, or one already in TFHUB_CACHE_DIR",
+                action="run once where there is internet, or use hub:FOLDER",
+                path="backbone.handle",
+            ) from error
+    folder = Path(handle.removeprefix("hub:").removeprefix("file://"))
+    if not folder.is_dir():
+        raise DataError(
+            "the backbone folder does not exist",
+            got=str(folder),
+            allowed="a folder that holds a SavedModel",
+            action="correct the path, or prepare the backbone first",
+            path="backbone.handle",
+        )
+    return folder
+
+
+def digest_of(folder: Path) -> str:
+    """sha256 hex over the sorted relative names, sizes and contents of all files in ``folder``.
+
+    Reads every byte: a backbone is a program, and its digest is what is trusted.
+    """
+    whole = hashlib.sha256(b"harness backbone 1\n")
+    for path in sorted(folder.rglob("*")):
+        if not path.is_file():
+            continue
+        one = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                one.update(block)
+        name = os.fsencode(path.relative_to(folder).as_posix())
+        whole.update(len(name).to_bytes(4, "big") + name + one.digest())
+    return whole.hexdigest()
+
+
+def check_digest(found: str, pinned: str | None, handle: str, pinned_by: str) -> None:
+    """Holds a digest against the one that was pinned earlier.
+
+    Raises:
+        DataError: they differ.
+    """
+    if pinned is not None and pinned.removeprefix("sha256:") != found:
+        raise DataError(
+            f"the backbone is not the one that {pinned_by} pins",
+            got=f"sha256 {found[:16]}... in {handle}",
+            allowed=f"sha256 {pinned.removeprefix('sha256:')[:16]}...",
+            action="put the old files back, or fork the run / change backbone.digest on purpose",
+            path="backbone.digest",
+        )
+
+
+def load_hub(folder: Path, handle: str, digest: str, image_size: int) -> Backbone:
+    """Loads a SavedModel through ``hub.KerasLayer``, frozen, and checks that it fits.
+
+    Raises:
+        DataError: no SavedModel, one that cannot be called, or one whose input does not take
+            [b, image_size, image_size, 3] float32 or whose output is not [b, f].
+    """
+    if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+        raise DataError(
+            "the backbone folder is no SavedModel",
+            got=f"{folder} without saved_model.pb",
+            allowed="a TF2 SavedModel in Hub format",
+            action="point backbone.handle at the folder that holds saved_model.pb",
+            path="backbone.handle",
+        )
+    try:
+        layer = hub.KerasLayer(str(folder), trainable=False, name="backbone")
+    except Exception as error:  # the loader raises what the file provokes
+        raise DataError(
+            "the backbone cannot be loaded",
+            got=f"{type(error).__name__}: {_first_line(error)}",
+            allowed="a TF2 SavedModel that can be called (Hub format)",
+            action="load it once with tensorflow_hub.load to see more",
+            path="backbone.handle",
+        ) from error
+    backbone = Backbone(handle, layer, digest, folder)
+    _check_fit(backbone, image_size)
+    return backbone
+
+
+def load_plugin(name: str, options: Mapping[str, Any], image_size: int) -> Backbone:
+    """A backbone made by the user's function ``(image_size, **options) -> Keras layer``."""
+    layer = registry.get("backbone", name)(image_size, **options)
+    if not isinstance(layer, tf_keras.layers.Layer):
+        raise DataError(
+            "the backbone plug-in gives no Keras layer",
+            got=type(layer).__name__,
+            allowed="a tf_keras.layers.Layer or tf_keras.Model",
+            action="return a layer of tf_keras, not of keras",
+            path="backbone.handle",
+        )
+    layer.trainable = False
+    backbone = Backbone(PREFIX + name.removeprefix(PREFIX), layer, None, None)
+    _check_fit(backbone, image_size)
+    return backbone
+
+
+def _check_fit(backbone: Backbone, image_size: int) -> None:
+    images = tf_keras.Input((image_size, image_size, 3), dtype=tf.float32)
+    try:
+        features = backbone.layer(images)
+    except Exception as error:
+        raise DataError(
+            "the backbone does not take these images",
+            got=f"float32 [batch, {image_size}, {image_size}, 3]",
+            allowed=_accepted(backbone.layer) or _first_line(error),
+            action="set data.image_size to what the backbone takes, or take another backbone",
+            path="backbone.handle",
+        ) from error
+    shape = getattr(features, "shape", None)
+    if shape is None or len(shape) != 2 or shape[-1] is None:
+        got = f"shape {tuple(shape)}" if shape is not None else type(features).__name__
+        raise DataError(
+            "the backbone gives no feature vector",
+            got=got,
+            allowed="one tensor [batch, features] of known width",
+            action="use the feature-vector version of the module",
+            path="backbone.handle",
+        )
+
+
+def _accepted(layer: tf_keras.layers.Layer) -> str | None:
+    """The input signatures of a restored function, in words; None when there are none."""
+    function = getattr(getattr(layer, "_func", None), "__call__", None)  # noqa: B004 - its signatures
+    shapes = set()
+    for concrete in getattr(function, "concrete_functions", ()):
+        for spec in tf.nest.flatten(concrete.structured_input_signature[0]):
+            if isinstance(spec, tf.TensorSpec):
+                shapes.add(f"{spec.dtype.name} {spec.shape.as_list()}")
+    return " or ".join(sorted(shapes)) or None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:300] if lines else type(error).__name__

@@ -1,0 +1,80 @@
+"""Random draws inside a step, as a pure function of (seed, step, layer).
+
+A Keras ``Dropout`` draws from a generator whose state no checkpoint holds, so a resumed process
+repeats its first mask.  Here a draw is made for the whole global batch and each replica takes
+its own rows: neither a resume nor the number of replicas changes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+import tf_keras
+
+if TYPE_CHECKING:
+    from harness.distribute.base import Distribution
+
+
+class Draws:
+    """Gives layers their random numbers.
+
+    Args:
+        seed: ``training.seed``.
+        distribution: tells which replica is calling.
+
+    ``step`` (int64 scalar variable) is set by the training step before the model is called.
+    """
+
+    def __init__(self, seed: int, distribution: Distribution) -> None:
+        self._seed = seed
+        self._distribution = distribution
+        with tf.device("/CPU:0"):
+            self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="draws/step")
+
+    def seed_of(self, layer: int) -> tf.Tensor:
+        """int32 [2]: the stateless seed of ``layer`` in the present step."""
+        seed = tf.constant([self._seed & 0x7FFFFFFF, self._seed >> 31], tf.int32)
+        fold_in = tf.random.fold_in if hasattr(tf.random, "fold_in") else None
+        fold_in = fold_in or tf.random.experimental.stateless_fold_in
+        return fold_in(fold_in(seed, self.step), layer)
+
+    def uniform(self, like: tf.Tensor, layer: int) -> tf.Tensor:
+        """float32 in [0, 1) of the shape of ``like`` [b, ...], this replica's rows of the draw.
+
+        The draw has ``replicas * b`` rows: every replica holds the same static batch.
+        """
+        shape = tf.shape(like)
+        rows = shape[0]
+        whole = tf.concat([[rows * self._distribution.replicas], shape[1:]], axis=0)
+        draw = tf.random.stateless_uniform(whole, self.seed_of(layer))
+        start = rows * self._distribution.replica()
+        return draw[start : start + rows]
+
+
+class Dropout(tf_keras.layers.Layer):
+    """Dropout whose mask is a pure function of (seed, step, layer).
+
+    Inverted dropout: kept units are scaled by ``1 / (1 - rate)`` (Srivastava et al., 2014), so
+    that inference needs no scaling.
+
+    Args:
+        rate: share of the units that are set to 0, in [0, 1).
+        draws: where the random numbers come from.
+        index: number of this layer among those that draw; part of its seed.
+    """
+
+    def __init__(self, rate: float, draws: Draws, index: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self._rate = rate
+        self._draws = draws
+        self._index = index
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if not training or self._rate == 0.0:
+            return inputs
+        kept = self._draws.uniform(inputs, self._index) >= self._rate
+        return tf.where(kept, inputs / (1.0 - self._rate), tf.zeros_like(inputs))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "rate": self._rate, "index": self._index}

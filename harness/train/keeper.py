@@ -1,0 +1,109 @@
+"""Brings the state of the loop into checkpoints and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from harness.errors import TrainingError
+from harness.model.assemble import Assembled
+from harness.train import state
+from harness.train.parts import Parts, RestoredState
+from harness.train.position import Position
+
+
+class Keeper:
+    """Saves and restores everything that :class:`~harness.train.loop.Trainer` works with."""
+
+    def __init__(self, parts: Parts, sums: state.Sums) -> None:
+        self._parts = parts
+        self._sums = sums
+        self._saved: Position | None = None
+        self._saved_at = time.monotonic()
+
+    def seconds_since_save(self) -> float:
+        """Seconds since the last save, or since the start of this attempt."""
+        return time.monotonic() - self._saved_at
+
+    def save(self, position: Position, metrics: Mapping[str, float]) -> None:
+        """Commits a checkpoint of ``position``, unless it is there already.
+
+        Raises:
+            TrainingError: a weight is not finite; nothing is written then.
+            StorageError: see the store.
+        """
+        if self._saved == position:
+            return
+        parts = self._parts
+        weights = state.snapshot(parts.model.state(), state.MODEL)
+        state.check_finite(weights, position.step)
+        tensors = {
+            **weights,
+            **state.snapshot(state.optimizer_state(parts.optimizer), state.OPTIMIZER),
+            **self._sums.tensors(),
+        }
+        best_step = parts.best.step
+        # Metrics first: a checkpoint must never be newer than the lines that led to it.
+        parts.writer.flush()
+        parts.saver.save(
+            position.step,
+            tensors,
+            {
+                "position": position.to_json(),
+                **{name: part.to_json() for name, part in self._json_parts().items()},
+            },
+            metrics=metrics,
+            keep_steps=() if best_step is None else (best_step,),
+        )
+        self._saved, self._saved_at = position, time.monotonic()
+
+    def restore(self) -> tuple[Position, dict[str, float]] | None:
+        """Takes back the newest checkpoint that verifies; None when there is none."""
+        restored = self._parts.saver.restore()
+        if restored is None:
+            return None
+        load_weights(self._parts.model, restored)
+        state.assign(
+            state.optimizer_state(self._parts.optimizer), restored.tensors, state.OPTIMIZER
+        )
+        self._sums.restore(restored.tensors)
+        for name, part in self._json_parts().items():
+            if name in restored.state:
+                part.from_json(restored.state[name])
+        self._saved = Position.from_json(restored.state["position"])
+        return self._saved, dict(restored.metrics)
+
+    def load_best(self) -> None:
+        """Gives the model the best weights so far; everything else goes on.
+
+        Raises:
+            TrainingError: there has been no validation yet.
+        """
+        step = self._parts.best.step
+        if step is None:
+            raise TrainingError(
+                "a phase starts from the best weights and there are none yet",
+                got="no validated epoch with a finite value before it",
+                allowed="start_from: best after a phase with validation",
+                action="use start_from: last",
+            )
+        load_weights(self._parts.model, self._parts.saver.restore(step))
+        self._parts.watch.say(f"starts from the best weights, those of step {step}")
+
+    def _json_parts(self) -> dict[str, state.HasJson]:
+        parts: dict[str, state.HasJson] = {
+            "best": self._parts.best,
+            "callbacks": self._parts.callbacks,
+        }
+        if self._parts.early is not None:
+            parts["early"] = self._parts.early
+        return parts
+
+
+def load_weights(model: Assembled, restored: RestoredState) -> None:
+    """Gives ``model`` the weights of a checkpoint and nothing else of it.
+
+    Raises:
+        TrainingError: they do not fit the model.
+    """
+    state.assign(model.state(), restored.tensors, state.MODEL)

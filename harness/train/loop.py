@@ -1,0 +1,222 @@
+"""The training loop: steps in long calls, and between them everything that keeps a run safe."""
+
+from __future__ import annotations
+
+import time
+
+import tensorflow as tf
+
+from harness.distribute.pace import Pace
+from harness.errors import StoppedEarly
+from harness.train.best import value_of
+from harness.train.keeper import Keeper
+from harness.train.parts import Parts
+from harness.train.plan import Phase
+from harness.train.position import Position
+from harness.train.state import Sums, not_finite
+from harness.train.step import Steps
+
+
+class Trainer:
+    """Carries out a plan from wherever the newest checkpoint left it.
+
+    ``position`` is between steps at all times that anything outside can see it.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.position = Position()
+        self.metrics: dict[str, float] = {}
+        self._steps = Steps(parts.model, parts.optimizer, parts.distribution)
+        self._sums = Sums(parts.model.task.sums.zeros())
+        self._pace = Pace()
+        self._keeper = Keeper(parts, self._sums)
+
+    def run(self) -> Position:
+        """Trains to the end of the plan and returns the last position.
+
+        Raises:
+            StoppedEarly: asked to stop; everything is saved.
+            TrainingError: a value was not finite, or a checkpoint does not fit.
+            DataError, StorageError: see there.
+        """
+        self._restore()
+        self.parts.callbacks.on_train_begin()
+        while not self.position.at_end(self.parts.plan):
+            phase = self._enter_phase()
+            while self._goes_on(phase):
+                if self.position.validated:
+                    self._take_steps(phase)
+                    self._write_line_if_due(phase)
+                if not self.position.validated:
+                    self._end_epoch(phase)
+                self._save_if_due(phase)
+                self.leave_if_asked()
+            self._leave_phase(phase)
+        self._keeper.save(self.position, self.metrics)
+        self.parts.callbacks.on_train_end()
+        return self.position
+
+    # The verbs of the loop, in its order.
+
+    def _restore(self) -> None:
+        found = self._keeper.restore()
+        if found is not None:
+            self.position, self.metrics = found
+            self.parts.watch.say(f"continues from the checkpoint of step {self.position.step}")
+        self.parts.writer.rollback(self.position.step)
+
+    def _enter_phase(self) -> Phase:
+        phase = self.parts.plan.phases[self.position.phase]
+        if self.position.phase_step == 0 and phase.start_from == "best":
+            self._keeper.load_best()
+        self._steps.set_position(self.position.step, self.position.phase_step)
+        self._many = self._steps.compile(phase)
+        self._pace.restart()
+        self._iterator = iter(
+            self.parts.data.training(
+                self.position.epoch_of(phase), self.position.epoch_step(phase), phase.image_size
+            )
+        )
+        start = self.position.step - self.position.phase_step
+        self.parts.watch.phase(phase.name, start, start + phase.steps)
+        return phase
+
+    def _goes_on(self, phase: Phase) -> bool:
+        if not self.position.validated:
+            return True
+        early = self.parts.early is not None and self.parts.early.over
+        stopped = early or self.parts.callbacks.stop_training
+        return not stopped and self.position.phase_step < phase.steps
+
+    def _take_steps(self, phase: Phase) -> None:
+        parts, position = self.parts, self.position
+        epoch = position.epoch_of(phase)
+        if position.epoch_step(phase) == 0:
+            parts.callbacks.on_epoch_begin(epoch)
+            self._sums.epoch = self._sums.fresh()
+        count = self._pace.next(position.left_in_epoch(phase), *self._until_due(phase))
+        parts.callbacks.on_train_batch_begin(position.epoch_step(phase))
+        began = time.monotonic()
+        self._many(self._iterator, tf.constant(count))
+        taken = self._steps.take_sums()
+        seconds = time.monotonic() - began
+        self._pace.done(count, seconds)
+        self.position = position.forward(count, phase)
+        bad = int(self._steps.first_bad.numpy())
+        if bad >= 0:
+            raise not_finite(f"the loss of step {bad}")
+        parts.data.check()
+        self._sums.add(taken)
+        figures = parts.model.task.sums.result(taken)
+        parts.callbacks.on_train_batch_end(position.epoch_step(phase) + count - 1, figures)
+        parts.stop.stepped()
+        parts.watch.update(
+            self.position.step,
+            phase=phase.name,
+            epoch=epoch,
+            examples_per_s=float(taken["count"]) / seconds,
+            loss=figures.get("loss", float("nan")),
+        )
+
+    def _write_line_if_due(self, phase: Phase) -> None:
+        if self.position.step % self._log_steps(phase):
+            return
+        figures = self.parts.model.task.sums.result(self._sums.window)
+        self._write(figures | self._rate(), "train", phase, epoch_end=False)
+        self._sums.window = self._sums.fresh()
+
+    def _end_epoch(self, phase: Phase) -> None:
+        parts = self.parts
+        figures = parts.model.task.sums.result(self._sums.epoch)
+        found: dict[str, float] = {}
+        if parts.validate is not None:
+            parts.callbacks.on_test_begin()
+            found = parts.validate(self.leave_if_asked)
+            parts.callbacks.on_test_end(found)
+        # Both lines after the validation: a stop in its midst repeats it, and so them.
+        self._write(figures | self._rate(), "train", phase, epoch_end=True)
+        if found:
+            self._write(found, "val", phase, epoch_end=True)
+        figures.update({f"val_{name}": value for name, value in found.items()})
+        self.metrics = figures
+        improved = parts.best.update(
+            value_of(figures, parts.best.metric, "checkpoint.best.metric"), self.position.step
+        )
+        if parts.early is not None:
+            watched = value_of(figures, parts.early.best.metric, "training.early_stopping.metric")
+            parts.early.update(watched, self.position.step)
+        self.position = self.position.after_validation()
+        parts.callbacks.on_epoch_end(self.position.epoch_of(phase) - 1, figures)
+        parts.watch.say(self._epoch_line(phase, improved))
+        parts.writer.flush()
+        if improved:
+            self._keeper.save(self.position, figures)
+
+    def _save_if_due(self, phase: Phase) -> None:
+        every = self.parts.save_every
+        if every.seconds is not None:
+            due = self._keeper.seconds_since_save() >= every.seconds
+        else:
+            due = self.position.step % every.steps(phase.steps_per_epoch, phase.steps) == 0
+        if due:
+            self._keeper.save(self.position, self.metrics)
+
+    def leave_if_asked(self) -> None:
+        """Saves and raises StoppedEarly if any rank was asked to stop."""
+        parts = self.parts
+        if not parts.distribution.agree(parts.stop.requested is not None):
+            return
+        self._keeper.save(self.position, self.metrics)
+        raise StoppedEarly(
+            f"stopped at step {self.position.step} ({parts.stop.requested}); it is saved",
+            action="run the same command again to continue",
+        )
+
+    def _leave_phase(self, phase: Phase) -> None:
+        if self.position.phase_step < phase.steps:
+            self.parts.watch.say(
+                f"phase {phase.name} ends early, after {self.position.phase_step} of "
+                f"{phase.steps} steps"
+            )
+        self.position = self.position.next_phase(phase)
+        if self.parts.callbacks.stop_training:
+            self.position = self.position.to_end(self.parts.plan)
+        if self.parts.early is not None:
+            self.parts.early.restart()
+
+    # What the verbs share.
+
+    def _until_due(self, phase: Phase) -> list[int]:
+        step, every = self.position.step, self.parts.save_every
+        steps = [self._log_steps(phase)]
+        if every.seconds is None:
+            steps.append(every.steps(phase.steps_per_epoch, phase.steps))
+        return [interval - step % interval for interval in steps]
+
+    def _log_steps(self, phase: Phase) -> int:
+        return self.parts.log_every.steps(phase.steps_per_epoch, phase.steps)
+
+    def _write(
+        self, figures: dict[str, float], split: str, phase: Phase, *, epoch_end: bool
+    ) -> None:
+        # At its very end a step still belongs to the epoch that it completes.
+        ended = 0 if self.position.validated else 1
+        self.parts.writer.scalars(
+            self.position.step,
+            figures,
+            split=split,
+            epoch=self.position.epoch_of(phase) - ended,
+            phase=phase.name,
+            epoch_end=epoch_end,
+        )
+
+    def _rate(self) -> dict[str, float]:
+        return {"learning_rate": float(self.parts.optimizer.learning_rate.numpy())}
+
+    def _epoch_line(self, phase: Phase, improved: bool) -> str:
+        epoch = self.position.epoch_of(phase)
+        shown = ("loss", "accuracy", "val_loss", "val_accuracy")
+        words = [f"{name} {self.metrics[name]:.4f}" for name in shown if name in self.metrics]
+        star = "  best so far" if improved else ""
+        return f"epoch {epoch}/{self.parts.plan.total_epochs}  {'  '.join(words)}{star}"

@@ -1,0 +1,71 @@
+"""Optimizers of Keras and the learning rate as a pure function of the step."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+import tf_keras
+
+from harness.train.plan import Phase
+
+if TYPE_CHECKING:
+    from harness.spec import Spec
+
+_MAKERS = {
+    "adam": tf_keras.optimizers.Adam,
+    "adamw": tf_keras.optimizers.AdamW,
+    "sgd": tf_keras.optimizers.SGD,
+    "rmsprop": tf_keras.optimizers.RMSprop,
+}
+
+# What the field calls norm parameters is spelled differently by every layer.
+_EXCLUDE = {"bias": "bias|beta", "norm": "norm|gamma|beta"}
+
+
+def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
+    """The optimizer of ``training.optimizer``; its learning rate is set before every step.
+
+    Weight decay is decoupled (Loshchilov and Hutter, 2019) for every optimizer; gradients are
+    clipped by their global norm.
+    """
+    wanted = spec.training.optimizer
+    options = {
+        "learning_rate": 0.0,
+        "weight_decay": wanted.weight_decay or None,
+        "global_clipnorm": wanted.clip_norm,
+        # XLA compiles the update anew for every shape and gains nothing on a small head.
+        "jit_compile": False,
+    }
+    if wanted.name in ("sgd", "rmsprop"):
+        options["momentum"] = wanted.momentum
+    optimizer = _MAKERS[wanted.name](**options)
+    if wanted.weight_decay and wanted.exclude:
+        names = [_EXCLUDE.get(name, name) for name in wanted.exclude]
+        optimizer.exclude_from_weight_decay(var_names=names)
+    return optimizer
+
+
+def learning_rate(phase: Phase, phase_step: tf.Tensor) -> tf.Tensor:
+    """float32 scalar: the rate of the step that follows ``phase_step`` steps of ``phase``.
+
+    Rises linearly to the phase's rate over its warm-up, then stays (``constant``), falls to 0
+    along half a cosine (``cosine``; Loshchilov and Hutter, 2017, without restarts) or along a
+    line (``linear``) at the end of the phase as planned.
+    """
+    step = tf.cast(phase_step, tf.float32)
+    peak = tf.constant(phase.learning_rate, tf.float32)
+    warmup = float(phase.warmup_steps)
+    share = (step - warmup) / max(1.0, phase.steps - warmup)
+    if phase.schedule == "cosine":
+        rate = peak * 0.5 * (1.0 + tf.cos(math.pi * share))
+    elif phase.schedule == "linear":
+        rate = peak * (1.0 - share)
+    elif phase.schedule == "constant":
+        rate = peak
+    else:
+        raise ValueError(f"schedule must be constant, cosine or linear, was {phase.schedule!r}")
+    if warmup:
+        rate = tf.where(step < warmup, peak * (step + 1.0) / warmup, rate)
+    return rate

@@ -1,0 +1,144 @@
+"""What the loop is given: the rooms below and beside it, each through a small protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from harness.distribute.base import Distribution
+from harness.model.assemble import Assembled
+from harness.spec import Duration
+from harness.train.best import Best, EarlyStopping
+from harness.train.callbacks import Callbacks
+from harness.train.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class TrainingData(Protocol):
+    """Endless batches from any place, and the account of what could not be read."""
+
+    def training(self, epoch: int, step: int, image_size: int) -> tf.data.Dataset:
+        """Batches from step ``step`` of epoch ``epoch`` on, over all epochs."""
+        ...
+
+    def check(self) -> None:
+        """Raises DataError once more examples are unreadable than the spec allows."""
+        ...
+
+
+class RestoredState(Protocol):
+    """A verified checkpoint in host memory."""
+
+    step: int
+    tensors: dict[str, np.ndarray]
+    state: dict[str, Any]
+    metrics: dict[str, float]
+
+
+class Saver(Protocol):
+    """Where checkpoints go."""
+
+    def save(
+        self,
+        step: int,
+        tensors: Mapping[str, np.ndarray],
+        state: dict[str, Any],
+        *,
+        metrics: Mapping[str, float] | None = None,
+        keep_steps: Iterable[int] = (),
+    ) -> Path:
+        """Commits a checkpoint."""
+        ...
+
+    def restore(self, step: int | None = None) -> Any:
+        """The newest one that verifies (or that of ``step``); None when there is none."""
+        ...
+
+
+class Writer(Protocol):
+    """Where metrics go."""
+
+    def scalars(
+        self,
+        step: int,
+        values: Mapping[str, float],
+        *,
+        split: str,
+        epoch: int,
+        phase: str,
+        epoch_end: bool | None = None,
+    ) -> None:
+        """Figures as of ``step``, in epoch ``epoch`` (from 0)."""
+        ...
+
+    def rollback(self, step: int, *, validated: bool = True) -> None:
+        """Takes back what was written of later steps.
+
+        ``validated=False``: the epoch that ends with ``step`` will be validated again, so what
+        was written of that goes too.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Brings everything to disk."""
+        ...
+
+
+class Watch(Protocol):
+    """Whom the loop tells where it is: progress bar and heartbeat."""
+
+    def phase(self, name: str, start: int, end: int) -> None:
+        """A phase begins or goes on."""
+        ...
+
+    def update(
+        self, step: int, *, phase: str, epoch: int, examples_per_s: float, loss: float
+    ) -> None:
+        """Some steps were done, the last of them in epoch ``epoch`` (from 0)."""
+        ...
+
+    def say(self, text: str) -> None:
+        """A line for the user."""
+        ...
+
+
+class Stop(Protocol):
+    """The wish to stop."""
+
+    @property
+    def requested(self) -> str | None:
+        """Why the run should stop; None while it need not."""
+        ...
+
+    def stepped(self) -> None:
+        """The first step of this attempt is done: from here on a stop saves."""
+        ...
+
+
+@dataclass
+class Parts:
+    """All that a :class:`~harness.train.loop.Trainer` works with."""
+
+    plan: Plan
+    model: Assembled
+    optimizer: tf_keras.optimizers.Optimizer
+    distribution: Distribution
+    data: TrainingData
+    validate: Callable[[Callable[[], None]], dict[str, float]] | None
+    """Validation figures; calls its argument about once a second.  None: no validation set."""
+    saver: Saver
+    writer: Writer
+    watch: Watch
+    stop: Stop
+    callbacks: Callbacks
+    best: Best
+    early: EarlyStopping | None
+    log_every: Duration
+    save_every: Duration

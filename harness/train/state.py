@@ -1,0 +1,125 @@
+"""Everything a run needs to go on as if nothing had happened, in and out of a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+import tf_keras
+
+from harness.errors import TrainingError
+from harness.model.assemble import stable_names
+
+MODEL, OPTIMIZER, SUMS = "model/", "optimizer/", "sums/"
+
+
+class HasJson(Protocol):
+    """A part of the state that is plain JSON."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The part's state."""
+        ...
+
+    def from_json(self, state: Mapping[str, Any]) -> None:
+        """Takes that state back."""
+        ...
+
+
+def snapshot(variables: Mapping[str, tf.Variable], prefix: str) -> dict[str, np.ndarray]:
+    """Host copies of ``variables`` under ``prefix`` plus their names."""
+    # numpy() of a CPU variable may share its buffer, which the next step overwrites.
+    return {prefix + name: np.array(variable.numpy()) for name, variable in variables.items()}
+
+
+def optimizer_state(optimizer: tf_keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
+    """The optimizer's variables (slots, iterations, rate) by stable names."""
+    return dict(zip(stable_names(optimizer.variables), optimizer.variables, strict=True))
+
+
+def assign(
+    variables: Mapping[str, tf.Variable], tensors: Mapping[str, np.ndarray], prefix: str
+) -> None:
+    """Gives ``variables`` the values that :func:`snapshot` took.
+
+    Raises:
+        TrainingError: a name, shape or dtype differs: values may change, never the model.
+    """
+    stored = {name.removeprefix(prefix) for name in tensors if name.startswith(prefix)}
+    missing, extra = sorted(set(variables) - stored), sorted(stored - set(variables))
+    if missing or extra:
+        raise TrainingError(
+            "the checkpoint does not fit the model",
+            got=f"not in the checkpoint: {missing or 'none'}; not in the model: {extra or 'none'}",
+            allowed="the same variables in both",
+            action="use the spec and the versions that the run was started with (harness diff)",
+        )
+    for name, variable in variables.items():
+        value = tensors[prefix + name]
+        same_shape = tuple(value.shape) == tuple(variable.shape)
+        if not same_shape or value.dtype != variable.dtype.as_numpy_dtype:
+            raise TrainingError(
+                f"the checkpoint's {prefix}{name} does not fit the model",
+                got=f"{value.dtype} {tuple(value.shape)}",
+                allowed=f"{variable.dtype.name} {tuple(variable.shape)}",
+                action="use the spec that the run was started with (harness diff)",
+            )
+    for name, variable in variables.items():
+        variable.assign(tensors[prefix + name])
+
+
+def check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
+    """Holds back weights with NaN or Inf: nothing broken is ever saved.
+
+    Raises:
+        TrainingError: a value of ``tensors`` is not finite.
+    """
+    for name, value in tensors.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise not_finite(f"{name} at step {step}")
+
+
+def not_finite(where: str) -> TrainingError:
+    """The error of ``training.nan: halt``."""
+    return TrainingError(
+        "training met a value that is not finite",
+        got=f"NaN or Inf in {where}",
+        allowed="finite numbers (training.nan: halt)",
+        action="lower the learning rate or set training.optimizer.clip_norm, then fork from the "
+        "last checkpoint, which holds only finite weights",
+    )
+
+
+class Sums:
+    """Metric sums since the last line and since the last epoch began, on the host in float64."""
+
+    def __init__(self, zeros: Mapping[str, np.ndarray]) -> None:
+        self._zeros = {name: np.array(zero, np.float64) for name, zero in zeros.items()}
+        self.window = self.fresh()
+        self.epoch = self.fresh()
+
+    def fresh(self) -> dict[str, np.ndarray]:
+        """Sums of no example."""
+        return {name: zero.copy() for name, zero in self._zeros.items()}
+
+    def add(self, taken: Mapping[str, np.ndarray]) -> None:
+        """Adds what the device gathered."""
+        for name, value in taken.items():
+            self.window[name] += value
+            self.epoch[name] += value
+
+    def tensors(self) -> dict[str, np.ndarray]:
+        """For the checkpoint."""
+        parts = {"window": self.window, "epoch": self.epoch}
+        return {
+            f"{SUMS}{part}/{name}": value
+            for part, sums in parts.items()
+            for name, value in sums.items()
+        }
+
+    def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
+        """From the checkpoint."""
+        for part, sums in (("window", self.window), ("epoch", self.epoch)):
+            for name in sums:
+                sums[name] = np.array(tensors[f"{SUMS}{part}/{name}"], np.float64)

@@ -1,0 +1,151 @@
+"""One attempt of a run: locked, accounted for however it ends.
+
+TensorFlow is imported only after the stop signals are heard.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from harness.errors import ExitCode, HarnessError, StoppedEarly, TrainingError
+from harness.runs.attempts import begin_attempt, end_attempt
+from harness.runs.lock import RunLock
+from harness.runs.marks import mark_failed
+from harness.runs.paths import RunPaths
+from harness.spec import Trust, spec_from_file_resolved
+from harness.worker.environment import import_tensorflow, prepare
+from harness.worker.signals import StopSignals
+
+
+class Attempt:
+    """The account of one attempt: written once, by whoever ends it.
+
+    Args:
+        paths: the run.
+        say: prints a line for the user.
+    """
+
+    def __init__(self, paths: RunPaths, say: Callable[[str], None]) -> None:
+        self.paths = paths
+        self.say = say
+        self.number = begin_attempt(paths, {"argv": sys.argv})
+        self.from_step = 0
+        self.step = 0
+
+    def ended(self, outcome: str, message: str, exit_code: int | None = None) -> None:
+        """Notes how the attempt ended."""
+        end_attempt(
+            self.paths,
+            self.number,
+            outcome,
+            self.from_step,
+            max(self.step, self.from_step),
+            message,
+            exit_code=exit_code,
+        )
+
+    def failed(self, error: BaseException) -> None:
+        """Notes an error.  Only training that went wrong marks the run as FAILED: what storage,
+        data or machine refused is tried again by the same command."""
+        code = int(error.exit_code) if isinstance(error, HarnessError) else 1
+        message = str(error) or type(error).__name__
+        self.ended("failed", message, code)
+        if code == ExitCode.TRAINING_FAILED:
+            mark_failed(self.paths, message, attempt=self.number, step=self.step)
+
+    def leave_now(self, reason: str) -> None:
+        """Ends the process at once: there is nothing to save, or the user insists."""
+        self.ended("requeue", f"{reason} before the next save")
+        self.say(
+            f"harness: stopped by {reason}; what was saved stays; next: run the same command "
+            "again to continue"
+        )
+        sys.stderr.flush()
+        os._exit(int(ExitCode.STOPPED))
+
+
+def run_attempt(
+    paths: RunPaths,
+    trust: Trust,
+    *,
+    say: Callable[[str], None],
+    owns_process: bool,
+    plain: bool | None = None,
+    quiet: bool = False,
+) -> dict[str, float]:
+    """Trains the run in ``paths`` from where it stands to its end; returns the final figures.
+
+    Args:
+        owns_process: the process ends with the run, so a stop before the first step may leave
+            at once; False raises StoppedEarly instead.
+        plain: plain lines instead of a progress bar; None decides by the terminal.
+        quiet: shows nothing.
+
+    Raises:
+        HarnessError: see each class; the attempt is accounted for in any case.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(RunLock(paths))
+        attempt = Attempt(paths, say)
+        leave = attempt.leave_now if owns_process else None
+        stop = stack.enter_context(StopSignals(leave, say))
+        try:
+            prepare(os.environ, say)
+            import_tensorflow(paths.log)
+            final = _train(paths, attempt, trust, stop, plain, quiet)
+        except StoppedEarly as error:
+            attempt.ended("stopped", str(error))
+            raise
+        except HarnessError as error:
+            attempt.failed(error)
+            raise
+        except BaseException as error:
+            attempt.failed(error)
+            raise _translated(error, paths) from error
+        attempt.ended("finished", "")
+        return final
+
+
+def _train(
+    paths: RunPaths,
+    attempt: Attempt,
+    trust: Trust,
+    stop: StopSignals,
+    plain: bool | None,
+    quiet: bool,
+) -> dict[str, float]:
+    spec = spec_from_file_resolved(paths.spec)
+    from harness.worker.plugins import load_run_plugins
+    from harness.worker.training import train_run
+
+    load_run_plugins(paths, trust)
+    return train_run(paths, spec, attempt, stop, dict(os.environ), plain=plain, quiet=quiet)
+
+
+def _translated(error: BaseException, paths: RunPaths) -> BaseException:
+    """Errors that TensorFlow and Python raise, in the user's words where we know them."""
+    if isinstance(error, KeyboardInterrupt):
+        return StoppedEarly(
+            "stopped before the next save", action="run the same command again to continue"
+        )
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return TrainingError(
+            "memory ran out",
+            got=_first_line(error),
+            action="lower training.batch_size or data.image_size, or ask for more memory",
+        )
+    if isinstance(error, Exception):
+        return TrainingError(
+            "training broke off with an error that harness does not know",
+            got=f"{type(error).__name__}: {_first_line(error)}",
+            action=f"run again with --debug to see where; the run is in {paths.root}",
+        )
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__

@@ -1,0 +1,155 @@
+"""A run opened again, to use what it made."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UsageError
+from harness.runs.paths import RunPaths
+from harness.runs.record import read_record
+from harness.spec import Spec, Trust, spec_from_file_resolved
+from harness.worker.environment import import_tensorflow, prepare
+
+if TYPE_CHECKING:
+    from harness.deploy.export import Exported
+    from harness.deploy.predict import Prediction
+    from harness.distribute.choose import Choice
+    from harness.model.assemble import Assembled
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """The model of a run with the weights of one of its checkpoints."""
+
+    paths: RunPaths
+    spec: Spec
+    record: dict[str, Any]
+    model: Assembled
+    choice: Choice
+    step: int
+
+    def predict(self, names: Sequence[str]) -> Iterator[Prediction]:
+        """One prediction for each picture file that ``names`` (files and folders) mean."""
+        from harness.deploy.predict import Predictor, expand
+
+        predictor = Predictor(self.model.keras, self.model.task, self.spec.data.image_size)
+        return predictor.files(expand(names))
+
+    def evaluate(self, path: str | None) -> dict[str, float]:
+        """Figures over the data set in ``path``, by default the spec's test set.
+
+        Raises:
+            UsageError: neither is there.
+            DataError: the data set cannot be used.
+        """
+        from harness.data.pipeline import Feed
+        from harness.deploy.evaluate import Evaluator
+        from harness.worker.datasets import open_set
+        from harness.worker.feeds import make_recorder, one_pass
+
+        path = path or self.spec.data.test
+        if path is None:
+            raise UsageError(
+                "the run's spec names no test data",
+                action="say which with --data FOLDER",
+                path="data.test",
+            )
+        examples = open_set(self.spec, path, self.model.task.classes)
+        recorder = make_recorder(self.spec, len(examples.index), None)
+        feed = Feed(examples.index, recorder=recorder, load=examples.load)
+        evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)
+        return one_pass(self.spec, feed, evaluator, recorder.check)
+
+    def export(self, folder: Path) -> Exported:
+        """Writes a SavedModel; see :func:`harness.deploy.export.export`."""
+        from harness.deploy.export import export
+
+        card = {
+            "run_id": self.record["run_id"],
+            "name": self.record["name"],
+            "step": self.step,
+            "classes": list(self.model.task.classes),
+            "image_size": self.spec.data.image_size,
+            "backbone": self.model.backbone.handle,
+            "backbone_digest": self.model.backbone.digest,
+            "spec_digest": self.record["spec_digest"],
+            "metrics": self.record.get("final", {}),
+            "about": self.spec.about.model_dump(mode="json"),
+            "versions": self.record.get("versions", {}),
+        }
+        return export(self.model.keras, self.model.task, self.spec.data.image_size, folder, card)
+
+
+def load_run(
+    paths: RunPaths,
+    trust: Trust,
+    *,
+    step: int | None = None,
+    say: Callable[[str], None] = lambda text: None,
+) -> LoadedRun:
+    """Opens a run with its best weights, or with those of ``step``.
+
+    Raises:
+        UsageError: the run has no checkpoint yet.
+        DataError: the backbone is gone or has changed.
+        StorageError: no checkpoint verifies.
+    """
+    record = read_record(paths)
+    spec = spec_from_file_resolved(paths.spec)
+    classes = record.get("classes")
+    if not classes:
+        raise UsageError(
+            "this run has not begun to train, there is nothing to use yet",
+            got=str(paths.root),
+            action="run it first",
+        )
+    prepare(os.environ, say)
+    import_tensorflow(paths.log)
+    return _open(paths, spec, record, trust, step, say)
+
+
+def _open(
+    paths: RunPaths,
+    spec: Spec,
+    record: dict[str, Any],
+    trust: Trust,
+    step: int | None,
+    say: Callable[[str], None],
+) -> LoadedRun:
+    from harness.checkpoint.store import Store
+    from harness.distribute.choose import choose
+    from harness.distribute.topology import Topology
+    from harness.train.keeper import load_weights
+    from harness.worker.plugins import load_run_plugins
+    from harness.worker.training import build_model
+
+    load_run_plugins(paths, trust)
+    choice = choose(spec.cluster.strategy, spec.cluster.device, Topology())
+    store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=say)
+    wanted = step if step is not None else best_step(record, store)
+    restored = store.restore(wanted)
+    if restored is None:
+        raise UsageError(
+            "this run has no checkpoint yet",
+            got=str(paths.root),
+            action="wait for its first one, or run it again",
+        )
+    model = build_model(spec, tuple(record["classes"]), choice, record.get("backbone_digest"))
+    load_weights(model, restored)
+    return LoadedRun(paths, spec, record, model, choice, restored.step)
+
+
+def best_step(record: dict[str, Any], store: Any) -> int | None:
+    """The step of the best weights: as recorded at the end, else as the newest checkpoint says.
+
+    None when no epoch has been validated yet; the newest checkpoint is used then.
+    """
+    best = record.get("best") or {}
+    if best.get("step") is not None:
+        return best["step"]
+    newest = store.restore()
+    return newest.state["best"]["step"] if newest is not None else None

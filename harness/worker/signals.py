@@ -1,0 +1,108 @@
+"""The wish to stop, heard at once even while TensorFlow compiles.
+
+A Python signal handler waits for the running call to return, which in a first compile is many
+seconds.  The C handler beneath it writes the signal's number to a socket right away, and a
+thread reads it there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+from harness.errors import StoppedEarly
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+_SECOND_AFTER_S = 1.0
+"""A second SIGINT sooner than this is the same wish (a terminal signals whole groups)."""
+
+
+class StopSignals:
+    """Context manager that listens for stop signals.
+
+    Before the first step there is nothing to save: ``leave`` is called at once, on the
+    listening thread.  After it, :attr:`requested` tells the loop, which saves and leaves at the
+    next step boundary.  A second Ctrl-C, a second or more later, leaves at once too; whatever
+    was committed stays.
+
+    Args:
+        leave: ends the process; called with the reason in words.  None, in a program that must
+            live on: StoppedEarly is raised in the main thread as soon as Python runs there.
+        say: tells the user that the signal was heard.
+    """
+
+    def __init__(self, leave: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
+        self._leave = leave
+        self._say = say
+        self._reason: str | None = None
+        self._asked_at = float("inf")
+        self._saves = False
+        self._held: dict[signal.Signals, object] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def requested(self) -> str | None:
+        """Why the run should stop; None while it need not."""
+        return self._reason
+
+    def stepped(self) -> None:
+        """From here on there is something to save."""
+        self._saves = True
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is not threading.main_thread():
+            return self  # Python lets only the main thread install handlers
+        self._reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+        for number in SIGNALS:
+            self._held[number] = signal.signal(number, self._in_main_thread)
+        self._held_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._listen, name="harness-signals", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._held:
+            return
+        signal.set_wakeup_fd(self._held_fd)
+        for number, handler in self._held.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._held.clear()
+        with contextlib.suppress(OSError):
+            self._writer.send(b"\0")  # wakes the thread, which then ends
+        self._writer.close()
+
+    def _listen(self) -> None:
+        with self._reader:
+            while byte := self._reader.recv(1):
+                if byte[0] == 0:
+                    return
+                if byte[0] in SIGNALS:
+                    self._on_signal(signal.Signals(byte[0]))
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if self._reason is None:
+                self._reason, self._asked_at = number.name, now
+                if self._saves:
+                    self._say(f"{number.name}: saves at the next step, then stops")
+                elif self._leave is not None:
+                    self._leave(self._reason)
+            elif self._hurries(number, now) and self._leave is not None:
+                self._leave(f"second {number.name}")
+
+    def _hurries(self, number: int, now: float) -> bool:
+        return number == signal.SIGINT and now - self._asked_at >= _SECOND_AFTER_S
+
+    def _in_main_thread(self, number: int, frame: FrameType | None) -> None:
+        """A handler must be there for the socket to be written; the thread does the rest."""
+        if self._leave is None and (not self._saves or self._hurries(number, time.monotonic())):
+            raise StoppedEarly(
+                f"stopped by {signal.Signals(number).name} before this attempt had saved anything",
+                action="run it again; it goes on from the last checkpoint, if there is one",
+            )

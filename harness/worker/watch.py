@@ -1,0 +1,54 @@
+"""Shows where the training is: a progress bar for the eye, a heartbeat for other processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.observe.progress import Progress
+from harness.observe.pulse import Heartbeat
+
+if TYPE_CHECKING:
+    from harness.worker.attempt import Attempt
+
+
+class ProgressAndHeartbeat:
+    """The :class:`~harness.train.parts.Watch` of a run on this machine.
+
+    Args:
+        progress: bar or plain lines.
+        heartbeat: rate-limited writer of ``heartbeat.json``.
+        total_steps: of the whole run as planned.
+        attempt: its account learns which steps were done.
+    """
+
+    def __init__(
+        self, progress: Progress, heartbeat: Heartbeat, total_steps: int, attempt: Attempt
+    ) -> None:
+        self._progress = progress
+        self._attempt = attempt
+        self._heartbeat = heartbeat
+        self._total = total_steps
+
+    def phase(self, name: str, start: int, end: int) -> None:
+        """See the protocol."""
+        self._progress.phase(name, start, end)
+
+    def update(
+        self, step: int, *, phase: str, epoch: int, examples_per_s: float, loss: float
+    ) -> None:
+        """See the protocol."""
+        self._attempt.step = step
+        self._progress.update(step, epoch=epoch, examples_per_s=examples_per_s, loss=loss)
+        self._heartbeat.beat(
+            step=step,
+            total_steps=self._total,
+            phase=phase,
+            epoch=epoch,
+            examples_per_s=examples_per_s,
+            loss=loss,
+            eta_s=self._progress.eta_s,
+        )
+
+    def say(self, text: str) -> None:
+        """See the protocol."""
+        self._progress.say(text)

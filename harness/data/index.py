@@ -6,23 +6,26 @@ A folder data set has one folder per class; everything below a class folder belo
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.data.scan import (
+    IMAGE_EXTENSIONS,
+    Found,
+    bad_names,
+    class_folders,
+    listed,
+    refuse,
+    scan,
+)
 from harness.errors import DataError, Problem
-
-IMAGE_EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "png")
-"""What TensorFlow's decoder reads; the content decides, not which of these a name ends in."""
 
 # Most of the time goes into waiting for the metadata server of a network file system.
 _THREADS = 16
-_SAY = 5
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,10 @@ def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> Exam
         DataError: the folder is not usable; names what is wrong, all of it where possible.
     """
     root = Path(path)
-    folders = _class_folders(root)
-    found = {name: _Found() for name in folders}
+    folders = class_folders(root)
+    found = {name: Found() for name in folders}
     if classes is None:
-        _refuse(_bad_names(folders))
+        refuse(bad_names(folders))
         if len(folders) == 1:
             raise DataError(
                 f"{root} has one class folder only",
@@ -95,14 +98,12 @@ def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> Exam
                 action="add a folder per further class",
             )
     else:
-        _refuse(_unknown_classes(root, folders, classes))
+        refuse(_unknown_classes(root, folders, classes))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for name, seen in zip(
-            folders, pool.map(lambda one: _scan(root, one), folders), strict=True
-        ):
+        for name, seen in zip(folders, pool.map(lambda one: scan(root, one), folders), strict=True):
             found[name] = seen
-    _refuse(problem for seen in found.values() for problem in seen.problems)
-    _refuse(_empty(root, found))
+    refuse(problem for seen in found.values() for problem in seen.problems)
+    refuse(_empty(root, found))
     known = tuple(folders) if classes is None else tuple(classes)
     return _assemble(root, known, found)
 
@@ -137,112 +138,6 @@ def content_digest(index: ExampleIndex) -> str:
     return f"content:{digest.hexdigest()}"
 
 
-class _Found:
-    """What one class folder holds."""
-
-    def __init__(self) -> None:
-        self.files: list[tuple[str, int, int]] = []
-        self.ignored: Counter[str] = Counter()
-        self.broken: list[str] = []
-        self.problems: list[Problem] = []
-
-
-def _class_folders(root: Path) -> list[str]:
-    try:
-        with os.scandir(root) as entries:
-            folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
-    except FileNotFoundError:
-        raise DataError(
-            f"{root} does not exist", action="check the path, and that its storage is mounted here"
-        ) from None
-    except NotADirectoryError:
-        raise DataError(
-            f"{root} is not a folder", allowed="a folder that holds one folder per class"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{root} cannot be read", got=str(error.strerror)) from error
-    if not folders:
-        raise DataError(
-            f"{root} has no class folders",
-            allowed="a folder that holds one folder per class, with the images inside",
-            action=f"put the images of each class into {root}/<class>/",
-        )
-    return folders
-
-
-def _scan(root: Path, folder: str) -> _Found:
-    """All images below one class folder; problems are collected, not raised."""
-    found = _Found()
-    waiting = [folder]
-    seen: set[tuple[int, int]] = set()
-    while waiting:
-        relative = waiting.pop()
-        try:
-            status = (root / relative).stat()
-            if (status.st_dev, status.st_ino) in seen:
-                continue  # a symbolic link that leads back
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(root / relative) as entries:
-                waiting += _take(entries, relative, found)
-        except OSError as error:
-            what = f"{root / relative} cannot be read".encode("utf-8", "backslashreplace").decode()
-            found.problems.append(Problem(what, got=str(error.strerror)))
-    found.problems += _bad_names(path for path, _, _ in found.files)
-    return found
-
-
-def _take(entries: Iterator[os.DirEntry[str]], relative: str, found: _Found) -> list[str]:
-    """Sorts the entries of one folder into ``found``; returns the folders among them."""
-    folders = []
-    for entry in entries:
-        name = entry.name
-        if name.startswith("."):
-            continue
-        path = f"{relative}/{name}"
-        extension = name.rpartition(".")[2].lower() if "." in name else ""
-        if extension not in IMAGE_EXTENSIONS:
-            if entry.is_dir():
-                folders.append(path)
-            else:
-                found.ignored[extension] += 1
-            continue
-        try:
-            status = entry.stat()
-        except FileNotFoundError:
-            found.broken.append(path)
-            continue
-        if stat.S_ISDIR(status.st_mode):
-            folders.append(path)
-        elif stat.S_ISREG(status.st_mode):
-            found.files.append((path, status.st_size, status.st_mtime_ns))
-        else:
-            found.ignored[extension] += 1
-    return folders
-
-
-def refuse_bad_names(names: Iterable[str]) -> None:
-    """Holds that names are valid Unicode, which TensorFlow's UTF-8 strings need.
-
-    Raises:
-        DataError: the first ones that are not.
-    """
-    _refuse(_bad_names(names))
-
-
-def _bad_names(names: Iterable[str]) -> Iterator[Problem]:
-    for name in names:
-        if name.isascii():
-            continue
-        try:
-            name.encode()
-        except UnicodeEncodeError:
-            yield Problem(
-                "a file or folder name is not valid UTF-8",
-                got=repr(name),
-                action="rename it (convmv -f latin1 -t utf8 does whole folders)",
-            )
-
-
 def _unknown_classes(root: Path, folders: list[str], classes: Sequence[str]) -> Iterator[Problem]:
     known = set(classes)
     for name in folders:
@@ -250,12 +145,12 @@ def _unknown_classes(root: Path, folders: list[str], classes: Sequence[str]) -> 
             yield Problem(
                 f"{root} has a class that the training data does not have",
                 got=repr(name),
-                allowed=_listed(list(classes)),
+                allowed=listed(list(classes)),
                 action="remove or rename the folder, or add the class to the training data",
             )
 
 
-def _empty(root: Path, found: dict[str, _Found]) -> Iterator[Problem]:
+def _empty(root: Path, found: dict[str, Found]) -> Iterator[Problem]:
     kinds = ", ".join(IMAGE_EXTENSIONS)
     if not any(seen.files for seen in found.values()):
         ignored = _ignored(found)
@@ -273,7 +168,7 @@ def _empty(root: Path, found: dict[str, _Found]) -> Iterator[Problem]:
             )
 
 
-def _assemble(root: Path, classes: tuple[str, ...], found: dict[str, _Found]) -> ExampleIndex:
+def _assemble(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> ExampleIndex:
     label_of = {name: label for label, name in enumerate(classes)}
     rows = [
         (path, size, mtime, label_of[name])
@@ -296,14 +191,14 @@ def _assemble(root: Path, classes: tuple[str, ...], found: dict[str, _Found]) ->
     )
 
 
-def _notes(root: Path, classes: tuple[str, ...], found: dict[str, _Found]) -> Iterator[str]:
+def _notes(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> Iterator[str]:
     missing = [name for name in classes if name not in found]
     if missing:
         some = f"{len(missing)} of {len(classes)} classes"
-        yield f"{root} has no examples of {some}: {_listed(missing)}"
+        yield f"{root} has no examples of {some}: {listed(missing)}"
     broken = [path for seen in found.values() for path in seen.broken]
     if broken:
-        yield f"{root}: {len(broken)} broken links were left out: {_listed(broken)}"
+        yield f"{root}: {len(broken)} broken links were left out: {listed(broken)}"
     ignored = _ignored(found)
     if ignored:
         kinds = ", ".join(
@@ -313,21 +208,8 @@ def _notes(root: Path, classes: tuple[str, ...], found: dict[str, _Found]) -> It
         yield f"{root}: files that are no images were left out: {kinds}"
 
 
-def _ignored(found: dict[str, _Found]) -> Counter[str]:
+def _ignored(found: dict[str, Found]) -> Counter[str]:
     return sum((seen.ignored for seen in found.values()), Counter())
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SAY} more" if len(names) > _SAY else ""
-    return ", ".join(repr(name) for name in names[:_SAY]) + more
-
-
-def _refuse(problems: Iterable[Problem]) -> None:
-    held = list(problems)
-    if held:
-        rest = len(held) - _SAY
-        more = [Problem(f"and {rest} more of this kind")] if rest > 0 else []
-        raise DataError(held[:_SAY] + more)
 
 
 def _pick(values: Sequence[int], rows: Sequence[int]) -> array[int]:

@@ -109,7 +109,7 @@ class Order:
         return tf.reshape(flat, tf.shape(canonical)), mask
 
     def sorted_row(self, canonical: tf.Tensor) -> tf.Tensor:
-        """Rows in the sorted names of canonical positions, int64, a scalar or a vector."""
+        """Rows in the sorted names of canonical positions, an int64 vector."""
         return permute(canonical, _domain(self.n), key_of(CANONICAL_SEED))
 
     def canonical_position(self, row: tf.Tensor) -> tf.Tensor:

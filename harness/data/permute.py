@@ -14,7 +14,7 @@ in the tests, gives the same values.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -22,7 +22,6 @@ ROUNDS = 10
 """Rounds of the network.  With 8, pairs of positions of tiny domains (n = 5, 8) still failed a
 chi-square test over 20,000 keys; with 10 and the grids of ``grid_of`` they pass."""
 
-_MASK = 0xFFFFFFFF
 _MULTIPLIER = 0x45D9F3B
 _GOLDEN = 0x9E3779B9
 
@@ -45,17 +44,25 @@ class Domain(NamedTuple):
     b: tf.Tensor
 
 
+_ANY = tf.TensorSpec(None, tf.int64)
+_VECTOR = tf.TensorSpec([None], tf.int64)
+
+
+def _traced_once(*signature: tf.TensorSpec) -> Callable[..., Callable[..., Any]]:
+    # Some hundred operations: tracing them anew at every use took seconds at each start.
+    return tf.function(input_signature=signature, autograph=False)
+
+
+@_traced_once(_ANY)
 def mix(x: tf.Tensor) -> tf.Tensor:
     """Hash of int64 in [0, 2**32) to the same range, elementwise and one-to-one.
 
     The integer hash by Thomas Mueller, two xor-shift-multiply rounds; its multiplier fits in
     31 bits, so no product leaves int64.
     """
-    shift = tf.bitwise.right_shift
-    sixteen = tf.constant(16, tf.int64)
     for _ in range(2):
-        x = tf.bitwise.bitwise_and((x ^ shift(x, sixteen)) * _MULTIPLIER, _MASK)
-    return x ^ shift(x, sixteen)
+        x = _low((x ^ _right(x, 16)) * _MULTIPLIER)
+    return x ^ _right(x, 16)
 
 
 def key_of(*numbers: int | tf.Tensor) -> Key:
@@ -68,71 +75,88 @@ def key_of(*numbers: int | tf.Tensor) -> Key:
 
 def fold(key: Key, number: int | tf.Tensor) -> Key:
     """The key of the further ``number``: differs for other keys and other numbers."""
-    number = tf.cast(tf.convert_to_tensor(number, tf.int64), tf.int64)
-    low = tf.bitwise.bitwise_and(number, _MASK)
-    high = tf.bitwise.bitwise_and(tf.bitwise.right_shift(number, tf.constant(32, tf.int64)), _MASK)
-    a = mix(_wrap(mix(key.a ^ low) + key.b))
-    b = mix(_wrap(mix(key.b ^ high) + a + _GOLDEN))
-    return Key(a, b)
+    return Key(*_fold(key.a, key.b, tf.convert_to_tensor(number, tf.int64)))
+
+
+@_traced_once(_ANY, _ANY, _ANY)
+def _fold(a: tf.Tensor, b: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    a = mix(_low(mix(a ^ _low(number)) + b))
+    b = mix(_low(mix(b ^ _low(_right(number, 32))) + a + _GOLDEN))
+    return a, b
 
 
 def seed_pair(key: Key, number: tf.Tensor) -> tf.Tensor:
-    """int64 [..., 2] seed of TensorFlow's stateless ops for ``key`` and ``number``."""
+    """int64 [2] seed of TensorFlow's stateless ops for ``key`` and ``number``, both scalars."""
     folded = fold(key, number)
-    high = tf.bitwise.bitwise_and(folded.a, 0x7FFFFFFF)
-    first = tf.bitwise.left_shift(high, tf.constant(32, tf.int64))
-    return tf.stack([first | folded.b, tf.broadcast_to(number, tf.shape(folded.b))], axis=-1)
+    high = tf.bitwise.left_shift(tf.bitwise.bitwise_and(folded.a, 0x7FFFFFFF), _constant(32))
+    return tf.ensure_shape(tf.stack([high | folded.b, number]), [2])
 
 
 def permute(x: tf.Tensor, domain: Domain, key: Key) -> tf.Tensor:
-    """Where position ``x`` goes: int64 in [0, n), one-to-one for each key.
+    """Where positions ``x`` go: int64 [n] in [0, domain.n), one-to-one for each key.
 
     Args:
-        x: int64, a scalar or a vector, each in [0, n).
+        x: int64 vector, each in [0, domain.n).
         domain: scalars, or vectors as long as ``x``.
         key: scalars, or vectors as long as ``x``.
     """
-    return _walk(_forward, x, domain, key)
+    return _permute(*_as_long_as(x, *domain, *key))
 
 
 def unpermute(y: tf.Tensor, domain: Domain, key: Key) -> tf.Tensor:
-    """The inverse of :func:`permute`: which position went to ``y``."""
-    return _walk(_backward, y, domain, key)
+    """The inverse of :func:`permute`: which positions went to ``y``."""
+    return _unpermute(*_as_long_as(y, *domain, *key))
 
 
-def _wrap(x: tf.Tensor) -> tf.Tensor:
-    return tf.bitwise.bitwise_and(x, _MASK)
+def _as_long_as(x: tf.Tensor, *others: tf.Tensor) -> list[tf.Tensor]:
+    return [x, *(tf.broadcast_to(other, tf.shape(x)) for other in others)]
 
 
-def _walk(step: Callable[..., tf.Tensor], x: tf.Tensor, domain: Domain, key: Key) -> tf.Tensor:
-    """Applies ``step`` until every element is inside [0, n) again."""
-    shape = tf.broadcast_dynamic_shape(tf.shape(x), tf.shape(domain.n))
-    x = tf.broadcast_to(x, tf.broadcast_dynamic_shape(shape, tf.shape(key.a)))
-    outside = lambda y: tf.reduce_any(y >= domain.n)  # noqa: E731
-    again = lambda y: (tf.where(y >= domain.n, step(y, domain, key), y),)  # noqa: E731
-    return tf.while_loop(outside, again, (step(x, domain, key),), parallel_iterations=1)[0]
+@_traced_once(*[_VECTOR] * 6)
+def _permute(x: tf.Tensor, n: tf.Tensor, a: tf.Tensor, b: tf.Tensor, *key: tf.Tensor) -> tf.Tensor:
+    def pair(i: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        left = _reduce(left + _draw(right, key, 2 * i, a), a)
+        right = _reduce(right + _draw(left, key, 2 * i + 1, b), b)
+        return i + 1, left, right
+
+    return _walk(pair, x, n, b)
 
 
-def _draw(half: tf.Tensor, key: Key, round_: int, side: tf.Tensor) -> tf.Tensor:
+@_traced_once(*[_VECTOR] * 6)
+def _unpermute(
+    y: tf.Tensor, n: tf.Tensor, a: tf.Tensor, b: tf.Tensor, *key: tf.Tensor
+) -> tf.Tensor:
+    def pair(i: tf.Tensor, left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        first = ROUNDS - 2 - 2 * i
+        right = _raise(right - _draw(left, key, first + 1, b), b)
+        left = _raise(left - _draw(right, key, first, a), a)
+        return i + 1, left, right
+
+    return _walk(pair, y, n, b)
+
+
+def _walk(
+    pair: Callable[..., tuple[tf.Tensor, ...]], x: tf.Tensor, n: tf.Tensor, b: tf.Tensor
+) -> tf.Tensor:
+    """Takes every element through all pairs of rounds, and again while it is outside [0, n)."""
+    first = _constant(0)
+
+    def again(x: tf.Tensor, todo: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        more = lambda i, left, right: i < ROUNDS // 2  # noqa: E731
+        _, left, right = tf.while_loop(more, pair, (first, x // b, x % b))
+        x = tf.where(todo, left * b + right, x)
+        return x, x >= n
+
+    return tf.while_loop(lambda x, todo: tf.reduce_any(todo), again, (x, tf.ones_like(x, tf.bool)))[
+        0
+    ]
+
+
+def _draw(
+    half: tf.Tensor, key: tuple[tf.Tensor, ...], round_: tf.Tensor, side: tf.Tensor
+) -> tf.Tensor:
     """A number in [0, side) from one half of the grid position: multiply-shift of its hash."""
-    hashed = mix(half ^ _wrap(key.a + round_ * key.b))
-    return tf.bitwise.right_shift(hashed * side, tf.constant(32, tf.int64))
-
-
-def _forward(x: tf.Tensor, domain: Domain, key: Key) -> tf.Tensor:
-    left, right = x // domain.b, x % domain.b
-    for round_ in range(0, ROUNDS, 2):
-        left = _reduce(left + _draw(right, key, round_, domain.a), domain.a)
-        right = _reduce(right + _draw(left, key, round_ + 1, domain.b), domain.b)
-    return left * domain.b + right
-
-
-def _backward(y: tf.Tensor, domain: Domain, key: Key) -> tf.Tensor:
-    left, right = y // domain.b, y % domain.b
-    for round_ in range(ROUNDS - 2, -1, -2):
-        right = _raise(right - _draw(left, key, round_ + 1, domain.b), domain.b)
-        left = _raise(left - _draw(right, key, round_, domain.a), domain.a)
-    return left * domain.b + right
+    return _right(mix(half ^ _low(key[0] + round_ * key[1])) * side, 32)
 
 
 def _reduce(x: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
@@ -141,3 +165,16 @@ def _reduce(x: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
 
 def _raise(x: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     return tf.where(x < 0, x + side, x)
+
+
+def _low(x: tf.Tensor) -> tf.Tensor:
+    """The low 32 bits."""
+    return tf.bitwise.bitwise_and(x, _constant(0xFFFFFFFF))
+
+
+def _right(x: tf.Tensor, bits: int) -> tf.Tensor:
+    return tf.bitwise.right_shift(x, _constant(bits))
+
+
+def _constant(number: int) -> tf.Tensor:
+    return tf.constant(number, tf.int64)

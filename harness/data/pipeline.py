@@ -181,7 +181,7 @@ class Feed:
     ) -> tf.data.Dataset:
         """One element: the rows, masks, images [chunk, S, S, 3] and which of them are good."""
 
-        @_plain
+        @tf.function(autograph=False)  # traced once for its two uses
         def load(row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
             name = tf.gather(self._names, row)
             image = self._load(name)
@@ -194,12 +194,14 @@ class Feed:
         @_plain
         def alone(row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
             blank = (row, mask, tf.zeros([size, size, 3], tf.uint8), False)
-            tried = tf.data.Dataset.from_tensors((row, mask, epoch)).map(load).ignore_errors()
+            tried = (
+                tf.data.Dataset.from_tensors((row, mask, epoch)).map(_plain(load)).ignore_errors()
+            )
             return tried.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
 
         each = tf.data.Dataset.from_tensor_slices((row, mask, epoch))
         # A failed batch has used up at least one example: no second whole one can follow it.
-        quick = each.map(load).batch(chunk, drop_remainder=True).ignore_errors()
+        quick = each.map(_plain(load)).batch(chunk, drop_remainder=True).ignore_errors()
         careful = each.flat_map(alone).batch(chunk, drop_remainder=True)
         return quick.concatenate(careful).take(1)
 

@@ -22,7 +22,8 @@ import tensorflow as tf
 
 from harness.data.corrupt import probe
 from harness.data.decode import decode
-from harness.data.index import ExampleIndex, refuse_bad_names
+from harness.data.index import ExampleIndex
+from harness.data.scan import refuse_bad_names
 from harness.errors import DataError
 from harness.plugins import registry
 

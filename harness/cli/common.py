@@ -61,18 +61,6 @@ def add_runs_root(parser: argparse.ArgumentParser) -> None:
         "--runs-root",
         metavar="DIR",
         type=Path,
-        help="folder that holds the runs (default: runs_root of the user config, else ./runs)",
+        help="folder that holds the runs (default: $HARNESS_RUNS_ROOT, then runs_root of the "
+        "user config, then ./runs)",
     )
-
-
-def runs_root(args: argparse.Namespace) -> Path:
-    """The absolute folder of the runs: ``--runs-root``, else what the user config says.
-
-    Raises:
-        SpecError: the user config is invalid.
-    """
-    if args.runs_root is not None:
-        return Path(args.runs_root).expanduser().absolute()
-    from harness.spec import load_user_config
-
-    return load_user_config().runs_root

@@ -51,8 +51,8 @@ def _text(doc: FieldDoc, inner: list[FieldDoc]) -> str:
         lines.append(f"  takes:   {doc.type}")
         lines.append(f"  default: {doc.default}")
     lines.append(f"  resume:  {doc.resume}")
-    if doc.supported:
-        lines.append(f"  so far:  {doc.supported}")
+    if doc.so_far:
+        lines.append(f"  so far:  {doc.so_far} (other values are not supported yet)")
     if inner:
         lines.append("  fields:")
         lines += [

@@ -94,8 +94,9 @@ class Words:
 class IsPath:
     """Marks a text as a path, made absolute by the loader.
 
-    ``kind`` is ``path``, ``handle`` (only plain paths and ``hub:PATH`` are paths) or
-    ``plugin`` (only what ends in ``.py`` or holds a slash; the rest are entry points).
+    ``kind`` is ``path``, ``handle`` (only plain paths, ``hub:PATH`` and ``model:PATH`` are
+    paths), ``plugin`` (only what ends in ``.py`` or holds a slash; the rest are entry points)
+    or ``site`` (as plugin, with ``.yaml``).
     """
 
     kind: str = "path"
@@ -214,7 +215,8 @@ def show(value: Any, limit: int = 80) -> str:
         text = "[" + ", ".join(show(item, 20) for item in value[:8]) + "]"
     elif isinstance(value, Mapping):
         some = list(value.items())[:8]
-        text = "{" + ", ".join(f"{str(key)[:20]}: {show(item, 20)}" for key, item in some) + "}"
+        pairs = (f"{ascii(str(key)[:20])[1:-1]}: {show(item, 20)}" for key, item in some)
+        text = "{" + ", ".join(pairs) + "}"
     else:
         text = f"a value of type {type(value).__name__}"
     return text if len(text) <= limit else text[: limit - 3] + "..."

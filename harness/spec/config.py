@@ -40,7 +40,7 @@ class Trust(SpecModel):
     owners: Many[str] = ()
     """Names of users whose files are trusted."""
     groups: Many[str] = ()
-    """Names of groups that may write to trusted files."""
+    """Names of groups whose files are trusted, and may be writable by the group."""
     digests: Many[Sha256] = ()
     """SHA-256 of files that are trusted whoever owns them."""
 

@@ -7,9 +7,11 @@ needs none of them.
 from __future__ import annotations
 
 import ast
+import difflib
 import functools
 import importlib
 import inspect
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +43,10 @@ class FieldDoc:
     """What it means, with its unit."""
     resume: Resume
     """Whether it may change on resume: free, extend or never."""
-    supported: str
-    """Empty where all values are supported, else those that are, so far."""
+    supported: bool
+    """False where any value but the default is refused as not supported yet."""
+    so_far: str
+    """The values that are supported so far, in words; empty where all are."""
 
 
 @functools.cache
@@ -88,9 +92,6 @@ def field_doc(path: str) -> FieldDoc:
     Raises:
         UsageError: the spec has no such field.
     """
-    import difflib
-    import re
-
     wanted = re.sub(r"\.(\d+|\*)(?=\.|$)|\[\d+\]", "[]", path).removesuffix("[]")
     docs = {doc.path: doc for doc in field_docs()}
     if wanted in docs:
@@ -122,17 +123,19 @@ def _field_doc(model: type[BaseModel], path: str) -> FieldDoc:
     default = REQUIRED if info.is_required() else default_text(holder, key)
     if _group(shape):
         default = ""
+    so_far = _so_far(path) if model is Spec else ""
     return FieldDoc(
         path=path,
         type=type_words(shape),
         default=default,
         doc=class_docs(holder).get(attribute, ""),
         resume=resume_class(path) if model is Spec else "free",
-        supported=_supported(path) if model is Spec else "",
+        supported=not so_far or (so_far not in (default, "null") and ": " not in so_far),
+        so_far=so_far,
     )
 
 
-def _supported(path: str) -> str:
+def _so_far(path: str) -> str:
     """What is supported of a field, in words; empty where all of it is."""
     own = path.replace("[]", ".0")
     if (found := rule(own)) is not None:

@@ -168,4 +168,5 @@ def _is_text(value: str) -> bool:
 
 def dotted(where: Where) -> str | None:
     """A place as users write it, ``training.phases.0.epochs``."""
-    return ".".join(str(part)[:100] for part in where) or None
+    parts = (str(part)[:100] for part in where)
+    return ".".join(part if part.isprintable() else ascii(part) for part in parts) or None

@@ -72,10 +72,10 @@ def load_spec(
     findings = Findings()
     tree, file = _read_source(source, findings)
     migrate(tree, findings)
-    user, _ = read_user_config(user_config, findings)
+    user, user_tree = read_user_config(user_config, findings)
     _apply_overrides(tree, overrides, findings)
-    profile, site_tree = _choose_site(tree, site, user, findings)
-    tree = merge(tree, _lower_layers(tree, user, profile, site_tree))
+    profile, site_tree = _choose_site(tree, site, user_tree, findings)
+    tree = merge(tree, _lower_layers(user, user_tree, profile, site_tree))
     choose_best_metric(tree)
     expand_paths(Spec, tree, findings)
     spec = check(Spec, tree, findings)
@@ -159,23 +159,26 @@ def _apply_overrides(
 
 
 def _choose_site(
-    tree: Tree, given: str | None, user: UserConfig, findings: Findings
+    tree: Tree, given: str | None, user_tree: Tree, findings: Findings
 ) -> tuple[Site | None, Tree]:
     """Precedence: --site, then -o and the spec, then the user config, then `generic`."""
+    where: Where = ("cluster", "site")
     if given is not None:
         _put_cluster(tree, "site", given, Origin("--site", Path.cwd()))
     cluster = tree.data.get("cluster")
     written = cluster.get("site") if isinstance(cluster, dict) else None
-    where: Where = ("cluster", "site")
-    origin = tree.origin(where) if written is not None else None
-    name = written if isinstance(written, str) else user.site or "generic"
-    before = len(findings.problems)
-    profile, site_tree = read_site(name, origin.base if origin else Path.cwd(), findings)
-    if profile is None and origin is not None:
-        mine = [p for p in findings.problems[before:] if p.file is None]
-        for problem in mine:
-            findings.problems.remove(problem)
+    name, origin = written, tree.origin(where)
+    if written is None:
+        name, origin = user_tree.data.get("site"), user_tree.origin(("site",))
+    if not isinstance(name, str):
+        name, origin = "generic", None
+    own = Findings()
+    profile, site_tree = read_site(name, origin.base if origin else Path.cwd(), own)
+    for problem in own.problems:
+        if problem.file is None:
             findings.add(where, problem, origin)
+        else:
+            findings.problems.append(problem)
     return profile, site_tree
 
 
@@ -184,18 +187,22 @@ def _put_cluster(tree: Tree, key: str, value: Any, origin: Origin) -> None:
         tree.put(("cluster", key), value, origin)
 
 
-def _lower_layers(tree: Tree, user: UserConfig, site: Site | None, site_tree: Tree) -> Tree:
+def _lower_layers(user: UserConfig, user_tree: Tree, site: Site | None, site_tree: Tree) -> Tree:
     """The site's values for `cluster`, with the user's laid over them."""
     lower = Tree()
-    for key, value in (site.cluster if site else {}).items():
-        origin = site_tree.origin(("cluster", key))
-        assert origin is not None, "what a site says has an origin"
-        lower.put(("cluster", key), value, origin)
-    base = Path.cwd()
+    if site is None:
+        return lower
+    given = [
+        (key, value, site_tree.origin(("cluster", key))) for key, value in site.cluster.items()
+    ]
     if user.site is not None:
-        lower.put(("cluster", "site"), user.site, Origin("user config", base))
-    if site is not None and site.name in user.accounts:
-        lower.put(("cluster", "account"), user.accounts[site.name], Origin("user config", base))
+        given.append(("site", user.site, user_tree.origin(("site",))))
+    account = user.accounts.get(site.name)
+    if account is not None:
+        given.append(("account", account, user_tree.origin(("accounts", site.name))))
+    for key, value, origin in given:
+        assert origin is not None, "what was written has an origin"
+        lower.put(("cluster", key), value, origin)
     return lower
 
 

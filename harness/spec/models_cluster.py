@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.spec.base import SpecModel, Words
+from harness.spec.base import IsPath, SpecModel, Words
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 # What reaches a scheduler: one printable word, never an option, never a second line.
@@ -20,15 +20,19 @@ TimeLimit = Annotated[
     Field(pattern=r"^([0-9]{1,4}-)?[0-9]{1,4}:[0-5][0-9]:[0-5][0-9]$"),
     Words('a time limit "H:MM:SS" or "D-HH:MM:SS", in quotes'),
 ]
+SiteText = Annotated[
+    str,
+    Field(pattern=r"^[^\x00-\x1f\x7f]+$"),
+    IsPath("site"),
+    Words("a site's name, or the path of its YAML file"),
+]
 SbatchOption = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), Words("an option of sbatch")]
 
 
 class Cluster(SpecModel):
     """Where and on how much the run is carried out."""
 
-    site: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+$"), Words("a site's name or file")] = (
-        "generic"
-    )
+    site: SiteText = "generic"
     """Profile of the cluster: a name (`generic`), or the path of a YAML file."""
     nodes: Count = 1
     """Nodes."""

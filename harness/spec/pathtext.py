@@ -18,7 +18,7 @@ from harness.spec.shape import model_shape, walk
 _VARIABLE = re.compile(r"\$(?:(\$)|([A-Za-z_][A-Za-z0-9_]*)|\{([A-Za-z_][A-Za-z0-9_]*)\}|)")
 
 
-class _Undefined(Exception):
+class Undefined(Exception):
     """A path names a variable that the environment does not have."""
 
 
@@ -37,7 +37,7 @@ def expand_paths(model: type[BaseModel], tree: Tree, findings: Findings) -> None
             for key in where[:-1]:
                 node = node[key]
             node[where[-1]] = absolute(value, shape.path, origin.base)
-        except (_Undefined, ValueError, RuntimeError) as error:
+        except (Undefined, ValueError, RuntimeError) as error:
             problem = Problem(str(error), show(value), action="correct the path, or set the value")
             findings.add(where, problem, origin)
 
@@ -63,9 +63,9 @@ def escaped(text: str, kind: IsPath) -> str:
 
 def split_path(text: str, kind: IsPath) -> tuple[str, str | None]:
     """(what stands before the path, the path); the path is None where there is none."""
-    if kind.kind == "plugin":
-        is_file = text.endswith(".py") or "/" in text
-        return "", text if is_file else None
+    endings = {"plugin": (".py",), "site": (".yaml", ".yml")}.get(kind.kind)
+    if endings is not None:
+        return "", text if "/" in text or text.endswith(endings) else None
     if kind.kind == "handle":
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
         if scheme is not None:
@@ -82,7 +82,7 @@ def _variables(text: str) -> str:
         if name is None:
             return "$"
         if name not in os.environ:
-            raise _Undefined(f"the environment variable {name} is not set")
+            raise Undefined(f"the environment variable {name} is not set")
         return os.environ[name]
 
     return _VARIABLE.sub(value, text)

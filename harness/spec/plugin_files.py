@@ -106,8 +106,9 @@ def read_trusted(path: Path, trust: Trust) -> tuple[bytes, str]:
 
 def _refuse_strangers(path: Path, facts: os.stat_result, trust: Trust) -> None:
     owner = _user_name(facts.st_uid)
-    ours = facts.st_uid in (os.geteuid(), 0) or owner in trust.owners
-    if not ours:
+    group = _group_name(facts.st_gid)
+    trusted = owner in trust.owners or group in trust.groups
+    if facts.st_uid not in (os.geteuid(), 0) and not trusted:
         raise SpecError(
             "a plug-in is a program, and this one belongs to somebody else",
             got=f"{path} of {owner}",
@@ -117,7 +118,6 @@ def _refuse_strangers(path: Path, facts: os.stat_result, trust: Trust) -> None:
     writers = []
     if facts.st_mode & stat.S_IWOTH:
         writers.append("everybody")
-    group = _group_name(facts.st_gid)
     if facts.st_mode & stat.S_IWGRP and group not in trust.groups:
         writers.append(f"the group {group}")
     if writers:

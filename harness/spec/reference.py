@@ -51,8 +51,8 @@ def _facts(doc: FieldDoc) -> str:
         f"| default | {_cell(default)} |",
         f"| resume | *{doc.resume}*: {_RESUME[doc.resume]} |",
     ]
-    if doc.supported:
-        lines.append(f"| so far | {_cell(doc.supported)} |")
+    if doc.so_far:
+        lines.append(f"| so far | {_cell(doc.so_far)} |")
     return "\n".join(lines)
 
 

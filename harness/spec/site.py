@@ -14,7 +14,7 @@ from harness.spec.config import user_config_path
 from harness.spec.findings import Findings, check
 from harness.spec.layers import Tree, tree_from_document
 from harness.spec.models_cluster import TimeLimit
-from harness.spec.pathtext import expand_paths
+from harness.spec.pathtext import Undefined, absolute, expand_paths
 from harness.spec.yaml_read import parse_yaml, read_text
 
 SITES = Path(__file__).resolve().parent / "sites"
@@ -147,7 +147,11 @@ def load_site(name: str, base: Path | None = None) -> Site:
 
 def read_site(name: str, base: Path, findings: Findings) -> tuple[Site | None, Tree]:
     """As :func:`load_site`, with the origins; problems go into ``findings``."""
-    file = _site_file(name, base)
+    try:
+        file = _site_file(name, base)
+    except (Undefined, ValueError, RuntimeError) as error:
+        findings.problems.append(Problem(str(error), show(name), action="correct the path"))
+        return None, Tree()
     if file is None:
         known = site_names()
         near = difflib.get_close_matches(name, known, 1)
@@ -176,7 +180,7 @@ def read_site(name: str, base: Path, findings: Findings) -> tuple[Site | None, T
 
 def _site_file(name: str, base: Path) -> Path | None:
     if "/" in name or name.endswith((".yaml", ".yml")):
-        return base / Path(name).expanduser()
+        return Path(absolute(name, IsPath("site"), base))
     if name.startswith("."):
         return None
     files = [folder / f"{name}.yaml" for folder in _folders()]

@@ -17,7 +17,7 @@ from typing import Any
 from harness.errors import Problem, SpecError
 
 MAX_BYTES = 256 * 1024
-MAX_VALUES = 50_000
+MAX_VALUES = 20_000
 MAX_DEPTH = 40
 
 Where = tuple[str | int, ...]

@@ -5,20 +5,55 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from harness.runs import create as create_module
 from harness.runs.attempts import begin_attempt, end_attempt
 from harness.runs.heartbeat import write_heartbeat
 from harness.runs.ids import new_run_id
-from harness.runs.marks import mark_finished
+from harness.runs.marks import mark_failed, mark_finished
 from harness.runs.paths import RunPaths
 from harness.runs.record import write_record
+from harness.spec import load_spec
 
 REPO = Path(__file__).resolve().parents[2]
 NOBODY = 65534
+SPEC = {
+    "harness_spec": 1,
+    "name": "textures",
+    "backbone": {"handle": "hub:/models/m"},
+    "data": {"train": "/data/train"},
+    "training": {"phases": [{"name": "head", "epochs": 5, "learning_rate": 0.001}]},
+}
+
+
+@pytest.fixture(autouse=True)
+def bare_user(tmp_path, monkeypatch):
+    """No user config, no variable; runs go to tmp_path/runs."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "no-config"))
+    monkeypatch.delenv("HARNESS_RUNS_ROOT", raising=False)
+    monkeypatch.chdir(tmp_path)
+    ids = iter(f"20260101-{number:06d}-aaaa" for number in range(1000))
+    monkeypatch.setattr(create_module, "new_run_id", lambda: next(ids))
+
+
+def resolved(**overrides):
+    return load_spec(SPEC, overrides={k.replace("__", "."): v for k, v in overrides.items()})
+
+
+def stop(paths: RunPaths) -> None:
+    end_attempt(paths, begin_attempt(paths, {}), "stopped", 0, 10)
+
+
+def fail(paths: RunPaths) -> None:
+    end_attempt(paths, begin_attempt(paths, {}), "failed", 0, 10)
+    mark_failed(paths, "loss is NaN")
 
 
 def make_run(root: Path, name: str = "textures", run_id: str | None = None, **record: Any):
@@ -111,3 +146,11 @@ def holding_child(paths: RunPaths) -> subprocess.Popen:
     if line != "held\n":
         raise AssertionError(child.communicate(timeout=10))
     return child
+
+
+@pytest.fixture
+def open_folder():
+    """A folder that other users can reach, as pytest's own cannot be."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)

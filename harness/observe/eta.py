@@ -34,7 +34,7 @@ class Eta:
         if self._seen and step < self._seen[-1][1]:
             self._seen.clear()
         # One point a second is enough for the window, however short a step is.
-        if len(self._seen) > 1 and now - self._seen[-2][0] < 1.0:
+        if len(self._seen) > 1 and self._seen[-1][0] - self._seen[-2][0] < 1.0:
             self._seen.pop()
         self._seen.append((now, step))
         while len(self._seen) > 2 and now - self._seen[1][0] >= self._window_s:

@@ -58,27 +58,38 @@ def keep_plugins(paths: RunPaths, refs: Sequence[str], access: str, trust: Trust
 def kept_plugins(paths: RunPaths, record: dict[str, Any] | None = None) -> list[str]:
     """What to load for a run: its own copies (absolute paths) and entry points, in order.
 
+    The run may be a colleague's: what it says is not believed further than its own folder.
+
     Raises:
-        StorageError: a copy is missing or is not what it was at creation.
+        StorageError: a copy is missing, is not what it was at creation, or is not in the run.
     """
-    found = []
-    for entry in (read_record(paths) if record is None else record).get("plugins") or []:
-        if "file" not in entry:
-            found.append(entry["ref"])
-            continue
-        copy = paths.root / entry["file"]
-        try:
-            same = sha256_file(copy) == entry["sha256"]
-        except OSError as error:
-            raise storage_error(error, copy) from error
-        if not same:
-            raise StorageError(
-                f"{copy}: the run's copy of a plug-in was changed after the run was created",
-                got=f"another SHA-256 than run.json has for {entry['ref']}",
-                action="restore the file, or start a new run",
-            )
-        found.append(str(copy))
-    return found
+    known = read_record(paths) if record is None else record
+    return [
+        str(_checked_copy(paths, entry)) if "file" in entry else str(entry["ref"])
+        for entry in known.get("plugins") or []
+    ]
+
+
+def _checked_copy(paths: RunPaths, entry: Entry) -> Path:
+    copy = paths.root / entry["file"]
+    if copy.parent != paths.plugins or copy.name == ".." or copy.is_symlink():
+        raise StorageError(
+            f"{paths.record}: names a plug-in that is no file of the run's own",
+            got=repr(entry["file"]),
+            allowed="a file in plugins/",
+            action="restore run.json, or start a new run",
+        )
+    try:
+        same = sha256_file(copy) == entry["sha256"]
+    except OSError as error:
+        raise storage_error(error, copy) from error
+    if not same:
+        raise StorageError(
+            f"{copy}: the run's copy of a plug-in was changed after the run was created",
+            got=f"another SHA-256 than run.json has for {entry['ref']}",
+            action="restore the file, or start a new run",
+        )
+    return copy
 
 
 def guard_plugins(paths: RunPaths) -> None:

@@ -107,12 +107,12 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def python(code: str, *args: Any) -> subprocess.Popen:
-    """A started child that runs ``code`` with ``args`` in sys.argv; its stdout is a pipe."""
+def python(code: str, *args: Any, stdout: int = subprocess.PIPE) -> subprocess.Popen:
+    """A started child that runs ``code`` with ``args`` in sys.argv."""
     environment = dict(os.environ, PYTHONPATH=str(REPO), PYTHONDONTWRITEBYTECODE="1")
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, args)],
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,

@@ -1,0 +1,117 @@
+"""A run in words: the paragraph of ``harness status`` and the headline figure of a row."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from harness.runs.attempts import read_attempts
+from harness.runs.clock import seconds_since, words_for
+from harness.runs.heartbeat import read_heartbeat
+from harness.runs.paths import RunPaths
+from harness.runs.record import read_record
+from harness.runs.registry import RunSummary, summarize
+from harness.runs.state import record_metrics
+
+_SHOWN_FIRST = ("test_accuracy", "test_auc", "test_mae", "test_loss")
+
+_SENTENCE = {
+    "new": "has been created and no attempt has begun",
+    "running": "is running",
+    "stopped": "has stopped and is saved; the same command continues it",
+    "interrupted": "was interrupted; the same command continues it from its last checkpoint",
+    "finished": "is finished",
+    "failed": "has failed",
+}
+
+
+def headline(row: RunSummary) -> tuple[str, float] | None:
+    """The figure that says how good a run is: of the test if there is one, else the best one."""
+    final = row.final or {}
+    ranked = [name for name in _SHOWN_FIRST if name in final]
+    ranked += [name for name in final if name.startswith("test_")]
+    if ranked:
+        return ranked[0], final[ranked[0]]
+    best = row.best or {}
+    if best.get("metric") and best.get("value") is not None:
+        return str(best["metric"]), best["value"]
+    return None
+
+
+def progress(row: RunSummary) -> str:
+    """``120/300``, or what of it is known."""
+    if row.step is None:
+        return ""
+    return f"{row.step}/{row.total_steps}" if row.total_steps else str(row.step)
+
+
+def status(paths: RunPaths) -> dict[str, Any]:
+    """Everything ``harness status`` knows of a run, as plain JSON.
+
+    Raises:
+        StorageError: the run is broken; says which file and why.
+    """
+    record = read_record(paths)
+    return {
+        **summarize(paths).as_json(),
+        "metrics": record_metrics(record),
+        "heartbeat": read_heartbeat(paths),
+        "attempts": [asdict(attempt) for attempt in read_attempts(paths)],
+        "parent": record.get("parent"),
+        "exact": record.get("exact"),
+        "not_exact_because": record.get("not_exact_because") or [],
+    }
+
+
+def paragraph(facts: dict[str, Any]) -> str:
+    """The facts of :func:`status` as one paragraph."""
+    state = facts["state"]
+    sentences = [f"{facts['name']} {facts['run_id']} {_SENTENCE[state]}"]
+    if facts["reason"]:
+        sentences[0] += f": {facts['reason']}"
+    where = _where(facts)
+    if where:
+        sentences.append(where)
+    if state == "running":
+        sentences.append(_pace(facts.get("heartbeat") or {}))
+    best = facts["best"] or {}
+    if best.get("value") is not None:
+        sentences.append(f"Best {best['metric']} {best['value']:.4g} at step {best['step']}")
+    if facts["final"]:
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in facts["final"].items())
+        sentences.append(f"Final figures: {figures}")
+    if facts["parent"]:
+        parent = facts["parent"]
+        sentences.append(f"It was forked from {parent['run_id']} at step {parent['step']}")
+    if facts["exact"] is False:
+        sentences.append("A resume is not exact: " + "; ".join(facts["not_exact_because"]))
+    return ". ".join(sentence.rstrip(".") for sentence in sentences if sentence) + "."
+
+
+def _where(facts: dict[str, Any]) -> str:
+    if facts["step"] is None:
+        return ""
+    text = f"Step {facts['step']}"
+    if facts["total_steps"]:
+        text += f" of {facts['total_steps']} ({100 * facts['step'] / facts['total_steps']:.0f}%)"
+    beat = facts.get("heartbeat") or {}
+    if facts["state"] != "finished" and beat.get("phase") is not None:
+        text += f", epoch {beat.get('epoch')} of phase {beat['phase']}"
+    if facts["attempt"]:
+        text += f", attempt {facts['attempt']}"
+    return text
+
+
+def _pace(beat: dict[str, Any]) -> str:
+    """What the heartbeat of a running run says."""
+    parts = []
+    if beat.get("loss") is not None:
+        parts.append(f"loss {beat['loss']:.4g}")
+    if beat.get("examples_per_s"):
+        parts.append(f"{beat['examples_per_s']:.0f} examples/s")
+    if beat.get("eta_s") is not None:
+        parts.append(f"about {words_for(beat['eta_s'])} left")
+    if beat.get("time"):
+        parts.append(f"last sign of life {words_for(seconds_since(beat['time']))} ago")
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]

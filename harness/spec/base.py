@@ -6,12 +6,14 @@ knows which fields hold paths, which words describe them, and what is allowed.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -126,7 +128,7 @@ Name = Annotated[
 Sha256 = Annotated[
     str, Field(pattern=r"^[0-9a-f]{64}$"), Words("a SHA-256 in 64 lower-case hexadecimal digits")
 ]
-PathText = Annotated[str, Field(min_length=1), IsPath(), Words("a path")]
+PathText = Annotated[str, Field(pattern=r"\S"), IsPath(), Words("a path")]
 MetricName = Annotated[
     str,
     Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$"),
@@ -174,7 +176,20 @@ Part = Annotated[Duration, _PART[0], _PART[1], _PART[2], _PART[3]]
 Percent = Annotated[Duration, _PERCENT[0], _PERCENT[1], _PERCENT[2], _PERCENT[3]]
 """A percentage."""
 
-Options = dict[str, Any]
+
+def _finite(value: Any) -> Any:
+    """Refuses inf and nan wherever they stand: the digest's JSON has no such numbers."""
+    inner = [value]
+    while inner:
+        one = inner.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            raise complain(Complaint("", "holds a number that is not finite", show(value)))
+        if isinstance(one, dict | list | tuple):
+            inner += one.values() if isinstance(one, dict) else one
+    return value
+
+
+Options = Annotated[dict[str, Any], AfterValidator(_finite)]
 """Free options of a plug-in: plain values only (the loader lets nothing else in)."""
 
 

@@ -20,7 +20,6 @@ from pydantic import BaseModel
 
 from harness.errors import UsageError
 from harness.spec.dump import flow
-from harness.spec.layers import plain
 from harness.spec.models import Spec
 from harness.spec.resume import Resume, resume_class
 from harness.spec.shape import Shape, all_paths, fields, shape_at
@@ -166,8 +165,7 @@ def default_value(model: type[BaseModel], key: str) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True)
     if isinstance(value, tuple):
-        items = [v.model_dump(mode="json") if isinstance(v, BaseModel) else v for v in value]
-        return plain(items, (), [])
+        return [v.model_dump(mode="json") if isinstance(v, BaseModel) else v for v in value]
     return value if value is None or isinstance(value, bool | int | float | dict) else str(value)
 
 

@@ -84,7 +84,8 @@ def check(model: type[M], tree: Tree, findings: Findings) -> M | None:
                 for found in translate(model, part, work)
             ]
         known = {where for where, _, _ in news if before(where)} | _misspelled(model, news)
-        for where, problem, _ in news:
+        for where, problem in {(where, problem): None for where, problem, _ in news}:
+            # The members of a union each complain of the same value in the same words.
             if where not in known and where not in repaired:
                 findings.add(where, problem, tree.origin(where))
         if not _repair(model, work, news, repaired, filled):

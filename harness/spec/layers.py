@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import Problem
-from harness.spec.yaml_read import MAX_DEPTH, Document, Where
+from harness.spec.yaml_read import Document, Where
 
 DEFAULT = "default"
 
@@ -121,49 +118,6 @@ def _lay(merged: Tree, upper: Tree, where: Where, data: dict[str, Any]) -> None:
         for inner, found in upper.origins.items():
             if inner[: len(place)] == place:
                 merged.origins[inner] = found
-
-
-def plain(value: Any, where: Where, problems: list[Problem], depth: int = 0) -> Any:
-    """Plain data from what a Python caller gave; anything else becomes a problem.
-
-    Paths become texts, tuples lists, and numbers of other libraries Python's own.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        if isinstance(value, str) and not _is_text(value):
-            problems.append(Problem("is not text that a file can hold", path=dotted(where)))
-            return None
-        return value
-    if depth > MAX_DEPTH:
-        problems.append(Problem(f"nested deeper than {MAX_DEPTH} levels", path=dotted(where)))
-        return None
-    if isinstance(value, Path):
-        return plain(str(value), where, problems, depth)
-    if isinstance(value, Mapping):
-        items = value.items()
-        return {str(k): plain(v, (*where, str(k)), problems, depth + 1) for k, v in items}
-    if isinstance(value, list | tuple):
-        return [plain(v, (*where, i), problems, depth + 1) for i, v in enumerate(value)]
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    if isinstance(value, numbers.Real):
-        return float(value)
-    problems.append(
-        Problem(
-            "is not a plain value",
-            got=f"a value of type {type(value).__name__}",
-            allowed="text, numbers, true, false, null, lists and mappings",
-            path=dotted(where),
-        )
-    )
-    return None
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def dotted(where: Where) -> str | None:

@@ -19,13 +19,13 @@ from harness.spec.layers import (
     Tree,
     dotted,
     merge,
-    plain,
     tree_from_document,
 )
 from harness.spec.migrate import migrate
 from harness.spec.models import Spec
 from harness.spec.overrides import apply_setting, read_overrides, setting_name
 from harness.spec.pathtext import expand_paths
+from harness.spec.plain import plain
 from harness.spec.resume import flat_places
 from harness.spec.site import Site, read_site
 from harness.spec.support import check_supported
@@ -119,7 +119,7 @@ def _read_source(
 ) -> tuple[Tree, Path | None]:
     if isinstance(source, Mapping):
         tree = Tree()
-        tree.data = plain(source, (), findings.problems)
+        tree.data = plain(source, (), findings)
         tree.mark((), tree.data, Origin("spec", Path.cwd()))
         return tree, None
     shown = os.fspath(source)

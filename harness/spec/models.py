@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,6 +15,7 @@ from harness.spec.base import (
     Many,
     MetricName,
     Name,
+    Options,
     SpecModel,
     Words,
     new,
@@ -94,7 +95,7 @@ class Sweep(SpecModel):
 
     method: Literal["grid", "random"] = "grid"
     """All combinations, or random ones."""
-    parameters: dict[str, Any]
+    parameters: Options
     """Values to try, by dotted field: a list, or `{low, high, log}`."""
     trials: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Number of runs; null is all combinations."""

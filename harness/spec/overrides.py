@@ -11,7 +11,8 @@ from pydantic import BaseModel
 from harness.errors import Problem, SpecError
 from harness.spec.base import show
 from harness.spec.findings import Findings
-from harness.spec.layers import Origin, Tree, dotted, plain
+from harness.spec.layers import Origin, Tree, dotted
+from harness.spec.plain import plain
 from harness.spec.shape import Shape, model_shape, shape_at, step
 from harness.spec.yaml_read import Where, parse_yaml
 
@@ -36,7 +37,7 @@ def read_overrides(
         origin = Origin("-o", base)
         for key, value in overrides.items():
             where = _where(str(key))
-            kept = plain(value, where, findings.problems)
+            kept = plain(value, where, findings, origin)
             settings += _spread(model, where, kept, origin)
         return settings
     for text in [overrides] if isinstance(overrides, str) else overrides:

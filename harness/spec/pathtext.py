@@ -28,7 +28,7 @@ def expand_paths(model: type[BaseModel], tree: Tree, findings: Findings) -> None
     Values that are no text are left for the model to refuse.
     """
     for where, value, shape in list(walk(model_shape(model), tree.data)):
-        if shape.path is None or not isinstance(value, str) or not value:
+        if shape.path is None or not isinstance(value, str) or not value.strip():
             continue
         origin = tree.origin(where)
         assert origin is not None, "every value of a tree has an origin"

@@ -59,7 +59,8 @@ def _place(loc: tuple[Any, ...], data: Any, kind: str) -> Where:
     for part in loc:
         if part in (MAPPING, SCALAR, LIST, "[key]"):
             continue
-        if not isinstance(data, dict | list):
+        # Beyond a value that was written only the names of a union's members follow.
+        if not isinstance(data, dict) and not (isinstance(data, list) and isinstance(part, int)):
             break
         where.append(part)
         try:

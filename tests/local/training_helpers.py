@@ -1,0 +1,160 @@
+"""A small job to train for real, in this process or in one of its own that can be killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+CLASSES = ("blue", "green", "red")
+
+# A callback that slows every call down (so that there is time to send a signal) and, in the
+# attempt that finds no mark yet, kills its own process once a step is reached.
+MISCHIEF = '''
+import os, pathlib, signal, time
+import tf_keras
+from harness.plugins import register
+
+@register("callback", "mischief")
+class Mischief(tf_keras.callbacks.Callback):
+    """Sleeps after every call; sends itself a signal at a step, once."""
+
+    def __init__(self, sleep_s=0.0, at=None, number=9, mark=None):
+        super().__init__()
+        self.sleep_s, self.at, self.number, self.mark = sleep_s, at, number, mark
+        self.calls = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.calls += 1
+        time.sleep(self.sleep_s)
+        step = int(self.model.optimizer.iterations.numpy())
+        if self.at is not None and step >= self.at and not pathlib.Path(self.mark).exists():
+            pathlib.Path(self.mark).touch()
+            os.kill(os.getpid(), self.number)
+
+    def get_state(self):
+        return {"calls": 0}
+
+    def set_state(self, state):
+        pass
+'''
+
+
+def write_spec(folder: Path, backbone: Path, data: Path, **changes: Any) -> Path:
+    """A spec with two phases, dropout, augmentation and class weights; dotted changes on top."""
+    (folder / "mischief.py").write_text(MISCHIEF)
+    spec: dict[str, Any] = {
+        "harness_spec": 1,
+        "name": "tiny",
+        "backbone": {"handle": f"hub:{backbone}"},
+        "data": {
+            "train": str(data / "train"),
+            "validation": {"fraction": 0.25},
+            "test": str(data / "test"),
+            "image_size": 16,
+            "augment": {"flip": "horizontal", "brightness": 0.1},
+            "balance": "class_weights",
+        },
+        "head": {"hidden": [8], "dropout": 0.3},
+        "training": {
+            "batch_size": 8,
+            "seed": 3,
+            "deterministic": True,
+            "optimizer": {"name": "adam"},
+            "phases": [
+                {"name": "one", "epochs": 3, "learning_rate": 0.01},
+                {"name": "two", "epochs": 3, "learning_rate": 0.003, "start_from": "best"},
+            ],
+        },
+        "logging": {"every": "2 steps", "images": False},
+        "checkpoint": {"every": "3 steps", "keep": 3},
+        "cluster": {"device": "cpu"},
+    }
+    for path, value in changes.items():
+        *parents, last = path.split(".")
+        at = spec
+        for part in parents:
+            at = at.setdefault(part, {})
+        at[last] = value
+    file = folder / "spec.yaml"
+    file.write_text(yaml.safe_dump(spec))
+    return file
+
+
+def mischief(folder: Path, **options: Any) -> dict[str, Any]:
+    """Changes for :func:`write_spec` that add the callback."""
+    options.setdefault("mark", str(folder / "mark"))
+    return {
+        "plugins": [str(folder / "mischief.py")],
+        "training.callbacks": [{"plugin": "mischief", "options": options}],
+    }
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """``harness ARGUMENTS`` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout_s: float = 240) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a started process."""
+    out, err = process.communicate(timeout=timeout_s)
+    return process.returncode, out, err
+
+
+def call(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    """Starts a process and waits for its end."""
+    return finish(start(*arguments, **environment))
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON-lines file."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def final_tensors(run: Path) -> dict[str, Any]:
+    """The arrays of the newest checkpoint of a run."""
+    import tensorflow as tf
+
+    newest = sorted((run / "checkpoints").glob("step-*"))[-1]
+    reader = tf.train.load_checkpoint(str(newest / "tensors"))
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_same_result(one: Path, other: Path) -> None:
+    """Two runs ended with the same bits and one curve each."""
+    import numpy as np
+
+    first, second = final_tensors(one), final_tensors(other)
+    assert first.keys() == second.keys()
+    assert any(name.startswith("model/") for name in first)
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    assert curve(one) == curve(other)
+
+
+def curve(run: Path) -> list[tuple[Any, ...]]:
+    """Every metric line without its time and attempt; asserts that no place comes twice."""
+    found = lines(run / "metrics.jsonl")
+    places = [(line["step"], line["split"], line.get("epoch_end", False)) for line in found]
+    assert len(set(places)) == len(places), "a step was written twice"
+    assert places == sorted(places, key=lambda place: place[0]), "steps go back"
+    for line in found:
+        del line["time"], line["attempt"]
+    return [tuple(sorted(line.items())) for line in found]
+
+
+def checkpoint_steps(run: Path) -> Sequence[int]:
+    """Steps of the committed checkpoints."""
+    return sorted(int(path.name.split("-")[1]) for path in (run / "checkpoints").glob("step-*"))

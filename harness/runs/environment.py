@@ -8,6 +8,7 @@ import platform
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,11 +50,23 @@ def imported_versions() -> dict[str, str]:
     """
     imported = {name.partition(".")[0] for name in sys.modules}
     found: dict[str, str] = {}
-    for one in metadata.distributions():
-        name = one.metadata["Name"]
-        if name and name not in found and not imported.isdisjoint(_top_names(one)):
-            found[name] = one.version
+    for name, version, one in _distributions():
+        if name not in found and not imported.isdisjoint(_top_names(one)):
+            found[name] = version
     return {name: found[name] for name in sorted(found, key=str.lower)}
+
+
+def _distributions() -> Iterator[tuple[str, str, metadata.Distribution]]:
+    """Name, version and handle of every installed distribution, in the order of sys.path.
+
+    Only the head of each METADATA is read as text: parsing it as a mail, as importlib does for
+    every attribute anew, was nine tenths of the time.
+    """
+    for one in metadata.distributions():
+        head = (one.read_text("METADATA") or one.read_text("PKG-INFO") or "").partition("\n\n")[0]
+        fields = dict(line.partition(": ")[::2] for line in reversed(head.splitlines()))
+        if fields.get("Name"):
+            yield fields["Name"].strip(), fields.get("Version", "").strip(), one
 
 
 def _top_names(one: metadata.Distribution) -> set[str]:
@@ -72,12 +85,11 @@ def installed_distributions() -> list[str]:
     Sorted by name without regard to case, as ``pip freeze`` does.
     """
     found: dict[str, str] = {}
-    for one in metadata.distributions():
-        name = one.metadata["Name"]
+    for name, version, one in _distributions():
         # The first on sys.path is the one that is imported.
-        if name and name.lower() not in found:
+        if name.lower() not in found:
             origin = _direct_url(one)
-            found[name.lower()] = f"{name} @ {origin}" if origin else f"{name}=={one.version}"
+            found[name.lower()] = f"{name} @ {origin}" if origin else f"{name}=={version}"
     return [found[key] for key in sorted(found)]
 
 

@@ -70,10 +70,10 @@ class CorruptRecorder:
         return len(self._reasons)
 
     @property
-    def names(self) -> list[str]:
-        """Corrupt examples in the order they were met."""
+    def reasons(self) -> dict[str, str]:
+        """Reason by name, in the order in which they were met."""
         with self._lock:
-            return list(self._reasons)
+            return dict(self._reasons)
 
     def add(self, name: str, reason: str) -> None:
         """Records an example; one that is already recorded stays as it is.
@@ -95,8 +95,7 @@ class CorruptRecorder:
         Raises:
             DataError: more examples are corrupt than the policy allows; names the first ones.
         """
-        with self._lock:
-            held = dict(self._reasons)
+        held = self.reasons
         allowed = 0 if self.policy == "fail" else self.allowed
         if len(held) <= allowed:
             return

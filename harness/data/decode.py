@@ -29,10 +29,10 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
     Raises:
         tf.errors.InvalidArgumentError: (when run) the bytes are no whole image of these kinds.
     """
-    has_palette = tf.strings.substr(contents, 0, 2) == b"BM"
+    is_bmp = tf.strings.substr(contents, 0, 2) == b"BM"
     bits = tf.strings.substr(contents, tf.minimum(_BMP_BITS, tf.strings.length(contents)), 2)
     image = tf.cond(
-        has_palette & (bits == b"\x08\x00"),
+        is_bmp & (bits == b"\x08\x00"),
         lambda: _palette_bmp(contents),
         lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
     )
@@ -78,7 +78,8 @@ def prepare_image(contents: tf.Tensor, image_size: int) -> tf.Tensor:
 
 def _palette_bmp(contents: tf.Tensor) -> tf.Tensor:
     """uint8 [height, width, 3] of an 8-bit BMP: rows of a table of (blue, green, red, 0)."""
-    rows = tf.io.decode_bmp(contents, channels=1)[..., 0]
+    # channels=1 would say the same, but that is refused inside a graph.
+    rows = tf.io.decode_bmp(contents, channels=0)[..., 0]
     header = _little_endian(contents, _BMP_INFO)
     used = _little_endian(contents, _BMP_USED)
     colours = tf.where(used == 0, 256, used)

@@ -90,7 +90,7 @@ def steps_per_epoch(n: int, global_batch: int, lanes: int) -> int:
         ValueError: ``lanes`` does not divide ``global_batch``.
     """
     if global_batch % lanes:
-        raise ValueError(f"lanes must divide the global batch, were {lanes} and {global_batch}")
+        raise ValueError(f"the lanes must divide the global batch of {global_batch}, were {lanes}")
     # The lengths of lanes differ by one at most, the longest is ceil(N/L).
     longest = -(-n // lanes)
     return -(-longest // (global_batch // lanes))

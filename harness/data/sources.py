@@ -93,7 +93,7 @@ def reason_for(index: ExampleIndex, load: Load | None, name: str) -> str:
         load(tf.constant(name))
     # A plug-in may raise anything, and whatever it is, it is the reason.
     except Exception as error:
-        return f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        return " ".join(f"{type(error).__name__}: {error}".split())[:500]
     return "could not be loaded in the pipeline, can be now"
 
 

@@ -193,7 +193,7 @@ def test_corrupt_files_keep_their_place(photos, copy, tmp_path):
         np.testing.assert_array_equal(a["image"][same], b["image"][same])
         assert a["image"][a["index"] == changed].any(axis=(1, 2, 3)).all()
     read_again = CorruptRecorder(45, "skip", 4, tmp_path / "corrupt.jsonl")
-    assert {name: read_again._reasons[name] for name in read_again.names} == bad
+    assert read_again.reasons == bad
     recorder.check()
     with pytest.raises(DataError, match="5 of 45"):
         read_again.check()
@@ -204,7 +204,7 @@ def test_evaluation_records_corrupt_files_too(copy):
     recorder = CorruptRecorder(45, "fail", split="test")
     batches = take(Feed(folder_index(copy), recorder=recorder).evaluation(9, SIZE), 10)
     assert sum(b["mask"].sum() for b in batches) == 45 - len(bad)
-    assert set(recorder.names) == set(bad)
+    assert recorder.reasons == bad
     with pytest.raises(DataError, match="policy is fail"):
         recorder.check()
 
@@ -286,8 +286,8 @@ def test_a_plugin_is_a_source(stripes):
         wanted = np.where(batch["index"] == 4, 0, batch["index"] * 10)
         np.testing.assert_array_equal(batch["image"][:, 3, 5, 1], wanted)
         assert not batch["mask"][batch["index"] == 4].any()
-    assert recorder.names == ["stripe 4"]
-    assert "stripe is torn" in recorder._reasons["stripe 4"]
+    assert list(recorder.reasons) == ["stripe 4"]
+    assert "stripe is torn" in recorder.reasons["stripe 4"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,129 @@
+"""Decoding and the one preparation of images, against Pillow and numpy."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+Image = pytest.importorskip("PIL.Image")
+
+from harness.data.decode import decode, fit, prepare_image  # noqa: E402
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (13, 17, 3), np.uint8)
+
+
+def encode(kind: str, mode: str, pixels: np.ndarray = PIXELS, **options) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [
+        ("PNG", "RGB"),
+        ("PNG", "L"),
+        ("PNG", "P"),
+        ("PNG", "1"),
+        ("PNG", "LA"),
+        ("PNG", "RGBA"),
+        ("GIF", "RGB"),
+        ("GIF", "L"),
+        ("BMP", "RGB"),
+        ("BMP", "RGBA"),
+        ("BMP", "L"),
+        ("BMP", "P"),
+    ],
+)
+def test_lossless_kinds_give_pillows_pixels(kind, mode):
+    contents = encode(kind, mode)
+    wanted = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
+    np.testing.assert_array_equal(decode(tf.constant(contents)), wanted)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_is_close_to_pillows_pixels(mode):
+    smooth = np.indices((40, 50)).sum(0)[..., None] * np.array([1, 2, 0.5]) + 20
+    contents = encode("JPEG", mode, smooth.astype(np.uint8), quality=95)
+    wanted = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB")).astype(int)
+    # Another inverse DCT and another way from CMYK: a few levels.
+    assert np.abs(decode(tf.constant(contents)).numpy() - wanted).max() <= 4
+
+
+def test_sixteen_bits_are_cut_to_eight():
+    deep = (PIXELS[..., 0].astype(np.uint16) << 8) + 77
+    stream = io.BytesIO()
+    Image.fromarray(deep).save(stream, "PNG")
+    got = decode(tf.constant(stream.getvalue())).numpy()
+    np.testing.assert_array_equal(got, np.repeat(PIXELS[..., :1], 3, axis=2))
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.fromarray(np.full((4, 5, 3), v, np.uint8)) for v in (200, 10)]
+    stream = io.BytesIO()
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    np.testing.assert_array_equal(decode(tf.constant(stream.getvalue())), np.full((4, 5, 3), 200))
+
+
+@pytest.mark.parametrize(
+    "contents",
+    [
+        b"",
+        b"BM",
+        b"plain text",
+        encode("JPEG", "RGB")[:-30],
+        encode("PNG", "RGB")[:-20],
+        encode("GIF", "RGB")[:-40],
+        encode("BMP", "RGB")[:-20],
+        encode("BMP", "P")[:-20],
+        encode("BMP", "P")[:60],
+        encode("BMP", "1"),
+    ],
+    ids=["empty", "BM", "text", "jpeg", "png", "gif", "bmp", "palette", "no-palette", "1-bit"],
+)
+def test_what_is_no_whole_image_raises(contents):
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        decode(tf.constant(contents))
+
+
+def test_prepared_pixels_are_those_of_pillows_antialiased_resize():
+    pixels = np.asarray(
+        Image.fromarray(PIXELS).resize((170, 130), Image.Resampling.BICUBIC), np.uint8
+    )
+    got = prepare_image(tf.constant(encode("PNG", "RGB", pixels)), 32).numpy()
+    # Pillow's BILINEAR is the same triangle filter, in fixed point.
+    wanted = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR))
+    assert got.dtype == np.uint8 and got.shape == (32, 32, 3)
+    assert np.abs(got.astype(int) - wanted).max() <= 1
+
+
+def test_an_image_of_the_right_size_stays_as_it_is():
+    square = PIXELS[:13, :13]
+    contents = tf.constant(encode("PNG", "RGB", square))
+    np.testing.assert_array_equal(prepare_image(contents, 13), square)
+
+
+def test_full_range_is_kept():
+    board = (np.indices((64, 64)).sum(axis=0) % 2 * 255).astype(np.uint8)[..., None].repeat(3, 2)
+    resized = fit(tf.constant(board), 129).numpy()
+    assert resized.min() >= 0 and resized.max() <= 255
+    assert prepare_image(tf.constant(encode("PNG", "RGB", board)), 129).numpy().max() == 255
+
+
+def test_the_same_pixels_inside_a_saved_model(tmp_path):
+    contents = [encode("JPEG", "RGB"), encode("PNG", "L"), encode("BMP", "P")]
+    module = tf.Module()
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    def serve(batch):
+        spec = tf.TensorSpec([24, 24, 3], tf.uint8)
+        return tf.map_fn(lambda one: prepare_image(one, 24), batch, fn_output_signature=spec)
+
+    module.serve = serve
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    got = tf.saved_model.load(str(tmp_path / "saved")).serve(tf.constant(contents)).numpy()
+    for row, one in zip(got, contents, strict=True):
+        np.testing.assert_array_equal(row, prepare_image(tf.constant(one), 24))

@@ -1,0 +1,229 @@
+"""The order against its plain-Python twin, and what it promises, over many sizes."""
+
+from __future__ import annotations
+
+import data_helpers
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from harness.data.lanes import grid_of, lane_count
+
+tf = pytest.importorskip("tensorflow")
+
+from harness.data.order import Order  # noqa: E402
+from harness.data.permute import Domain, key_of, permute, seed_pair, unpermute  # noqa: E402
+
+sizes = st.tuples(
+    st.integers(1, 400),  # n
+    st.sampled_from([1, 2, 3, 4, 6, 8, 12, 16, 24, 32]),  # global batch
+    st.integers(0, 5),  # lanes, as a power of two
+    st.integers(1, 20),  # block
+    st.integers(1, 12),  # window
+    st.integers(0, 2**63 - 1),  # seed
+    st.integers(0, 2**40),  # epoch
+)
+
+
+def order_of(size) -> Order:
+    n, batch, power, block, window, seed, _ = size
+    lanes = 1 << power
+    assume(batch % lanes == 0)
+    return Order(n, batch, lanes, seed, block, window)
+
+
+def whole_epoch(order: Order, epoch: int, of=None) -> tuple[np.ndarray, np.ndarray]:
+    steps = tf.range(order.steps_per_epoch, dtype=tf.int64)
+    rows, mask = (of or order.examples)(epoch, steps)
+    return rows.numpy(), mask.numpy()
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes)
+def test_agrees_with_the_order_written_out_as_lists(size):
+    order = order_of(size)
+    positions, mask = whole_epoch(order, size[-1], order.batch)
+    rows, _ = whole_epoch(order, size[-1])
+    batches, canonical = data_helpers.epoch_of(
+        order.n, order.global_batch, order.lanes, order.seed, size[-1], order.block, order.window
+    )
+    wanted = np.array([[-1 if p is None else p for p in batch] for batch in batches])
+    np.testing.assert_array_equal(mask, (wanted >= 0).astype(np.float32))
+    np.testing.assert_array_equal(np.where(wanted >= 0, positions, -1), wanted)
+    np.testing.assert_array_equal(rows, np.array(canonical)[positions])
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes)
+def test_every_example_once_an_epoch_and_padding_only_at_the_end_of_lanes(size):
+    order = order_of(size)
+    rows, mask = whole_epoch(order, size[-1])
+    assert sorted(rows[mask == 1]) == list(range(order.n))
+    assert set(np.unique(mask)) <= {0.0, 1.0}
+    assert rows.min() >= 0 and rows.max() < order.n
+    by_lane = mask.reshape(order.steps_per_epoch, order.lanes, -1).transpose(1, 0, 2)
+    by_lane = by_lane.reshape(order.lanes, -1)
+    assert (np.diff(by_lane, axis=1) <= 0).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes)
+def test_padding_repeats_an_example_of_its_lane(size):
+    order = order_of(size)
+    assume(order.n >= order.lanes)
+    positions, _ = whole_epoch(order, size[-1], order.batch)
+    k = order.global_batch // order.lanes
+    lane = np.arange(order.global_batch) // k
+    assert (positions >= order.n * lane // order.lanes).all()
+    assert (positions < order.n * (lane + 1) // order.lanes).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(sizes)
+def test_replicas_have_the_rows_of_the_same_global_batches(size):
+    order = order_of(size)
+    whole = whole_epoch(order, size[-1])
+    replicas = 1
+    while replicas <= order.lanes:
+        lanes = order.lanes // replicas
+        parts = [
+            whole_epoch(order, size[-1], lambda e, s, r=r, c=lanes: order.examples(e, s, r * c, c))
+            for r in range(replicas)
+        ]
+        for at in range(2):
+            joined = np.concatenate([part[at] for part in parts], axis=1)
+            np.testing.assert_array_equal(joined, whole[at])
+        replicas *= 2
+
+
+@settings(max_examples=15, deadline=None)
+@given(sizes, st.data())
+def test_a_late_start_gives_the_tail(size, data):
+    order = order_of(size)
+    rows, mask = whole_epoch(order, size[-1])
+    step = data.draw(st.integers(0, order.steps_per_epoch - 1))
+    one, one_mask = order.examples(size[-1], step)
+    assert one.shape == (order.global_batch,)
+    np.testing.assert_array_equal(one, rows[step])
+    np.testing.assert_array_equal(one_mask, mask[step])
+    tail, _ = order.examples(size[-1], tf.range(step, order.steps_per_epoch, dtype=tf.int64))
+    np.testing.assert_array_equal(tail, rows[step:])
+
+
+def test_steps_of_several_epochs_at_once():
+    order = Order(50, 8, 8, 3, 4, 2)
+    epochs, steps = tf.constant([0, 0, 1, 5], tf.int64), tf.constant([0, 6, 0, 2], tf.int64)
+    together, mask = order.examples(epochs, steps)
+    for at in range(4):
+        alone, alone_mask = order.examples(epochs[at], steps[at])
+        np.testing.assert_array_equal(together[at], alone)
+        np.testing.assert_array_equal(mask[at], alone_mask)
+
+
+def test_epochs_and_seeds_differ_and_repeat():
+    def of(seed, epoch):
+        return whole_epoch(Order(1000, 32, 32, seed, 16, 4), epoch)[0]
+
+    first = of(1, 0)
+    np.testing.assert_array_equal(first, of(1, 0))
+    others = [of(1, 1), of(2, 0), of(1 + 2**32, 0), of(1, 2**32)]
+    for at, other in enumerate(others):
+        # Two random orders of 1,000 rows agree in one place on average.
+        assert (other == first).mean() < 0.05, at
+
+
+def test_canonical_order_does_not_depend_on_the_seed_or_the_batch_and_is_inverted():
+    rows = tf.range(777, dtype=tf.int64)
+    one, other = Order(777, 8, 8, 1, 4, 2), Order(777, 64, 64, 2, 9, 1)
+    np.testing.assert_array_equal(one.sorted_row(rows), other.sorted_row(rows))
+    np.testing.assert_array_equal(one.canonical_position(one.sorted_row(rows)), rows)
+
+
+def test_class_sorted_rows_are_mixed_in_every_batch():
+    order = Order(1000, 64, 64, 1, 32, 4)
+    rows, mask = whole_epoch(order, 0)
+    halves = [(batch[m == 1] >= 500).mean() for batch, m in zip(rows, mask, strict=True)]
+    # 64 fair coins: five standard deviations are 0.31.
+    assert all(abs(half - 0.5) < 0.31 for half in halves[:-1])
+
+
+# The order is part of the format: packed shards and resumed runs rely on it.
+GOLDEN = [44, 71, 6, 33, 4, 94, 79, 59]
+
+
+def test_golden_values_hold_in_every_tensorflow():
+    rows, _ = Order(100, 8, 8, 1, 4, 2).examples(3, 5)
+    assert rows.numpy().tolist() == GOLDEN
+    seed = seed_pair(key_of(1, 2), tf.constant(3, tf.int64))
+    assert seed.numpy().tolist() == [4013244799769638055, 3]
+    draws = tf.random.stateless_uniform([4], seed, alg=tf.random.Algorithm.PHILOX)
+    wanted = [0.4437596797943115, 0.7591469287872314, 0.07553112506866455, 0.5603586435317993]
+    assert draws.numpy().tolist() == wanted
+    assert data_helpers.permutation(5, data_helpers.key_of(7)) == [0, 4, 2, 3, 1]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 63, 64, 65, 1000, 65_535, 65_536, 65_537, 262_145])
+def test_permutations_are_exact_and_invertible(n):
+    # TensorFlow's index_shuffle repeats values for n = 65,537 and 262,145.
+    domain = Domain(*(tf.constant(v, tf.int64) for v in (n, *grid_of(n))))
+    x = tf.range(n, dtype=tf.int64)
+    y = permute(x, domain, key_of(n))
+    assert (np.bincount(y.numpy(), minlength=n) == 1).all()
+    np.testing.assert_array_equal(unpermute(y, domain, key_of(n)), x)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 8, 16, 24, 63])
+def test_permutations_look_random(n):
+    """Pairs of positions are uniform over 20,000 keys (chi-square, six standard deviations)."""
+    trials = 20_000
+    number = tf.repeat(tf.range(trials, dtype=tf.int64), n)
+    domain = Domain(*(tf.constant(v, tf.int64) for v in (n, *grid_of(n))))
+    y = permute(tf.tile(tf.range(n, dtype=tf.int64), [trials]), domain, key_of(9, number))
+    table = y.numpy().reshape(trials, n)
+    for first, second in {(0, 1), (0, n - 1), (n // 2 - 1, n // 2)} - {(0, 0)}:
+        pairs = np.bincount(table[:, first] * n + table[:, second], minlength=n * n)
+        counts = pairs.reshape(n, n)[~np.eye(n, dtype=bool)]
+        expected = trials / counts.size
+        freedom = counts.size - 1
+        chi = ((counts - expected) ** 2 / expected).sum()
+        assert abs(chi - freedom) < 6 * (2 * freedom) ** 0.5, (first, second)
+
+
+def test_huge_sets_cost_no_memory_and_no_time():
+    import resource
+
+    order = Order(10**12, 256, 64, 1, 64, 16)
+    late, mask = order.examples(0, order.steps_per_epoch - 2)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    rows, _ = order.examples(2, tf.range(10**9, 10**9 + 16, dtype=tf.int64))
+    grown_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert mask.numpy().all() and late.numpy().min() >= 0 and late.numpy().max() < 10**12
+    assert len(np.unique(rows.numpy())) == rows.shape.num_elements()
+    assert grown_kib < 50 * 1024
+
+
+def test_works_inside_a_function_with_static_shapes():
+    order = Order(100, 8, lane_count(8), 1, 4, 2)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.int64), tf.TensorSpec([None], tf.int64)])
+    def rows(epoch, steps):
+        out, mask = order.batch(epoch, steps)
+        assert out.shape.as_list() == mask.shape.as_list() == [None, 8]
+        return out
+
+    np.testing.assert_array_equal(rows(0, tf.constant([1, 2], tf.int64))[0], order.batch(0, 1)[0])
+
+
+@pytest.mark.parametrize(
+    "bad", [{"n": 0}, {"block": 0}, {"window": 0}, {"seed": -1}, {"seed": 2**63}, {"lanes": 3}]
+)
+def test_numbers_out_of_range_are_refused(bad):
+    good = {"n": 10, "global_batch": 4, "lanes": 4, "seed": 0, "block": 2, "window": 1}
+    with pytest.raises(ValueError):
+        Order(**(good | bad))
+
+
+def test_lanes_out_of_range_are_refused():
+    with pytest.raises(ValueError, match=r"\[3, 5\) must be within \[0, 4\)"):
+        Order(10, 4, 4, 0, 2, 1).batch(0, 0, 3, 2)

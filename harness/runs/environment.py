@@ -27,11 +27,10 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
         folder: where to look for a git repository.  Without it there is no ``git`` in the answer:
             the record keeps that of the run's creation.
     """
-    from harness import __version__
-
     git = {"git": git_facts(folder)} if folder is not None else {}
     return {
-        "harness_version": __version__,
+        # Not by an import: the package's own module leads to every room above this one.
+        "harness_version": sys.modules["harness"].__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),

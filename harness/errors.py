@@ -74,16 +74,17 @@ class HarnessError(Exception):
         action: str | None = None,
         path: str | None = None,
     ) -> None:
+        problems: tuple[Problem, ...]
         if isinstance(what, str):
             problems = (Problem(what, got=got, allowed=allowed, action=action, path=path),)
         elif isinstance(what, Problem):
             problems = (what,)
         else:
             problems = tuple(what)
-        self.problems: tuple[Problem, ...] = problems
+        self.problems = problems
         super().__init__("\n".join(str(problem) for problem in problems))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[HarnessError], tuple[tuple[Problem, ...]]]:
         # Exceptions pickle by their args; ours are built from the problems instead.
         return (type(self), (self.problems,))
 

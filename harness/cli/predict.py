@@ -7,6 +7,10 @@ exit code is 4 then.
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from harness.deploy.predict import Prediction
 
 HELP = "labels and probabilities of new files, by the best weights of a run"
 
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     return ExitCode.DATA if failed else ExitCode.DONE
 
 
-def _words(prediction, top: int) -> str:
+def _words(prediction: Prediction, top: int) -> str:
     if prediction.error is not None:
         return f"error: {prediction.error}"
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])

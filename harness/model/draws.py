@@ -7,7 +7,7 @@ its own rows: neither a resume nor the number of replicas changes it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 import tf_keras
@@ -64,7 +64,7 @@ class Dropout(tf_keras.layers.Layer):
         index: number of this layer among those that draw; part of its seed.
     """
 
-    def __init__(self, rate: float, draws: Draws, index: int, **kwargs) -> None:
+    def __init__(self, rate: float, draws: Draws, index: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._rate = rate
         self._draws = draws

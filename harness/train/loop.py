@@ -10,6 +10,7 @@ from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
 from harness.train.best import value_of
 from harness.train.keeper import Keeper
+from harness.train.optimizer import learning_rate
 from harness.train.parts import Parts
 from harness.train.plan import Phase
 from harness.train.position import Position
@@ -28,7 +29,7 @@ class Trainer:
         self.position = Position()
         self.metrics: dict[str, float] = {}
         self._steps = Steps(parts.model, parts.optimizer, parts.distribution)
-        self._sums = Sums(parts.model.task.sums.zeros())
+        self._sums = Sums(self._steps, parts.model.task.sums.zeros())
         self._pace = Pace()
         self._keeper = Keeper(parts, self._sums)
 
@@ -94,12 +95,12 @@ class Trainer:
         epoch = position.epoch_of(phase)
         if position.epoch_step(phase) == 0:
             parts.callbacks.on_epoch_begin(epoch)
-            self._sums.epoch = self._sums.fresh()
+            self._sums.begin_epoch()
         count = self._pace.next(position.left_in_epoch(phase), *self._until_due(phase))
         parts.callbacks.on_train_batch_begin(position.epoch_step(phase))
         began = time.monotonic()
         self._many(self._iterator, tf.constant(count))
-        taken = self._steps.take_sums()
+        loss, examples = self._sums.latest()
         seconds = time.monotonic() - began
         self._pace.done(count, seconds)
         self.position = position.forward(count, phase)
@@ -107,24 +108,25 @@ class Trainer:
         if bad >= 0:
             raise not_finite(f"the loss of step {bad}")
         parts.data.check()
-        self._sums.add(taken)
-        figures = parts.model.task.sums.result(taken)
-        parts.callbacks.on_train_batch_end(position.epoch_step(phase) + count - 1, figures)
+        parts.callbacks.on_train_batch_end(
+            position.epoch_step(phase) + count - 1, {"loss": loss, "size": examples}
+        )
         parts.stop.stepped()
         parts.watch.update(
             self.position.step,
             phase=phase.name,
             epoch=epoch,
-            examples_per_s=float(taken["count"]) / seconds,
-            loss=figures.get("loss", float("nan")),
+            examples_per_s=examples / seconds,
+            loss=loss,
         )
 
     def _write_line_if_due(self, phase: Phase) -> None:
-        if self.position.step % self._log_steps(phase):
+        due = self.position.step % self._log_steps(phase) == 0
+        if not due and self.position.validated:
             return
-        figures = self.parts.model.task.sums.result(self._sums.window)
-        self._write(figures | self._rate(), "train", phase, epoch_end=False)
-        self._sums.window = self._sums.fresh()
+        figures = self.parts.model.task.sums.result(self._sums.end_window())
+        if due:
+            self._write(figures | self._rate(phase), "train", phase, epoch_end=False)
 
     def _end_epoch(self, phase: Phase) -> None:
         parts = self.parts
@@ -135,7 +137,7 @@ class Trainer:
             found = parts.validate(self.leave_if_asked)
             parts.callbacks.on_test_end(found)
         # Both lines after the validation: a stop in its midst repeats it, and so them.
-        self._write(figures | self._rate(), "train", phase, epoch_end=True)
+        self._write(figures | self._rate(phase), "train", phase, epoch_end=True)
         if found:
             self._write(found, "val", phase, epoch_end=True)
         figures.update({f"val_{name}": value for name, value in found.items()})
@@ -211,8 +213,10 @@ class Trainer:
             epoch_end=epoch_end,
         )
 
-    def _rate(self) -> dict[str, float]:
-        return {"learning_rate": float(self.parts.optimizer.learning_rate.numpy())}
+    def _rate(self, phase: Phase) -> dict[str, float]:
+        # Of the step just done.  Worked out anew: a resumed process has not set the optimizer's.
+        rate = learning_rate(phase, tf.constant(self.position.phase_step - 1))
+        return {"learning_rate": float(rate)}
 
     def _epoch_line(self, phase: Phase, improved: bool) -> str:
         epoch = self.position.epoch_of(phase)

@@ -36,10 +36,25 @@ class TrainingData(Protocol):
 class RestoredState(Protocol):
     """A verified checkpoint in host memory."""
 
-    step: int
-    tensors: dict[str, np.ndarray]
-    state: dict[str, Any]
-    metrics: dict[str, float]
+    @property
+    def step(self) -> int:
+        """Optimizer steps done."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, np.ndarray]:
+        """Arrays by name."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """Plain JSON by name of its part."""
+        ...
+
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Figures of the last validation."""
+        ...
 
 
 class Saver(Protocol):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.spec import Spec
+    from harness.spec.models_training import LearningRates
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,13 @@ def scaled_rate(rate: float, rule: str, replicas: int) -> float:
     raise ValueError(f"scale_learning_rate must be none, linear or sqrt, was {rule!r}")
 
 
+def _one_rate(rate: float | LearningRates) -> float:
+    # The spec refuses rates by part for as long as only the head is trained.
+    if not isinstance(rate, float):
+        raise ValueError(f"a phase of the head has one learning rate, had {rate}")
+    return rate
+
+
 def make_plan(spec: Spec, steps_per_epoch: int, replicas: int = 1) -> Plan:
     """The plan of ``spec`` on data that gives ``steps_per_epoch`` global batches an epoch."""
     training = spec.training
@@ -82,7 +90,7 @@ def make_plan(spec: Spec, steps_per_epoch: int, replicas: int = 1) -> Plan:
                 steps_per_epoch=steps_per_epoch,
                 image_size=phase.image_size or spec.data.image_size,
                 learning_rate=scaled_rate(
-                    phase.learning_rate, training.scale_learning_rate, replicas
+                    _one_rate(phase.learning_rate), training.scale_learning_rate, replicas
                 ),
                 warmup_steps=warmup.steps(steps_per_epoch, steps) if warmup else 0,
                 schedule=training.schedule.name,

@@ -11,6 +11,7 @@ import tf_keras
 
 from harness.errors import TrainingError
 from harness.model.assemble import stable_names
+from harness.train.step import Steps
 
 MODEL, OPTIMIZER, SUMS = "model/", "optimizer/", "sums/"
 
@@ -92,26 +93,42 @@ def not_finite(where: str) -> TrainingError:
 
 
 class Sums:
-    """Metric sums since the last line and since the last epoch began, on the host in float64."""
+    """Metric sums of the present window (since the last line) and of the present epoch.
 
-    def __init__(self, zeros: Mapping[str, np.ndarray]) -> None:
+    The window grows on the device, step by step, whatever the calls are; the epoch is the sum
+    of its windows, whose ends depend on the step alone.  So the figures are the same to the
+    last bit however often a run is interrupted.
+    """
+
+    def __init__(self, steps: Steps, zeros: Mapping[str, np.ndarray]) -> None:
+        self._steps = steps
         self._zeros = {name: np.array(zero, np.float64) for name, zero in zeros.items()}
-        self.window = self.fresh()
-        self.epoch = self.fresh()
+        self.epoch = self._fresh()
+        self._shown = (0.0, 0.0)
 
-    def fresh(self) -> dict[str, np.ndarray]:
-        """Sums of no example."""
-        return {name: zero.copy() for name, zero in self._zeros.items()}
+    def begin_epoch(self) -> None:
+        """Forgets the epoch before."""
+        self.epoch = self._fresh()
 
-    def add(self, taken: Mapping[str, np.ndarray]) -> None:
-        """Adds what the device gathered."""
-        for name, value in taken.items():
-            self.window[name] += value
+    def end_window(self) -> dict[str, np.ndarray]:
+        """The sums of the window, which ends here; adds them to the epoch's."""
+        window = self._steps.sums()
+        for name, value in window.items():
             self.epoch[name] += value
+        self._steps.set_sums(self._zeros)
+        self._shown = (0.0, 0.0)
+        return window
+
+    def latest(self) -> tuple[float, float]:
+        """Mean loss and number of examples since this was last asked."""
+        loss, count = self._steps.progress()
+        new_loss, new_count = loss - self._shown[0], count - self._shown[1]
+        self._shown = (loss, count)
+        return new_loss / new_count if new_count else float("nan"), new_count
 
     def tensors(self) -> dict[str, np.ndarray]:
         """For the checkpoint."""
-        parts = {"window": self.window, "epoch": self.epoch}
+        parts = {"window": self._steps.sums(), "epoch": self.epoch}
         return {
             f"{SUMS}{part}/{name}": value
             for part, sums in parts.items()
@@ -120,6 +137,13 @@ class Sums:
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
         """From the checkpoint."""
-        for part, sums in (("window", self.window), ("epoch", self.epoch)):
-            for name in sums:
-                sums[name] = np.array(tensors[f"{SUMS}{part}/{name}"], np.float64)
+
+        def part(of: str) -> dict[str, np.ndarray]:
+            return {name: tensors[f"{SUMS}{of}/{name}"] for name in self._zeros}
+
+        self._steps.set_sums(part("window"))
+        self.epoch = {name: np.array(value, np.float64) for name, value in part("epoch").items()}
+        self._shown = self._steps.progress()
+
+    def _fresh(self) -> dict[str, np.ndarray]:
+        return {name: zero.copy() for name, zero in self._zeros.items()}

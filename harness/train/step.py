@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,18 @@ class Steps:
 
         return many
 
-    def take_sums(self) -> dict[str, np.ndarray]:
-        """What the metrics gathered since the last call, which begins them anew."""
-        taken = {}
+    def sums(self) -> dict[str, np.ndarray]:
+        """What the metrics gathered since :meth:`set_sums`."""
+        return {name: np.array(variable.numpy()) for name, variable in self._sums.items()}
+
+    def set_sums(self, sums: Mapping[str, np.ndarray]) -> None:
+        """Begins the metric sums anew, from ``sums``."""
         for name, variable in self._sums.items():
-            taken[name] = variable.numpy()
-            variable.assign(tf.zeros_like(variable))
-        return taken
+            variable.assign(sums[name])
+
+    def progress(self) -> tuple[float, float]:
+        """Sum of the losses and number of examples since :meth:`set_sums`."""
+        return float(self._sums["loss_sum"].numpy()), float(self._sums["count"].numpy())
 
     def set_position(self, step: int, phase_step: int) -> None:
         """Sets the counters, at a restore and at the beginning of a phase."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.spec.base import PluginRef as PluginRef
-    from harness.spec.check_paths import check_paths as check_paths
     from harness.spec.config import Trust as Trust
     from harness.spec.config import UserConfig as UserConfig
     from harness.spec.config import load_user_config as load_user_config
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from harness.spec.docs import field_docs as field_docs
     from harness.spec.dump import dump_spec as dump_spec
     from harness.spec.duration import Duration as Duration
-    from harness.spec.json_schema import json_schema as json_schema
+    from harness.spec.existence import check_paths as check_paths
     from harness.spec.load import Resolved as Resolved
     from harness.spec.load import load_spec as load_spec
     from harness.spec.load import spec_from_file_resolved as spec_from_file_resolved
@@ -32,14 +31,15 @@ if TYPE_CHECKING:
     from harness.spec.resume import never_fields as never_fields
     from harness.spec.resume import resume_class as resume_class
     from harness.spec.resume import spec_digest as spec_digest
+    from harness.spec.schema import json_schema as json_schema
     from harness.spec.site import Site as Site
     from harness.spec.site import load_site as load_site
 
 _HOMES = {
-    "check_paths": "check_paths",
+    "check_paths": "existence",
     "FieldDoc": "docs",
     "field_docs": "docs",
-    "json_schema": "json_schema",
+    "json_schema": "schema",
     "LoadedPlugin": "plugin_files",
     "load_plugins": "plugin_files",
     "spec_reference_markdown": "reference",

@@ -21,7 +21,9 @@ from harness.spec.yaml_read import Where
 
 M = TypeVar("M", bound=BaseModel)
 _ROUNDS = 30
-_AT_ONCE = 100  # more problems than anybody reads; keeps hostile input from taking minutes
+# More problems than anybody reads; these keep hostile input from taking minutes.
+_AT_ONCE = 100
+_ENOUGH = 200
 _MISSING = object()
 
 
@@ -88,7 +90,8 @@ def check(model: type[M], tree: Tree, findings: Findings) -> M | None:
             # The members of a union each complain of the same value in the same words.
             if where not in known and where not in repaired:
                 findings.add(where, problem, tree.origin(where))
-        if not _repair(model, work, news, repaired, filled):
+        enough = len(findings.problems) >= _ENOUGH
+        if enough or not _repair(model, work, news, repaired, filled):
             return None
     return None
 

@@ -141,7 +141,8 @@ def walk(shape: Shape | None, data: Any, where: tuple[str | int, ...] = ()) -> I
             yield from walk(step(shape, position), value, (*where, position))
 
 
-def all_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
+@functools.cache
+def all_paths(model: type[BaseModel], prefix: str = "") -> tuple[str, ...]:
     """Dotted paths of all fields, each followed by those below it; a list's item is ``[]``."""
     found: list[str] = []
     for key in fields(model):
@@ -153,7 +154,7 @@ def all_paths(model: type[BaseModel], prefix: str = "") -> list[str]:
             found += all_paths(shape.model, path)
         elif shape.item is not None and shape.item.model is not None:
             found += all_paths(shape.item.model, path + "[]")
-    return found
+    return tuple(found)
 
 
 def leaves(model: type[BaseModel], data: Mapping[str, Any]) -> dict[tuple[str | int, ...], Any]:

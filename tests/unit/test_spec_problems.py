@@ -309,7 +309,7 @@ def test_scalars_follow_yaml_1_2(written: str, value: Any) -> None:
 def test_a_flood_of_problems_ends(tmp_path: Path) -> None:
     text = MINIMAL_YAML + "".join(f"k{i}: {i}\n" for i in range(3000))
     found = problems(write(tmp_path, text))
-    assert 100 <= len(found) <= 5000
+    assert 100 <= len(found) <= 300
 
 
 def _problems_of(call: Callable[[], object]) -> tuple[Problem, ...]:

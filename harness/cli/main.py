@@ -18,6 +18,7 @@ from harness.errors import ExitCode, HarnessError
 # In the order in which --help shows them: the life of a run.
 VERBS = (
     "validate",
+    "plan",
     "schema",
     "run",
     "list",

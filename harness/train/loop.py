@@ -48,8 +48,9 @@ class Trainer:
             while self._goes_on(phase):
                 if self.position.validated:
                     self._take_steps(phase)
+                if self.position.validated:
                     self._write_line_if_due(phase)
-                if not self.position.validated:
+                else:
                     self._end_epoch(phase)
                 self._save_if_due(phase)
                 self.leave_if_asked()
@@ -65,7 +66,9 @@ class Trainer:
         if found is not None:
             self.position, self.metrics = found
             self.parts.watch.say(f"continues from the checkpoint of step {self.position.step}")
-        self.parts.writer.rollback(self.position.step)
+        # A step whose epoch is still to be validated has no lines yet, or will have them again.
+        ahead = 0 if self.position.validated else 1
+        self.parts.writer.rollback(self.position.step - ahead)
 
     def _enter_phase(self) -> Phase:
         phase = self.parts.plan.phases[self.position.phase]
@@ -121,22 +124,21 @@ class Trainer:
         )
 
     def _write_line_if_due(self, phase: Phase) -> None:
-        due = self.position.step % self._log_steps(phase) == 0
-        if not due and self.position.validated:
-            return
-        figures = self.parts.model.task.sums.result(self._sums.end_window())
-        if due:
+        if self.position.step % self._log_steps(phase) == 0:
+            figures = self.parts.model.task.sums.result(self._sums.end_window())
             self._write(figures | self._rate(phase), "train", phase, epoch_end=False)
 
     def _end_epoch(self, phase: Phase) -> None:
         parts = self.parts
-        figures = parts.model.task.sums.result(self._sums.epoch)
         found: dict[str, float] = {}
         if parts.validate is not None:
             parts.callbacks.on_test_begin()
             found = parts.validate(self.leave_if_asked)
             parts.callbacks.on_test_end(found)
-        # Both lines after the validation: a stop in its midst repeats it, and so them.
+        # All lines after the validation: a stop in its midst repeats it, and so them.
+        self._write_line_if_due(phase)
+        self._sums.end_window()
+        figures = parts.model.task.sums.result(self._sums.epoch)
         self._write(figures | self._rate(phase), "train", phase, epoch_end=True)
         if found:
             self._write(found, "val", phase, epoch_end=True)

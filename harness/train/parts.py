@@ -93,12 +93,8 @@ class Writer(Protocol):
         """Figures as of ``step``, in epoch ``epoch`` (from 0)."""
         ...
 
-    def rollback(self, step: int, *, validated: bool = True) -> None:
-        """Takes back what was written of later steps.
-
-        ``validated=False``: the epoch that ends with ``step`` will be validated again, so what
-        was written of that goes too.
-        """
+    def rollback(self, step: int) -> None:
+        """Takes back what was written of later steps."""
         ...
 
     def flush(self) -> None:

@@ -1,0 +1,218 @@
+"""What a spec would do, worked out without TensorFlow and without training."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.data.index import ExampleIndex, folder_index
+from harness.data.lanes import lane_count, steps_per_epoch
+from harness.data.split import split_validation
+from harness.errors import HarnessError
+from harness.spec import Resolved, Spec, spec_digest
+from harness.train.plan import Phase, Plan, make_plan
+
+_FLOAT_BYTES = 4
+# run.json, spec.yaml, environment.lock, git.diff, attempts, heartbeat, metrics and superseded
+# ones, corrupt.jsonl, harness.log, the lock, a mark; an event file for each of three splits.
+_FILES_OF_A_RUN = 12 + 3
+_FILES_OF_A_CHECKPOINT = 4
+
+
+@dataclass(frozen=True)
+class Planned:
+    """Everything that ``harness plan`` prints.
+
+    ``counts`` is empty and ``plan`` None where the data cannot be looked at here; ``notes`` then
+    say why.
+    """
+
+    resolved: Resolved
+    counts: dict[str, int]
+    classes: tuple[str, ...]
+    lanes: int
+    plan: Plan | None
+    estimates: dict[str, int]
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON."""
+        spec = self.resolved.spec
+        return {
+            "name": spec.name,
+            "spec_digest": spec_digest(spec),
+            "values": {
+                path: {"value": value, "source": self.resolved.sources.get(path, "default")}
+                for path, value in flat_values(spec).items()
+            },
+            "counts": self.counts,
+            "classes": list(self.classes),
+            "lanes": self.lanes,
+            "batch_per_replica": spec.training.batch_size,
+            "phases": [_phase_json(phase) for phase in self.plan.phases] if self.plan else [],
+            "total_steps": self.plan.total_steps if self.plan else None,
+            "estimates": self.estimates,
+            "notes": self.notes,
+        }
+
+
+def make(resolved: Resolved) -> Planned:
+    """Plans a spec; data and backbone that cannot be looked at become notes, not errors.
+
+    Raises:
+        SpecError: lanes and batch size do not fit.
+    """
+    spec = resolved.spec
+    notes: list[str] = []
+    lanes = lane_count(spec.training.batch_size, spec.data.lanes)
+    train, counts = _count(spec, notes)
+    plan = None
+    if train is not None:
+        steps = steps_per_epoch(len(train), spec.training.batch_size, lanes)
+        plan = make_plan(spec, steps)
+    return Planned(
+        resolved,
+        counts,
+        tuple(train.classes) if train is not None else (),
+        lanes,
+        plan,
+        _estimates(spec, counts, notes),
+        notes,
+    )
+
+
+def _count(spec: Spec, notes: list[str]) -> tuple[ExampleIndex | None, dict[str, int]]:
+    """Looks at the folders as training would; None for the training data if it cannot."""
+    data = spec.data
+    if data.source is not None or data.train is None:
+        reason = "they come from a plug-in" if data.source is not None else "no data.train is named"
+        notes.append(f"examples and steps are not known here: {reason}")
+        return None, {}
+    counts: dict[str, int] = {}
+    train = None
+    try:
+        train = folder_index(data.train)
+        validation = None
+        if isinstance(data.validation, str):
+            validation = folder_index(data.validation, train.classes)
+        elif data.validation is not None:
+            train, validation = split_validation(
+                train, data.validation.fraction, spec.training.seed
+            )
+        counts["train"] = len(train)
+        if validation is not None:
+            counts["validation"] = len(validation)
+        if data.test is not None:
+            counts["test"] = len(folder_index(data.test, train.classes))
+    except HarnessError as error:
+        notes += [str(problem) for problem in error.problems]
+    return train, counts
+
+
+def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:
+    pixels = spec.training.batch_size * max(_image_sizes(spec)) ** 2 * 3
+    found = {
+        "batch_bytes_to_device": pixels,
+        "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
+        "files_of_the_run": _FILES_OF_A_RUN + _FILES_OF_A_CHECKPOINT * (spec.checkpoint.keep + 1),
+    }
+    folder = Path(spec.backbone.handle.removeprefix("hub:"))
+    if folder.is_dir():
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        found["backbone_bytes"] = sum(path.stat().st_size for path in files)
+    elif "://" not in spec.backbone.handle and not spec.backbone.handle.startswith("plugin:"):
+        notes.append(f"backbone.handle: there is no folder {folder}")
+    return found
+
+
+def _image_sizes(spec: Spec) -> list[int]:
+    return [phase.image_size or spec.data.image_size for phase in spec.training.phases]
+
+
+def flat_values(spec: Spec) -> dict[str, Any]:
+    """Every value of a spec by its dotted path, as plain JSON."""
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict) and value:
+            for key, inner in value.items():
+                walk(inner, f"{path}.{key}" if path else key)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            for number, inner in enumerate(value):
+                walk(inner, f"{path}.{number}")
+        else:
+            flat[path] = value
+
+    walk(spec.model_dump(mode="json", by_alias=True), "")
+    return flat
+
+
+def _phase_json(phase: Phase) -> dict[str, Any]:
+    return {
+        "name": phase.name,
+        "epochs": phase.epochs,
+        "steps_per_epoch": phase.steps_per_epoch,
+        "steps": phase.steps,
+        "image_size": phase.image_size,
+        "learning_rate": phase.learning_rate,
+        "schedule": phase.schedule,
+        "warmup_steps": phase.warmup_steps,
+        "start_from": phase.start_from,
+    }
+
+
+def describe(planned: Planned) -> str:
+    """The plan as text for a terminal."""
+    spec = planned.resolved.spec
+    file = planned.resolved.file
+    out = [f"{spec.name}" + (f"  ({os.path.relpath(file)})" if file else "")]
+    out += ["", "data"]
+    out += [f"  {split:<12}{count:>10} examples" for split, count in planned.counts.items()]
+    if planned.classes:
+        out.append(f"  {'classes':<12}{len(planned.classes):>10}")
+    out += [
+        "",
+        "batches",
+        f"  global batch {spec.training.batch_size}, {planned.lanes} lanes, "
+        f"{spec.training.batch_size} rows a replica on one replica",
+    ]
+    if planned.plan is not None:
+        out += ["", "phases", *_phase_lines(planned.plan)]
+    out += ["", "estimates"]
+    out += [
+        f"  {name.replace('_', ' '):<26}{_amount(name, value)}"
+        for name, value in planned.estimates.items()
+    ]
+    out += ["", "values and where they come from"]
+    values = flat_values(spec)
+    width = max(map(len, values))
+    for path, value in values.items():
+        source = planned.resolved.sources.get(path, "default")
+        out.append(f"  {path:<{width}}  {value!s:<28}  {source}")
+    if planned.notes:
+        out += ["", "notes", *(f"  {note}" for note in planned.notes)]
+    return "\n".join(out)
+
+
+def _phase_lines(plan: Plan) -> list[str]:
+    lines, step = [], 0
+    for phase in plan.phases:
+        rate = f"{phase.schedule} from {phase.learning_rate:g}"
+        if phase.warmup_steps:
+            rate += f" after {phase.warmup_steps} warm-up steps"
+        lines.append(
+            f"  {phase.name:<12}{phase.epochs} epochs of {phase.steps_per_epoch} steps, steps "
+            f"{step} to {step + phase.steps}, {phase.image_size} px, {rate}, "
+            f"from the {phase.start_from} weights"
+        )
+        step += phase.steps
+    return lines
+
+
+def _amount(name: str, value: int) -> str:
+    if "bytes" not in name:
+        return str(value)
+    power = min(max(len(str(value)) - 1, 0) // 3, 3)
+    return f"{value / 1000**power:.3g} {('B', 'kB', 'MB', 'GB')[power]}"

@@ -121,8 +121,11 @@ def our_files(folder: Path) -> list[Path]:
         raise storage_error(error, folder) from error
 
 
-def go_back(folder: Path, step: int) -> Path | None:
-    """Replaces our files in ``folder`` by one without points of later steps.
+def go_back(folder: Path, *, by_step: int, by_epoch: int) -> Path | None:
+    """Replaces our files in ``folder`` by one that holds what stays valid.
+
+    That is points by step up to ``by_step``, and points by epoch that belong to a step up to
+    ``by_epoch``.
 
     Returns it, or None if there was none.  A kill at any time leaves the old files, or the new
     one, or both; with both the mark at its beginning makes the old ones void.
@@ -142,7 +145,7 @@ def go_back(folder: Path, step: int) -> Path | None:
             with temporary.open("xb") as stream:
                 os.fchmod(stream.fileno(), file_mode(folder))
                 stream.write(file_head() + session_mark(0, "START"))
-                for piece in _valid(old, step):
+                for piece in _valid(old, by_step, by_epoch):
                     stream.write(piece)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -158,20 +161,24 @@ def go_back(folder: Path, step: int) -> Path | None:
     return final
 
 
-def _valid(files: list[Path], step: int) -> Iterator[bytes]:
-    """Records of points up to ``step``, those before a START mark left out."""
+def _valid(files: list[Path], by_step: int, by_epoch: int) -> Iterator[bytes]:
+    """Records of the points that stay valid, those before a START mark left out."""
     from tensorboard.compat.proto import event_pb2
 
     for path in files[_newest_start(files) :]:
-        belongs_to = 0  # step of the point by epoch that comes next
+        mark: tuple[int, bytes] | None = None  # of the point by epoch that comes next
         for data, whole in read_records(path):
             found = event_pb2.Event.FromString(data)
             kind = found.WhichOneof("what")
-            if kind == "session_log":
-                belongs_to = max(belongs_to, found.step)
             if kind == "file_version" or _is_start(found):
                 continue  # the new file has its own
-            if max(found.step, belongs_to) <= step:
+            if kind == "session_log":
+                mark = (found.step, whole)
+            elif mark is not None:
+                if mark[0] <= by_epoch:
+                    yield mark[1] + whole
+                mark = None
+            elif found.step <= by_step:
                 yield whole
 
 

@@ -16,7 +16,7 @@ from harness.observe import eventfiles
 from harness.observe.appendfile import AppendFile
 from harness.observe.png import encode_png
 from harness.observe.writers import check_images, check_split, check_step, of_epoch
-from harness.runs.files import PRIVATE, make_dir
+from harness.runs.files import GROUP, PRIVATE, is_group_folder, make_dir
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,12 +34,15 @@ class TensorBoardWriter:
 
     Args:
         folder: the folder of TensorBoard; made if need be.
-        access: ``private`` or ``group``.
+        access: ``private`` or ``group``; None means as ``folder`` is.
         media: False leaves pictures out (``data.sensitive``).
     """
 
-    def __init__(self, folder: Path, *, access: str = PRIVATE, media: bool = True) -> None:
+    def __init__(self, folder: Path, *, access: str | None = None, media: bool = True) -> None:
         self._folder = Path(folder)
+        if access is None:
+            shared = self._folder.exists() and is_group_folder(self._folder)
+            access = GROUP if shared else PRIVATE
         self._access = access
         self._media = media
         self._files: dict[str, AppendFile] = {}
@@ -85,13 +88,15 @@ class TensorBoardWriter:
             self._write("train", self._step, _summary(self._step, [_text(tag, text)]))
             self._texts[tag] = text
 
-    def rollback(self, step: int) -> None:
-        """Takes points of later steps out of the files of all splits."""
+    def rollback(self, step: int, *, validated: bool = True) -> None:
+        """Takes points that are no longer valid out of the files of all splits."""
         self._close_files()
         self._step = check_step(step)
         self._paths.clear()
+        by_epoch = step if validated else step - 1
         for split, name in FOLDERS.items():
-            path = eventfiles.go_back(self._folder / name, step)
+            by_step = step if split == "train" else by_epoch
+            path = eventfiles.go_back(self._folder / name, by_step=by_step, by_epoch=by_epoch)
             if path is not None:
                 self._paths[split] = path
         self._texts = _texts_of(self._folder / FOLDERS["train"])

@@ -16,7 +16,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
-from checkpoint_saver import content
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -25,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 from checkpoint_helpers import flip_bit, names, new_store, small_disk
 
 from harness.errors import ExitCode, StorageError
+from tests.local.checkpoint_saver import content
 
 HERE = Path(__file__).parent
 DTYPES = [

@@ -83,23 +83,23 @@ def read_user_config(path: Path | None, findings: Findings) -> tuple[UserConfig,
     """As :func:`load_user_config`, with the origins; problems go into ``findings``."""
     file = path or user_config_path()
     if path is None and not file.is_file():
-        return UserConfig(), Tree()
+        return UserConfig.model_construct(), Tree()
     shown = str(file)
     try:
         document = parse_yaml(read_text(file, shown), shown)
     except SpecError as error:
         findings.problems += error.problems
-        return UserConfig(), Tree()
+        return UserConfig.model_construct(), Tree()
     findings.problems += document.problems
     if document.data is None:
-        return UserConfig(), Tree()
+        return UserConfig.model_construct(), Tree()
     if not isinstance(document.data, dict):
         what = "the user config must be a mapping"
         findings.problems.append(Problem(what, show(document.data), file=shown, line=1))
-        return UserConfig(), Tree()
+        return UserConfig.model_construct(), Tree()
     tree = tree_from_document(document, "user config", shown, file.resolve().parent)
     own = Findings()
     expand_paths(UserConfig, tree, own)
     user = check(UserConfig, tree, own)
     findings.problems += own.problems
-    return user or UserConfig(), tree
+    return user or UserConfig.model_construct(), tree

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,7 +29,8 @@ def _task(value: Any) -> bool:
 
 _NULL = _only(None)
 _NUMBER = (lambda value: not isinstance(value, Mapping), "one number")
-# The first pattern that matches a field decides.  None, or no match: all is supported.
+# `*` is any position of a list, or at the end any field that is not named itself.
+# None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
     "task": (_task, "image_classification, plugin:NAME"),
     "backbone.handle": (_handle, "https://..., hub:PATH, a path, plugin:NAME"),
@@ -79,10 +79,10 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
 
 def rule(path: str) -> tuple[Test, str] | None:
     """(test of a value, words for what is allowed) of a field, or None: all is supported."""
-    for pattern, found in NOT_YET.items():
-        if fnmatch.fnmatchcase(path, pattern):
-            return found
-    return None
+    pattern = ".".join("*" if part.isdigit() else part for part in path.split("."))
+    if pattern in NOT_YET:
+        return NOT_YET[pattern]
+    return NOT_YET.get(pattern.rpartition(".")[0] + ".*")
 
 
 def check_supported(spec: Spec, tree: Tree, findings: Findings) -> None:

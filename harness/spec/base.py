@@ -151,12 +151,17 @@ def _to_duration(value: Any, *, units: tuple[Unit, ...]) -> Duration:
     return duration
 
 
+def as_text(value: Any) -> str:
+    """str() as a function with a signature, which older validators ask for."""
+    return str(value)
+
+
 def _duration_marks(*units: Unit) -> tuple[Any, ...]:
     words = "text: " + " or ".join(EXAMPLES[unit] for unit in units)
     schema = {"type": "string", "description": words}
     return (
         PlainValidator(partial(_to_duration, units=units)),
-        PlainSerializer(str, return_type=str),
+        PlainSerializer(as_text, return_type=str),
         WithJsonSchema(schema),
         Words(words),
     )

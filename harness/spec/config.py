@@ -9,7 +9,18 @@ from typing import Annotated, Any
 from pydantic import Field, PlainSerializer, PlainValidator
 
 from harness.errors import Problem, SpecError
-from harness.spec.base import Complaint, IsPath, Many, Sha256, SpecModel, Words, complain, new, show
+from harness.spec.base import (
+    Complaint,
+    IsPath,
+    Many,
+    Sha256,
+    SpecModel,
+    Words,
+    as_text,
+    complain,
+    new,
+    show,
+)
 from harness.spec.findings import Findings, check
 from harness.spec.layers import Tree, tree_from_document
 from harness.spec.models_cluster import SlurmWord
@@ -28,7 +39,7 @@ def _to_path(value: Any) -> Path:
 Folder = Annotated[
     Path,
     PlainValidator(_to_path),
-    PlainSerializer(str, return_type=str),
+    PlainSerializer(as_text, return_type=str),
     IsPath(),
     Words("the path of a folder"),
 ]

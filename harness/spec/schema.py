@@ -5,15 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
 
 from harness.spec.docs import class_docs, default_value
+from harness.spec.duration import Duration
 from harness.spec.models import Spec
 from harness.spec.shape import Shape, fields, model_shape, step
 
 
+class _Generator(GenerateJsonSchema):
+    """Writes durations as texts, which not every version of pydantic does by itself."""
+
+    def encode_default(self, dft: Any) -> Any:
+        return str(dft) if isinstance(dft, Duration) else super().encode_default(dft)
+
+
 def json_schema() -> dict[str, Any]:
     """The JSON schema (draft 2020-12) of the spec, with the docs as descriptions."""
-    schema = Spec.model_json_schema(by_alias=True)
+    schema = Spec.model_json_schema(by_alias=True, schema_generator=_Generator)
     definitions = schema.get("$defs", {})
     _describe(Spec, schema)
     for model in _models(Spec):

@@ -43,8 +43,8 @@ class Trainer:
         """
         self._restore()
         self.parts.callbacks.on_train_begin()
-        while not self.position.at_end(self.parts.plan):
-            phase = self._enter_phase()
+        while (phase := self._next_phase()) is not None:
+            self._enter_phase(phase)
             while self._goes_on(phase):
                 if self.position.validated:
                     self._take_steps(phase)
@@ -54,7 +54,6 @@ class Trainer:
                     self._end_epoch(phase)
                 self._save_if_due(phase)
                 self.leave_if_asked()
-            self._leave_phase(phase)
         self._keeper.save(self.position, self.metrics)
         self.parts.callbacks.on_train_end()
         return self.position
@@ -69,9 +68,27 @@ class Trainer:
         # A step whose epoch is still to be validated has no lines yet, or will have them again.
         ahead = 0 if self.position.validated else 1
         self.parts.writer.rollback(self.position.step - ahead)
+        if self.position.step == 0:
+            self.parts.open()
 
-    def _enter_phase(self) -> Phase:
-        phase = self.parts.plan.phases[self.position.phase]
+    def _next_phase(self) -> Phase | None:
+        """The phase to go on with; None at the end, where the position stays in the last phase,
+        so that a longer plan goes on from there."""
+        for phase in self.parts.plan.phases[self.position.phase :]:
+            if self._goes_on(phase):
+                return phase
+            if self.position.phase_step < phase.steps:
+                self.parts.watch.say(
+                    f"phase {phase.name} ends early, after {self.position.phase_step} of "
+                    f"{phase.steps} steps"
+                )
+            if phase is not self.parts.plan.phases[-1]:
+                self.position = self.position.next_phase(phase)
+                if self.parts.early is not None:
+                    self.parts.early.restart()
+        return None
+
+    def _enter_phase(self, phase: Phase) -> None:
         if self.position.phase_step == 0 and phase.start_from == "best":
             self._keeper.load_best()
         self._steps.set_position(self.position.step, self.position.phase_step)
@@ -84,7 +101,6 @@ class Trainer:
         )
         start = self.position.step - self.position.phase_step
         self.parts.watch.phase(phase.name, start, start + phase.steps)
-        return phase
 
     def _goes_on(self, phase: Phase) -> bool:
         if not self.position.validated:
@@ -176,18 +192,6 @@ class Trainer:
             f"stopped at step {self.position.step} ({parts.stop.requested}); it is saved",
             action="run the same command again to continue",
         )
-
-    def _leave_phase(self, phase: Phase) -> None:
-        if self.position.phase_step < phase.steps:
-            self.parts.watch.say(
-                f"phase {phase.name} ends early, after {self.position.phase_step} of "
-                f"{phase.steps} steps"
-            )
-        self.position = self.position.next_phase(phase)
-        if self.parts.callbacks.stop_training:
-            self.position = self.position.to_end(self.parts.plan)
-        if self.parts.early is not None:
-            self.parts.early.restart()
 
     # What the verbs share.
 

@@ -149,6 +149,8 @@ class Parts:
     watch: Watch
     stop: Stop
     callbacks: Callbacks
+    open: Callable[[], None]
+    """Writes what a run shows once, before its first step."""
     best: Best
     early: EarlyStopping | None
     log_every: Duration

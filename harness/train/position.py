@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from harness.train.plan import Phase, Plan
+from harness.train.plan import Phase
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,6 @@ class Position:
         """The same place once the epoch that ends there has been validated."""
         return replace(self, validated=True)
 
-    def to_end(self, plan: Plan) -> Position:
-        """The end of the run, wherever it was left."""
-        return replace(self, phase=len(plan.phases), phase_step=0)
-
     def next_phase(self, phase: Phase) -> Position:
         """The beginning of the phase after ``phase``, wherever that one was left."""
         return replace(
@@ -63,10 +59,6 @@ class Position:
     def left_in_epoch(self, phase: Phase) -> int:
         """Steps until the epoch ends, at least 1."""
         return phase.steps_per_epoch - self.epoch_step(phase)
-
-    def at_end(self, plan: Plan) -> bool:
-        """True when no phase is left."""
-        return self.phase >= len(plan.phases)
 
     def to_json(self) -> dict[str, Any]:
         """For the checkpoint's state."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+import tf_keras
 
 from harness.checkpoint.store import Store
 from harness.deploy.evaluate import Evaluator
@@ -16,6 +18,7 @@ from harness.model.assemble import Assembled, assemble, load_backbone
 from harness.model.task import make_task
 from harness.observe.progress import Progress
 from harness.observe.pulse import Heartbeat
+from harness.observe.writers import MultiWriter
 from harness.runs.marks import mark_finished
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record, update_record
@@ -33,10 +36,24 @@ from harness.worker.facts import start_facts
 from harness.worker.feeds import Feeds
 from harness.worker.signals import StopSignals
 from harness.worker.watch import ProgressAndHeartbeat
-from harness.worker.writers import open_writers
+from harness.worker.writers import open_writers, show_beginning
 
 if TYPE_CHECKING:
     from harness.worker.attempt import Attempt
+
+
+@dataclass(frozen=True)
+class Made:
+    """What training is put together from, before anything is written."""
+
+    choice: Choice
+    sets: Datasets
+    feeds: Feeds
+    model: Assembled
+    plan: Plan
+    optimizer: tf_keras.optimizers.Optimizer
+    callbacks: Callbacks
+    evaluator: Evaluator
 
 
 def train_run(
@@ -54,55 +71,83 @@ def train_run(
     Returns:
         The final figures: ``test_*`` where there is a test set, ``val_*`` of the best weights.
     """
-    record = read_record(paths)
-    choice = choose(
-        spec.cluster.strategy, spec.cluster.device, Topology.from_environment(environment)
-    )
-    if spec.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    sets = open_datasets(spec, attempt.say, record.get("classes"))
-    check_unchanged(sets, record.get("data_digest"))
-    distribution = choice.distribution
-    feeds = Feeds(spec, sets, distribution, paths)
-    model = build_model(spec, sets.classes, choice, record.get("backbone_digest"))
-    plan = make_plan(spec, feeds.steps_per_epoch, distribution.replicas)
-    optimizer = make_optimizer(spec)
-    callbacks = Callbacks(spec.training.callbacks, model.keras, optimizer, plan)
-    update_record(paths, **_facts(spec, choice, sets, model, feeds, callbacks, plan))
+    made = make(paths, spec, attempt.say, environment)
+    update_record(paths, **facts_of(spec, made))
     with ExitStack() as stack:
-        writer = open_writers(paths, attempt.number)
+        writer = open_writers(paths, attempt.number, spec)
         stack.callback(writer.close)
-        progress = Progress(plan.total_steps, plain=plain, quiet=quiet)
+        total = made.plan.total_steps
+        progress = Progress(total, plain=plain, quiet=quiet)
         stack.callback(progress.close)
-        watch = ProgressAndHeartbeat(
-            progress, Heartbeat(paths, attempt=attempt.number), plan.total_steps, attempt
-        )
+        heartbeat = Heartbeat(paths, attempt=attempt.number)
+        watch = ProgressAndHeartbeat(progress, heartbeat, total, attempt)
         store = Store(
             paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say
         )
         store.sweep()
-        evaluator = Evaluator(model.keras, model.task, distribution)
-        parts = Parts(
-            plan=plan,
-            model=model,
-            optimizer=optimizer,
-            distribution=distribution,
-            data=feeds,
-            validate=_validation(feeds, evaluator),
-            saver=store,
-            writer=writer,
-            watch=watch,
-            stop=stop,
-            callbacks=callbacks,
-            best=_best(spec),
-            early=_early(spec),
-            log_every=spec.logging.every,
-            save_every=spec.checkpoint.every,
-        )
-        check_metric_names(spec, model, feeds.validation is not None)
-        trainer = Trainer(parts)
+        trainer = Trainer(_parts(spec, made, store, writer, watch, stop))
         position = trainer.run()
-        return _finish(paths, attempt, trainer, position, feeds, evaluator)
+        return _finish(paths, attempt, trainer, position, made)
+
+
+def make(
+    paths: RunPaths, spec: Spec, say: Callable[[str], None], environment: dict[str, str]
+) -> Made:
+    """Looks at machine, data and backbone, and builds the model; reads the run, writes nothing.
+
+    Raises:
+        EnvironmentNotAble, DataError, SpecError, UsageError: something does not fit.
+    """
+    record = read_record(paths)
+    topology = Topology.from_environment(environment)
+    choice = choose(spec.cluster.strategy, spec.cluster.device, topology)
+    if spec.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    sets = open_datasets(spec, say, record.get("classes"))
+    check_unchanged(sets, record.get("data_digest"))
+    feeds = Feeds(spec, sets, choice.distribution, paths)
+    model = build_model(spec, sets.classes, choice, record.get("backbone_digest"))
+    check_metric_names(spec, model, feeds.validation is not None)
+    plan = make_plan(spec, feeds.steps_per_epoch, choice.distribution.replicas)
+    optimizer = make_optimizer(spec)
+    return Made(
+        choice,
+        sets,
+        feeds,
+        model,
+        plan,
+        optimizer,
+        Callbacks(spec.training.callbacks, model.keras, optimizer, plan),
+        Evaluator(model.keras, model.task, choice.distribution),
+    )
+
+
+def _parts(
+    spec: Spec,
+    made: Made,
+    store: Store,
+    writer: MultiWriter,
+    watch: ProgressAndHeartbeat,
+    stop: StopSignals,
+) -> Parts:
+    return Parts(
+        plan=made.plan,
+        model=made.model,
+        optimizer=made.optimizer,
+        distribution=made.choice.distribution,
+        data=made.feeds,
+        validate=_validation(made.feeds, made.evaluator),
+        saver=store,
+        writer=writer,
+        watch=watch,
+        stop=stop,
+        callbacks=made.callbacks,
+        open=lambda: show_beginning(writer, spec, made.feeds),
+        best=_best(spec),
+        early=_early(spec),
+        log_every=spec.logging.every,
+        save_every=spec.checkpoint.every,
+    )
 
 
 def build_model(
@@ -122,16 +167,11 @@ def build_model(
 
 
 def _finish(
-    paths: RunPaths,
-    attempt: Attempt,
-    trainer: Trainer,
-    position: Position,
-    feeds: Feeds,
-    evaluator: Evaluator,
+    paths: RunPaths, attempt: Attempt, trainer: Trainer, position: Position, made: Made
 ) -> dict[str, float]:
     """Tests the best weights, writes the last lines, and marks the run as finished."""
-    parts = trainer.parts
-    figures = {}
+    parts, feeds = trainer.parts, made.feeds
+    figures: dict[str, float] = {}
     best = parts.best
     if best.step is not None:
         restored = parts.saver.restore(best.step)
@@ -140,48 +180,38 @@ def _finish(
             name: value for name, value in restored.metrics.items() if name.startswith("val_")
         }
     if feeds.test is not None:
-        found = feeds.evaluate(feeds.test, evaluator, trainer.leave_if_asked)
+        found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked)
         last = parts.plan.phases[-1]
         parts.writer.scalars(
-            position.step, found, split="test", epoch=position.epoch, phase=last.name
+            position.step, found, split="test", epoch=position.epoch_of(last), phase=last.name
         )
         figures |= {f"test_{name}": value for name, value in found.items()}
     parts.writer.flush()
     counts = read_record(paths)["counts"] | {"corrupt": len(feeds.recorder)}
     update_record(paths, best=best.to_json(), final=figures, counts=counts)
-    mark_finished(
-        paths,
-        attempt=attempt.number,
-        step=position.step,
-        total_steps=parts.plan.total_steps,
-    )
+    total = parts.plan.total_steps
+    mark_finished(paths, attempt=attempt.number, step=position.step, total_steps=total)
     return figures
 
 
-def _facts(
-    spec: Spec,
-    choice: Choice,
-    sets: Datasets,
-    model: Assembled,
-    feeds: Feeds,
-    callbacks: Callbacks,
-    plan: Plan,
-) -> dict[str, Any]:
-    reasons = [*model.not_exact(), *callbacks.not_exact()]
-    parameters = sum(int(v.shape.num_elements() or 0) for v in model.trainable())
+def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
+    """What the record holds of an attempt's beginning."""
+    model = made.model
+    reasons = [*model.not_exact(), *made.callbacks.not_exact()]
+    trainable = sum(int(v.shape.num_elements() or 0) for v in model.trainable())
     return {
-        **start_facts(choice),
-        "data_digest": sets.digests(),
+        **start_facts(made.choice),
+        "data_digest": made.sets.digests(),
         "backbone": model.backbone.handle,
         "backbone_digest": model.backbone.digest,
-        "classes": list(sets.classes),
-        "counts": sets.counts(),
-        "parameters": {"backbone": model.backbone.parameters(), "trainable": parameters},
+        "classes": list(made.sets.classes),
+        "counts": made.sets.counts(),
+        "parameters": {"backbone": model.backbone.parameters(), "trainable": trainable},
         "trainable_variables": len(model.trainable()),
-        "lanes": feeds.order.lanes,
+        "lanes": made.feeds.order.lanes,
         "block": spec.data.block,
         "window": spec.data.window,
-        "total_steps": plan.total_steps,
+        "total_steps": made.plan.total_steps,
         "exact": not reasons,
         "not_exact_because": reasons,
     }

@@ -6,8 +6,27 @@ from harness.observe.jsonl import JsonlWriter
 from harness.observe.tensorboard import TensorBoardWriter
 from harness.observe.writers import MultiWriter
 from harness.runs.paths import RunPaths
+from harness.spec import Spec, dump_spec
+from harness.worker.feeds import Feeds
+
+_PICTURES = 16
 
 
-def open_writers(paths: RunPaths, attempt: int) -> MultiWriter:
+def open_writers(paths: RunPaths, attempt: int, spec: Spec) -> MultiWriter:
     """``metrics.jsonl`` and TensorBoard's event files, as one writer."""
-    return MultiWriter([JsonlWriter(paths, attempt), TensorBoardWriter(paths.tensorboard)])
+    media = spec.logging.images and not spec.data.sensitive
+    return MultiWriter(
+        [
+            JsonlWriter(paths, attempt),
+            TensorBoardWriter(paths.tensorboard, access=spec.access, media=media),
+        ]
+    )
+
+
+def show_beginning(writer: MultiWriter, spec: Spec, feeds: Feeds) -> None:
+    """The spec as text, and a few training pictures as the model will see them."""
+    writer.text("spec", "\n".join(f"    {line}" for line in dump_spec(spec).splitlines()))
+    if spec.logging.images and not spec.data.sensitive:
+        batch = next(iter(feeds.training(0, 0, spec.data.image_size)))
+        good = batch["mask"].numpy() > 0
+        writer.images(0, "inputs", batch["image"].numpy()[good][:_PICTURES], split="train")

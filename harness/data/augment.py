@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from harness.data.decode import fit, to_uint8
 from harness.data.permute import fold, key_of, seed_pair
 from harness.plugins import registry
+
+if TYPE_CHECKING:
+    from harness.spec.models_data import Augment
 
 # One row of the draws for each use.  Never reorder: a resumed run must draw the same; append.
 _FLIP_H, _FLIP_V, _ROTATE, _AREA, _ASPECT, _TOP, _LEFT = range(7)
@@ -25,19 +28,6 @@ _DRAWS = 16
 _KEY_RANGE = (1 << 63) - 1
 _ASPECTS = (3 / 4, 4 / 3)
 _PLUGIN = 1_000
-
-
-class AugmentOptions(Protocol):
-    """What ``data.augment`` of the spec holds."""
-
-    flip: str
-    rotate_deg: float
-    crop_area: tuple[float, float] | None
-    brightness: float
-    contrast: float
-    saturation: float
-    hue: float
-    plugins: Any
 
 
 def example_key(name: tf.Tensor) -> tf.Tensor:
@@ -49,14 +39,14 @@ class Augmenter:
     """Augments images by ``options``.
 
     Args:
-        options: see :class:`AugmentOptions`; units and ranges are documented in the spec.
+        options: ``data.augment`` of the spec, where units and ranges are documented.
         seed: the training seed.
 
     Raises:
         UsageError: a plug-in that is not registered.
     """
 
-    def __init__(self, options: AugmentOptions, seed: int) -> None:
+    def __init__(self, options: Augment, seed: int) -> None:
         self._options = options
         self._seed = seed
         self._plugins: list[tuple[Callable[..., tf.Tensor], dict[str, Any]]] = [

@@ -177,7 +177,8 @@ def _assemble(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> 
     ]
     rows.sort()
     names = [row[0] for row in rows]
-    sizes, mtimes = (array("q", (row[at] for row in rows)) for at in (1, 2))
+    sizes = array("q", (row[1] for row in rows))
+    mtimes = array("q", (row[2] for row in rows))
     return ExampleIndex(
         root=root,
         names=names,

@@ -84,11 +84,9 @@ class Order:
         shape = tf.TensorShape([*step.shape.as_list(), count * self.per_lane])
         steps, epochs = tf.reshape(step, [-1]), tf.reshape(epoch, [-1])
         # [s, lanes, k], then flat.
-        lane, lane_epochs, within = tf.meshgrid(
-            tf.range(first_lane, first_lane + count, dtype=tf.int64),
-            steps,
-            tf.range(self.per_lane, dtype=tf.int64),
-        )
+        read = tf.range(first_lane, first_lane + count, dtype=tf.int64)
+        inside = tf.range(self.per_lane, dtype=tf.int64)
+        lane, lane_epochs, within = tf.meshgrid(read, steps, inside)
         lane_epochs = tf.broadcast_to(epochs[:, None, None], tf.shape(lane))
         position = steps[:, None, None] * self.per_lane + within
         canonical, mask = self._at(*(tf.reshape(x, [-1]) for x in (lane_epochs, lane, position)))

@@ -2,8 +2,8 @@
 
 A chunk of a few examples is read and decoded at once, in graph code; only when that fails are its
 examples tried one by one, and those that fail again get a zero image and mask 0.  So a corrupt
-file moves nothing, and the guard costs healthy data next to nothing (measured: 0.95 to 1.0 of the
-speed of an unguarded ``map``).
+file moves nothing, and the guard costs healthy data little (measured on 500x375 JPEGs: an unguarded
+``map`` takes 0.96 of the processor time at 224 pixels, 0.94 at 96).
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from harness.data.scan import refuse_bad_names
 from harness.errors import DataError
 from harness.plugins import registry
 
+_PARTS = ("names", "labels", "classes", "digest", "load")
 Load = Callable[[tf.Tensor], tf.Tensor]
 
 
@@ -56,11 +57,7 @@ def plugin_source(
         DataError: what it gives is not as described above.
     """
     source = registry.get("source", name)(path, dict(options))
-    lacking = [
-        part
-        for part in ("names", "labels", "classes", "digest", "load")
-        if not hasattr(source, part)
-    ]
+    lacking = [part for part in _PARTS if not hasattr(source, part)]
     if lacking:
         raise DataError(f"the source {name!r} gives no {', '.join(lacking)}")
     names, labels = list(source.names), [int(label) for label in source.labels]
@@ -90,7 +87,8 @@ def reason_for(index: ExampleIndex, load: Load | None, name: str) -> str:
     if load is None:
         return probe(index.root / name)
     try:
-        load(tf.constant(name))
+        # Without its tf.function, whose message would be a page of stack.
+        getattr(load, "python_function", load)(tf.constant(name))
     # A plug-in may raise anything, and whatever it is, it is the reason.
     except Exception as error:
         return " ".join(f"{type(error).__name__}: {error}".split())[:500]

@@ -33,8 +33,7 @@ def split_validation(
     rows_of: list[list[int]] = [[] for _ in index.classes]
     for row, label in enumerate(index.labels):
         rows_of[label].append(row)
-    validation: list[int] = []
-    notes = []
+    validation, notes = [], []
     for name, rows in zip(index.classes, rows_of, strict=True):
         if len(rows) > 1:
             validation += _below(rows, [_draw(seed, index.names[row]) for row in rows], fraction)

@@ -1,0 +1,76 @@
+"""The benches: rows of the promised form, measured alternately, judged the right way round."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import run  # noqa: E402 - from the checkout, it is not installed
+from benchmarks.rows import Row, compare  # noqa: E402
+
+KEYS = "id, work, peer, ours, theirs, ratio, target, better, ok, spread, note"
+
+
+def row(ours: float, theirs: float, target: float, better: str) -> Row:
+    return Row("P0", "work", "peer", ours, theirs, target, better, 0.1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "target", "better", "ok"),
+    [
+        (1.0, 2.0, 0.5, "lower", True),
+        (1.1, 2.0, 0.5, "lower", False),
+        (4.0, 2.0, 2.0, "higher", True),
+        (3.9, 2.0, 2.0, "higher", False),
+    ],
+)
+def test_a_row_is_judged(ours: float, theirs: float, target: float, better: str, ok: bool) -> None:
+    assert row(ours, theirs, target, better).ok is ok
+
+
+def test_a_row_has_the_promised_keys() -> None:
+    assert ", ".join(row(1.0, 2.0, 1.0, "lower").to_json()) == KEYS
+
+
+def test_both_sides_are_measured_in_turn_and_the_first_is_not_counted() -> None:
+    calls = []
+    ours = iter([99.0, 1.0, 2.0, 3.0, 4.0, 5.0])
+    theirs = iter([99.0, 10.0, 10.0, 10.0, 10.0, 20.0])
+
+    def ask(name: str, values):
+        calls.append(name)
+        return next(values)
+
+    result = compare(lambda: ask("a", ours), lambda: ask("b", theirs))
+    assert result == (3.0, 10.0, pytest.approx(4 / 3))
+    assert calls == ["a", "b"] * 6
+
+
+def test_too_few_repeats_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 or more"):
+        compare(lambda: 1.0, lambda: 1.0, repeats=4)
+
+
+def test_the_runner_writes_rows_and_reports_a_missed_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = type(sys)("benchmarks.p99_two")
+    module.rows = lambda: iter([row(1.0, 2.0, 1.0, "lower"), row(3.0, 2.0, 1.0, "lower")])
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(run, "benches", lambda: {"P99": module.__name__})
+    out = tmp_path / "made" / "bench.json"
+    assert run.main(["--only", "p99", "--out", str(out)]) == 1
+    assert [one["ok"] for one in json.loads(out.read_text())] == [True, False]
+    assert "<= 1" in capsys.readouterr().out
+
+
+def test_an_unknown_bench_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run.main(["--only", "P98"])
+    assert "P10" in capsys.readouterr().err

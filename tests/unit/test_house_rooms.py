@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import configparser
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,7 +34,11 @@ print(json.dumps({"code": code, "modules": sorted(sys.modules)}), file=sys.stder
 
 
 @pytest.fixture
-def spec_file(tmp_path: Path) -> Path:
+def spec_file(tmp_path: Path, write_pictures: Callable[..., Path]) -> Path:
+    """A valid spec whose data and backbone are there, as far as validate looks."""
+    write_pictures(tmp_path / "train", ["amber", "blue"], 4, side=8)
+    (tmp_path / "module").mkdir()
+    (tmp_path / "module" / "saved_model.pb").touch()
     file = tmp_path / "spec.yaml"
     text = "harness_spec: 1\nname: tiny\nbackbone: {handle: 'hub:module'}\n"
     file.write_text(text + "data: {train: train, validation: {fraction: 0.25}}\n")
@@ -80,20 +86,25 @@ def test_help_imports_neither_tensorflow_nor_pydantic() -> None:
 @pytest.mark.core
 def test_validate_imports_no_tensorflow(spec_file: Path) -> None:
     seen = watched("validate", str(spec_file))
-    assert seen["code"] in (0, 4), "a valid spec, whose data may be found missing"
+    assert seen["code"] == 0
     assert "pydantic" in seen["modules"]
     assert not set(HEAVY) & set(seen["modules"])
 
 
 def seconds(*arguments: str) -> float:
-    """Median wall time of five runs of one command."""
-    taken = []
+    """Median of five runs of one command: wall time, or processor time where that is less.
+
+    On a machine that is busy with something else, wall time says little of ours.
+    """
+    wall, processor = [], []
     for _ in range(5):
-        begun = time.perf_counter()
+        begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         command = [sys.executable, "-m", "harness", *arguments]
-        subprocess.run(command, capture_output=True, check=False)
-        taken.append(time.perf_counter() - begun)
-    return statistics.median(taken)
+        subprocess.run(command, capture_output=True, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        wall.append(time.perf_counter() - begun)
+        processor.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    return min(statistics.median(wall), statistics.median(processor))
 
 
 def test_help_answers_at_once() -> None:

@@ -15,7 +15,7 @@ from harness.model.draws import Draws
 from harness.model.head import dense_head, plugin_head
 from harness.model.task import Task
 from harness.plugins import PREFIX
-from harness.spec import Spec
+from harness.spec import Spec, Trust
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,10 @@ class _FromBytes(tf_keras.layers.Layer):
         return tf.cast(inputs, tf.float32) / 255.0
 
 
-def load_backbone(spec: Spec, image_size: int, pinned: str | None) -> Backbone:
+def load_backbone(spec: Spec, image_size: int, pinned: str | None, trust: Trust) -> Backbone:
     """The backbone that ``spec`` names, held against the digests that spec and run pin.
+
+    Nothing of it is loaded before it is seen to be trusted and unchanged.
 
     Args:
         pinned: digest in the run's record, None at its first start.
@@ -74,6 +76,7 @@ def load_backbone(spec: Spec, image_size: int, pinned: str | None) -> Backbone:
     digest = backbones.digest_of(folder)
     backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
     backbones.check_digest(digest, pinned, handle, "the run")
+    backbones.check_trusted(folder, digest, trust)
     return backbones.load_hub(folder, handle, digest, image_size)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import tf_keras
 
 from harness.errors import DataError
 from harness.plugins import PREFIX, registry
+from harness.spec import Trust
+from harness.spec.trust import strangers
 
 _REMOTE = ("https://", "http://", "gs://")
 _BLOCK_BYTES = 1 << 20
@@ -84,6 +86,23 @@ def digest_of(folder: Path) -> str:
         name = os.fsencode(path.relative_to(folder).as_posix())
         whole.update(len(name).to_bytes(4, "big") + name + one.digest())
     return whole.hexdigest()
+
+
+def check_trusted(folder: Path, digest: str, trust: Trust) -> None:
+    """Holds that nobody else decides what is in the module: a SavedModel is a program.
+
+    Raises:
+        DataError: a file or folder of it belongs to somebody else or others may write to it,
+            and neither the owner, the group nor the digest is trusted.
+    """
+    if digest in trust.digests:
+        return
+    for path in (folder, *sorted(folder.rglob("*"))):
+        problem = strangers(path, path.stat(), trust, "a SavedModel")
+        if problem is not None:
+            more = f", or add {digest} to trust.digests"
+            action = (problem.action or "") + more
+            raise DataError(replace(problem, action=action, path="backbone.handle"))
 
 
 def check_digest(found: str, pinned: str | None, handle: str, pinned_by: str) -> None:

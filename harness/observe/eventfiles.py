@@ -121,11 +121,10 @@ def our_files(folder: Path) -> list[Path]:
         raise storage_error(error, folder) from error
 
 
-def go_back(folder: Path, *, by_step: int, by_epoch: int) -> Path | None:
+def go_back(folder: Path, step: int) -> Path | None:
     """Replaces our files in ``folder`` by one that holds what stays valid.
 
-    That is points by step up to ``by_step``, and points by epoch that belong to a step up to
-    ``by_epoch``.
+    That is points by step up to ``step``, and points by epoch that belong to a step up to it.
 
     Returns it, or None if there was none.  A kill at any time leaves the old files, or the new
     one, or both; with both the mark at its beginning makes the old ones void.
@@ -145,7 +144,7 @@ def go_back(folder: Path, *, by_step: int, by_epoch: int) -> Path | None:
             with temporary.open("xb") as stream:
                 os.fchmod(stream.fileno(), file_mode(folder))
                 stream.write(file_head() + session_mark(0, "START"))
-                for piece in _valid(old, by_step, by_epoch):
+                for piece in _valid(old, step):
                     stream.write(piece)
                 stream.flush()
                 os.fsync(stream.fileno())
@@ -161,7 +160,7 @@ def go_back(folder: Path, *, by_step: int, by_epoch: int) -> Path | None:
     return final
 
 
-def _valid(files: list[Path], by_step: int, by_epoch: int) -> Iterator[bytes]:
+def _valid(files: list[Path], step: int) -> Iterator[bytes]:
     """Records of the points that stay valid, those before a START mark left out."""
     from tensorboard.compat.proto import event_pb2
 
@@ -175,10 +174,10 @@ def _valid(files: list[Path], by_step: int, by_epoch: int) -> Iterator[bytes]:
             if kind == "session_log":
                 mark = (found.step, whole)
             elif mark is not None:
-                if mark[0] <= by_epoch:
+                if mark[0] <= step:
                     yield mark[1] + whole
                 mark = None
-            elif found.step <= by_step:
+            elif found.step <= step:
                 yield whole
 
 

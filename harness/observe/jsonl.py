@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.observe.appendfile import AppendFile
-from harness.observe.writers import check_split, check_step, last_valid, of_epoch
+from harness.observe.writers import check_split, check_step, of_epoch
 from harness.runs.clock import utc_now
 from harness.runs.files import write_atomic
 from harness.runs.paths import RunPaths
@@ -86,15 +86,15 @@ class JsonlWriter:
     def text(self, tag: str, text: str) -> None:
         """Leaves texts out."""
 
-    def rollback(self, step: int, *, validated: bool = True) -> None:
-        """Moves lines that are no longer valid to ``metrics.superseded.jsonl``.
+    def rollback(self, step: int) -> None:
+        """Moves lines with a later step to ``metrics.superseded.jsonl``.
 
         Each file is replaced whole.  A kill between the two leaves a line in both; the next
         rollback moves it without a copy.
         """
         self._live().close()
         try:
-            _supersede(self._paths, check_step(step), validated)
+            _supersede(self._paths, check_step(step))
         finally:
             self._file = self._open()
 
@@ -122,14 +122,14 @@ class JsonlWriter:
         return AppendFile(self._paths.metrics)
 
 
-def _supersede(paths: RunPaths, step: int | None, validated: bool = True) -> None:
+def _supersede(paths: RunPaths, step: int | None) -> None:
     """Takes lines after ``step`` (None: none) and what is no whole line out of the metrics."""
     kept, moved = [], []
     for raw in _read(paths.metrics).splitlines():
         line = _parse(raw)
         if line is None:
             moved.append(_line({"torn": raw.decode("utf-8", "replace")}))
-        elif step is not None and _is_later(line, step, validated):
+        elif step is not None and line["step"] > step:
             moved.append(raw + b"\n")
         else:
             kept.append(raw + b"\n")
@@ -140,11 +140,6 @@ def _supersede(paths: RunPaths, step: int | None, validated: bool = True) -> Non
         write_atomic(paths.metrics_superseded, b"".join(there + new))
     if moved or not _ends_whole(paths.metrics):
         write_atomic(paths.metrics, b"".join(kept))
-
-
-def _is_later(line: dict[str, Any], step: int, validated: bool) -> bool:
-    whole = line.get("epoch_end") is True
-    return bool(line["step"] > last_valid(step, validated, whole))
 
 
 def _parse(raw: bytes) -> dict[str, Any] | None:

@@ -88,15 +88,13 @@ class TensorBoardWriter:
             self._write("train", self._step, _summary(self._step, [_text(tag, text)]))
             self._texts[tag] = text
 
-    def rollback(self, step: int, *, validated: bool = True) -> None:
-        """Takes points that are no longer valid out of the files of all splits."""
+    def rollback(self, step: int) -> None:
+        """Takes points of later steps out of the files of all splits."""
         self._close_files()
         self._step = check_step(step)
         self._paths.clear()
-        by_epoch = step if validated else step - 1
         for split, name in FOLDERS.items():
-            by_step = step if split == "train" else by_epoch
-            path = eventfiles.go_back(self._folder / name, by_step=by_step, by_epoch=by_epoch)
+            path = eventfiles.go_back(self._folder / name, step)
             if path is not None:
                 self._paths[split] = path
         self._texts = _texts_of(self._folder / FOLDERS["train"])

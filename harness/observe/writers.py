@@ -49,14 +49,8 @@ class MetricWriter(Protocol):
     def text(self, tag: str, text: str) -> None:
         """Writes a text (Markdown).  A writer without texts leaves it out."""
 
-    def rollback(self, step: int, *, validated: bool = True) -> None:
-        """Training goes on from ``step``: what was written of later steps is no longer valid.
-
-        Args:
-            step: optimizer updates done.
-            validated: False if the epoch that ends with ``step`` will be evaluated again; then
-                the values of that whole epoch are not valid either.
-        """
+    def rollback(self, step: int) -> None:
+        """Training goes on from ``step``: what was written of later steps is no longer valid."""
 
     def flush(self) -> None:
         """Waits until all is on disk."""
@@ -96,11 +90,6 @@ def of_epoch(split: str, epoch_end: bool | None) -> bool:
     return split != "train" if epoch_end is None else epoch_end
 
 
-def last_valid(step: int, validated: bool, epoch_end: bool) -> int:
-    """The last step of which values stay valid; see :meth:`MetricWriter.rollback`."""
-    return step - 1 if epoch_end and not validated else step
-
-
 class MultiWriter:
     """Hands everything to several writers, in order.
 
@@ -135,9 +124,9 @@ class MultiWriter:
         """See :class:`MetricWriter`."""
         self._each(lambda writer: writer.text(tag, text))
 
-    def rollback(self, step: int, *, validated: bool = True) -> None:
+    def rollback(self, step: int) -> None:
         """See :class:`MetricWriter`."""
-        self._each(lambda writer: writer.rollback(step, validated=validated))
+        self._each(lambda writer: writer.rollback(step))
 
     def flush(self) -> None:
         """See :class:`MetricWriter`."""
@@ -203,13 +192,9 @@ class MemoryWriter:
         """See :class:`MetricWriter`."""
         self.texts.append((tag, text))
 
-    def rollback(self, step: int, *, validated: bool = True) -> None:
+    def rollback(self, step: int) -> None:
         """See :class:`MetricWriter`."""
-        self.records = [
-            record
-            for record in self.records
-            if record.step <= last_valid(step, validated, record.epoch_end)
-        ]
+        self.records = [record for record in self.records if record.step <= step]
         self.pictures = [picture for picture in self.pictures if picture[0] <= step]
 
     def flush(self) -> None:

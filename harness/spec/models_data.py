@@ -154,7 +154,7 @@ class DataSpec(SpecModel):
     must divide it. Null is the largest such number up to 64."""
     block: Annotated[int, Field(ge=1, le=1_000_000)] = 32
     """Consecutive examples that stay together when an epoch permutes the reading order."""
-    window: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    window: Annotated[int, Field(ge=1, le=1_000_000)] = 16
     """Blocks of a lane among which examples are shuffled."""
 
     def checks(self) -> Iterator[Complaint]:

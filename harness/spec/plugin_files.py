@@ -6,13 +6,11 @@ run, unless the user config trusts it; what was checked is what is run (the same
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import importlib.abc
 import importlib.metadata
 import importlib.util
 import os
-import pwd
 import stat
 import sys
 from collections.abc import Iterable, Sequence
@@ -22,6 +20,7 @@ from types import CodeType, ModuleType
 
 from harness.errors import EnvironmentNotAble, HarnessError, Problem, SpecError
 from harness.spec.config import Trust
+from harness.spec.trust import strangers
 
 GROUP = "harness.plugins"
 """Group of entry points under which installed packages offer plug-ins."""
@@ -105,42 +104,9 @@ def read_trusted(path: Path, trust: Trust) -> tuple[bytes, str]:
 
 
 def _refuse_strangers(path: Path, facts: os.stat_result, trust: Trust) -> None:
-    owner = _user_name(facts.st_uid)
-    group = _group_name(facts.st_gid)
-    trusted = owner in trust.owners or group in trust.groups
-    if facts.st_uid not in (os.geteuid(), 0) and not trusted:
-        raise SpecError(
-            "a plug-in is a program, and this one belongs to somebody else",
-            got=f"{path} of {owner}",
-            allowed="your own files, those of root, and trusted ones",
-            action=f"copy it after reading it, or add {owner} to trust.owners in your user config",
-        )
-    writers = []
-    if facts.st_mode & stat.S_IWOTH:
-        writers.append("everybody")
-    if facts.st_mode & stat.S_IWGRP and group not in trust.groups:
-        writers.append(f"the group {group}")
-    if writers:
-        raise SpecError(
-            "a plug-in is a program, and others may write to this one",
-            got=f"{path}, writable by {' and '.join(writers)}",
-            allowed="files that only their owner may write to, and trusted groups",
-            action=f"chmod go-w {path.name}, or add a group to trust.groups in your user config",
-        )
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
+    problem = strangers(path, facts, trust, "a plug-in")
+    if problem is not None:
+        raise SpecError(problem)
 
 
 class _Bytes(importlib.abc.InspectLoader):

@@ -122,7 +122,7 @@ def _train(
     from harness.worker.training import train_run
 
     load_run_plugins(paths, trust)
-    return train_run(paths, spec, attempt, stop, dict(os.environ), plain=plain, quiet=quiet)
+    return train_run(paths, spec, attempt, stop, trust, dict(os.environ), plain=plain, quiet=quiet)
 
 
 def _translated(error: BaseException, paths: RunPaths) -> BaseException:

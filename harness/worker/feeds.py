@@ -32,7 +32,10 @@ class Feeds:
     ) -> None:
         self._spec = spec
         data, batch = spec.data, spec.training.batch_size
-        self.recorder = make_recorder(spec, sum(sets.counts().values()), paths)
+        self._recorders = {
+            split: make_recorder(spec, count, split, paths)
+            for split, count in sets.counts().items()
+        }
         lanes = lane_count(batch, data.lanes)
         check_replicas(lanes, distribution.replicas, batch)
         train = sets.train.index
@@ -42,11 +45,11 @@ class Feeds:
             order=self.order,
             augment=Augmenter(data.augment, spec.training.seed),
             class_weights=class_weights(train) if data.balance == "class_weights" else None,
-            recorder=self.recorder,
+            recorder=self._recorders["train"],
             load=sets.train.load,
         )
-        self.validation = self._plain(sets.validation)
-        self.test = self._plain(sets.test)
+        self.validation = self._plain(sets.validation, "validation")
+        self.test = self._plain(sets.test, "test")
 
     @property
     def steps_per_epoch(self) -> int:
@@ -58,8 +61,14 @@ class Feeds:
         return self.train.training(epoch, step, image_size)
 
     def check(self) -> None:
-        """See the protocol."""
-        self.recorder.check()
+        """See the protocol; holds every split to the limit by itself."""
+        for recorder in self._recorders.values():
+            recorder.check()
+
+    @property
+    def corrupt(self) -> int:
+        """Examples that could not be read so far, over all splits and attempts."""
+        return sum(map(len, self._recorders.values()))
 
     def evaluate(
         self, feed: Feed, evaluator: Evaluator, between: Callable[[], None]
@@ -72,13 +81,13 @@ class Feeds:
 
         return one_pass(self._spec, feed, evaluator, check)
 
-    def _plain(self, examples: Examples | None) -> Feed | None:
+    def _plain(self, examples: Examples | None, split: str) -> Feed | None:
         if examples is None:
             return None
-        return Feed(examples.index, recorder=self.recorder, load=examples.load)
+        return Feed(examples.index, recorder=self._recorders[split], load=examples.load)
 
 
-def make_recorder(spec: Spec, total: int, paths: RunPaths | None) -> CorruptRecorder:
+def make_recorder(spec: Spec, total: int, split: str, paths: RunPaths | None) -> CorruptRecorder:
     """The account of unreadable examples; kept in memory only without ``paths``."""
     corrupt = spec.data.corrupt
     return CorruptRecorder(
@@ -87,6 +96,7 @@ def make_recorder(spec: Spec, total: int, paths: RunPaths | None) -> CorruptReco
         corrupt.limit.value / 100,
         # Names may identify people: they are not written for sensitive data.
         paths.corrupt if paths is not None and not spec.data.sensitive else None,
+        split=split,
         hide_names=spec.data.sensitive,
     )
 

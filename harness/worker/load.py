@@ -138,7 +138,9 @@ def _open(
             got=str(paths.root),
             action="wait for its first one, or run it again",
         )
-    model = build_model(spec, tuple(record["classes"]), choice, record.get("backbone_digest"))
+    model = build_model(
+        spec, tuple(record["classes"]), choice, record.get("backbone_digest"), trust
+    )
     load_weights(model, restored)
     return LoadedRun(paths, spec, record, model, choice, restored.step)
 

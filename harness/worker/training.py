@@ -22,7 +22,7 @@ from harness.observe.writers import MultiWriter
 from harness.runs.marks import mark_finished
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record, update_record
-from harness.spec import Spec
+from harness.spec import Spec, Trust
 from harness.train.best import Best, EarlyStopping
 from harness.train.callbacks import Callbacks
 from harness.train.keeper import load_weights
@@ -61,6 +61,7 @@ def train_run(
     spec: Spec,
     attempt: Attempt,
     stop: StopSignals,
+    trust: Trust,
     environment: dict[str, str],
     *,
     plain: bool | None,
@@ -71,7 +72,7 @@ def train_run(
     Returns:
         The final figures: ``test_*`` where there is a test set, ``val_*`` of the best weights.
     """
-    made = make(paths, spec, attempt.say, environment)
+    made = make(paths, spec, trust, attempt.say, environment)
     update_record(paths, **facts_of(spec, made))
     with ExitStack() as stack:
         writer = open_writers(paths, attempt.number, spec)
@@ -91,7 +92,11 @@ def train_run(
 
 
 def make(
-    paths: RunPaths, spec: Spec, say: Callable[[str], None], environment: dict[str, str]
+    paths: RunPaths,
+    spec: Spec,
+    trust: Trust,
+    say: Callable[[str], None],
+    environment: dict[str, str],
 ) -> Made:
     """Looks at machine, data and backbone, and builds the model; reads the run, writes nothing.
 
@@ -106,7 +111,7 @@ def make(
     sets = open_datasets(spec, say, record.get("classes"))
     check_unchanged(sets, record.get("data_digest"))
     feeds = Feeds(spec, sets, choice.distribution, paths)
-    model = build_model(spec, sets.classes, choice, record.get("backbone_digest"))
+    model = build_model(spec, sets.classes, choice, record.get("backbone_digest"), trust)
     check_metric_names(spec, model, feeds.validation is not None)
     plan = make_plan(spec, feeds.steps_per_epoch, choice.distribution.replicas)
     optimizer = make_optimizer(spec)
@@ -151,7 +156,7 @@ def _parts(
 
 
 def build_model(
-    spec: Spec, classes: tuple[str, ...], choice: Choice, pinned: str | None
+    spec: Spec, classes: tuple[str, ...], choice: Choice, pinned: str | None, trust: Trust
 ) -> Assembled:
     """Task, backbone and head of a spec; see :func:`harness.model.assemble.assemble`."""
     task = make_task(
@@ -162,7 +167,7 @@ def build_model(
     )
     size = spec.data.image_size
     with choice.distribution.scope():
-        backbone = load_backbone(spec, size, pinned)
+        backbone = load_backbone(spec, size, pinned, trust)
         return assemble(spec, backbone, task, choice.distribution, size)
 
 
@@ -187,7 +192,7 @@ def _finish(
         )
         figures |= {f"test_{name}": value for name, value in found.items()}
     parts.writer.flush()
-    counts = read_record(paths)["counts"] | {"corrupt": len(feeds.recorder)}
+    counts = read_record(paths)["counts"] | {"corrupt": feeds.corrupt}
     update_record(paths, best=best.to_json(), final=figures, counts=counts)
     total = parts.plan.total_steps
     mark_finished(paths, attempt=attempt.number, step=position.step, total_steps=total)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -89,6 +92,29 @@ def test_a_pinned_digest_that_differs(tmp_path, tiny_backbone, data, capsys):
     code, err = run(tmp_path, spec, capsys)
     assert code == 4
     assert "the spec pins" in err
+
+
+def test_a_backbone_that_others_may_write_to_is_not_loaded(
+    tmp_path, tiny_backbone, data, capsys, monkeypatch
+):
+    copy = tmp_path / "backbone"
+    shutil.copytree(tiny_backbone, copy)
+    (copy / "saved_model.pb").chmod(0o666)
+    spec = write_spec(tmp_path, copy, data)
+    code, err = run(tmp_path, spec, capsys)
+    assert code == 4
+    assert "writable by everybody" in err
+    (copy / "saved_model.pb").chmod(0o644)
+    os.chown(copy / "saved_model.pb", 12345, -1)
+    code, err = run(tmp_path, spec, capsys)
+    assert code == 4
+    assert "belongs to somebody else" in err
+    digest = re.search(r"add ([0-9a-f]{64}) to trust.digests", err)
+    config = tmp_path / "config" / "harness" / "config.yaml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f"trust:\n  digests: ['{digest[1]}']\n")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert run(tmp_path, spec, capsys)[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -106,21 +106,6 @@ def test_going_back_leaves_one_file_and_one_curve_by_step_and_by_epoch(tmp_path)
     assert [len(list(folder.iterdir())) for folder in tmp_path.iterdir()] == [1, 1]
 
 
-def test_an_epoch_that_is_evaluated_again_is_not_there_twice(tmp_path):
-    writer = TensorBoardWriter(tmp_path)
-    train(writer, range(1, 21))
-    writer.rollback(20, validated=False)
-    assert points(tmp_path / "train")["batch_loss"][-1] == (20, 1.0)
-    assert points(tmp_path / "train")["epoch_loss"] == [(0, 1.0)]
-    assert points(tmp_path / "validation") == {
-        "evaluation_loss_vs_iterations": [(10, 1.0)],
-        "epoch_loss": [(0, 1.0)],
-    }
-    writer.scalars(20, {"loss": 2.0}, split="train", epoch=1, phase="p", epoch_end=True)
-    writer.rollback(20)
-    assert points(tmp_path / "train")["epoch_loss"] == [(0, 1.0), (1, 2.0)]
-
-
 @pytest.mark.parametrize(("access", "mode"), [("private", 0o600), ("group", 0o660)])
 def test_without_access_the_folder_says_it(tmp_path, access, mode):
     make_dir(tmp_path / "tensorboard", access)
@@ -211,10 +196,10 @@ def test_a_kill_while_going_back_loses_nothing(tmp_path, monkeypatch, stage):
     monkeypatch.setattr(Path, "rename" if stage == "before the rename" else "unlink", kill)
     monkeypatch.setattr(Path, "unlink", kill)
     with pytest.raises(Killed):
-        eventfiles.go_back(folder, by_step=3, by_epoch=3)
+        eventfiles.go_back(folder, 3)
     monkeypatch.undo()
     assert eventfiles.our_files(folder)
-    eventfiles.go_back(folder, by_step=4, by_epoch=4)
+    eventfiles.go_back(folder, 4)
     expected = [1, 2, 3, 4] if stage == "before the rename" else [1, 2, 3]
     assert [step for step, _ in points(folder)["batch_loss"]] == expected
     assert len(list(folder.iterdir())) == 1

@@ -137,20 +137,6 @@ def test_a_rollback_with_nothing_to_move_changes_no_file(paths):
     assert not paths.metrics_superseded.exists()
 
 
-def test_an_epoch_that_is_evaluated_again_is_not_there_twice(paths):
-    memory = MemoryWriter()
-    writer = MultiWriter([JsonlWriter(paths, 1), memory])
-    for step in (10, 20):
-        train(writer, step)
-        writer.scalars(step, {"loss": 2.0}, split="train", epoch=0, phase="p", epoch_end=True)
-        writer.scalars(step, {"loss": 3.0}, split="val", epoch=0, phase="p")
-    writer.rollback(20, validated=False)
-    left = [(line["step"], line["loss"]) for line in lines(paths.metrics)]
-    assert left == [(10, 1.0), (10, 2.0), (10, 3.0), (20, 1.0)]
-    assert [(record.step, record.values["loss"]) for record in memory.records] == left
-    assert [line["loss"] for line in lines(paths.metrics_superseded)] == [2.0, 3.0]
-
-
 @pytest.mark.parametrize("torn", [b'{"step": 3, "lo', b'{"step"', b"\xff\xfe", b"\0" * 9, b"7"])
 def test_a_torn_last_line_is_repaired_and_kept_aside(paths, torn):
     train(JsonlWriter(paths, 1), 1, 2)

@@ -13,7 +13,8 @@ from harness.errors import EnvironmentNotAble, SpecError
 from harness.plugins import registry
 from harness.spec import load_plugins
 from harness.spec.config import Trust
-from harness.spec.plugin_files import _group_name, check_plugin, read_trusted
+from harness.spec.plugin_files import check_plugin, read_trusted
+from harness.spec.trust import group_name
 
 SOURCE = """\
 from harness.plugins import register
@@ -62,7 +63,7 @@ def test_a_file_that_others_may_write_is_refused_before_it_runs(tmp_path: Path, 
 
 def test_what_makes_a_writable_file_trusted(tmp_path: Path) -> None:
     path = plugin(tmp_path, "X = 1\n", mode=0o664)
-    group = _group_name(path.stat().st_gid)
+    group = group_name(path.stat().st_gid)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert check_plugin(str(path), Trust())
     assert not check_plugin(str(path), Trust(groups=(group,)))

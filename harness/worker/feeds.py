@@ -32,10 +32,8 @@ class Feeds:
     ) -> None:
         self._spec = spec
         data, batch = spec.data, spec.training.batch_size
-        self._recorders = {
-            split: make_recorder(spec, count, split, paths)
-            for split, count in sets.counts().items()
-        }
+        counts = sets.counts().items()
+        self._recorders = {of: make_recorder(spec, count, of, paths) for of, count in counts}
         lanes = lane_count(batch, data.lanes)
         check_replicas(lanes, distribution.replicas, batch)
         train = sets.train.index

@@ -59,7 +59,7 @@ class LoadedRun:
                 path="data.test",
             )
         examples = open_set(self.spec, path, self.model.task.classes)
-        recorder = make_recorder(self.spec, len(examples.index), None)
+        recorder = make_recorder(self.spec, len(examples.index), "test", None)
         feed = Feed(examples.index, recorder=recorder, load=examples.load)
         evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)
         return one_pass(self.spec, feed, evaluator, recorder.check)

@@ -29,6 +29,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("harness")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of tests/unit is in the core set, except what measures speed."""
+    for item in items:
+        if ROOT / "tests" / "unit" in item.path.parents and not item.get_closest_marker("speed"):
+            item.add_marker("core")
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch

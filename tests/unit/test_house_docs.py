@@ -117,7 +117,6 @@ def specs() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.core
 @pytest.mark.parametrize(("name", "text"), specs(), ids=lambda value: value[:20])
 def test_specs_in_docs_and_jobs_are_valid(name: str, text: str, tmp_path: Path) -> None:
     file = (ROOT / "jobs" if name.endswith(".yaml") else tmp_path) / name

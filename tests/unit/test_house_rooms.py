@@ -83,7 +83,6 @@ def test_help_imports_neither_tensorflow_nor_pydantic() -> None:
     assert not {*HEAVY, "pydantic", "rich"} & set(seen["modules"])
 
 
-@pytest.mark.core
 def test_validate_imports_no_tensorflow(spec_file: Path) -> None:
     seen = watched("validate", str(spec_file))
     assert seen["code"] == 0
@@ -107,9 +106,11 @@ def seconds(*arguments: str) -> float:
     return min(statistics.median(wall), statistics.median(processor))
 
 
+@pytest.mark.speed
 def test_help_answers_at_once() -> None:
     assert seconds("--help") < 0.30
 
 
+@pytest.mark.speed
 def test_validate_answers_at_once(spec_file: Path) -> None:
     assert seconds("validate", str(spec_file)) < 0.60

@@ -76,6 +76,15 @@ class Registry:
             )
         return found
 
+    def forget(self, module_prefix: str) -> None:
+        """Drops what modules whose names begin so have registered."""
+        for kind, held in self._known.items():
+            self._known[kind] = {
+                name: function
+                for name, function in held.items()
+                if not function.__module__.startswith(module_prefix)
+            }
+
     def names(self, kind: str) -> list[str]:
         """Sorted names registered for ``kind``."""
         return sorted(self._known[kind])

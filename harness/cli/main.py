@@ -31,6 +31,9 @@ VERBS = (
     "export",
 )
 
+_INTERRUPTED = 130
+"""What a shell gives for a command that Ctrl-C ended (128 + SIGINT)."""
+
 _CODES = "\n".join(
     f"  {code.value:>2}  {words}"
     for code, words in (
@@ -73,20 +76,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code."""
-    args = build_parser().parse_args(argv)
+    debug = "--debug" in (sys.argv if argv is None else argv)
     try:
+        args = build_parser().parse_args(argv)
         return int(args.call(args))
     except HarnessError as error:
-        if args.debug:
+        if debug:
             traceback.print_exc()
         for problem in error.problems:
             print(f"harness: {problem}", file=sys.stderr)
         return int(error.exit_code)
     except KeyboardInterrupt:
-        if args.debug:
+        if debug:
             traceback.print_exc()
         print("harness: interrupted", file=sys.stderr)
-        return 130
+        return _INTERRUPTED
     except BrokenPipeError:
         # The reader (head, less) has left.  Python would complain again when it flushes at
         # exit, so what is left goes nowhere.

@@ -9,13 +9,13 @@ for TensorFlow's stateless ops; it must be graph code and return the same shape.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from harness.data.decode import fit, to_uint8
 from harness.data.permute import fold, key_of, seed_pair
+from harness.data.randomness import hidden_random_ops
 from harness.plugins import registry
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Augmenter:
     def __init__(self, options: Augment, seed: int) -> None:
         self._options = options
         self._seed = seed
-        self._plugins: list[tuple[Callable[..., tf.Tensor], dict[str, Any]]] = [
+        self._plugins: list[tuple[Any, dict[str, Any]]] = [
             # In a tf.function of its own, so that a plug-in may use `if` and `for` on tensors.
             (tf.function(registry.get("augmentation", ref.plugin)), dict(ref.options or {}))
             for ref in options.plugins
@@ -63,6 +63,20 @@ class Augmenter:
         return bool(
             o.flip != "none" or o.rotate_deg or o.crop_area or any(colours) or self._plugins
         )
+
+    def hidden_randomness(self, size: int) -> list[str]:
+        """A sentence for every plug-in that draws random numbers which no resume repeats.
+
+        Args:
+            size: height and width of the pictures, pixels.
+        """
+        image, seed = tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int64)
+        found = []
+        for ref, (function, options) in zip(self._options.plugins, self._plugins, strict=True):
+            ops = hidden_random_ops(function.get_concrete_function(image, seed, **options))
+            if ops:
+                found.append(f"augmentation {ref.plugin} draws from hidden state: {', '.join(ops)}")
+        return found
 
     def __call__(self, image: tf.Tensor, size: int, epoch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
         """The augmented image.

@@ -19,10 +19,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from harness.errors import EnvironmentNotAble, HarnessError, Problem, SpecError
+from harness.plugins import registry
 from harness.spec.config import Trust
 from harness.spec.trust import strangers
 
 GROUP = "harness.plugins"
+MODULE_PREFIX = "harness_plugin_"
 """Group of entry points under which installed packages offer plug-ins."""
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -43,6 +45,9 @@ def is_file_ref(ref: str) -> bool:
 def load_plugins(refs: Sequence[str], trust: Trust | None = None) -> list[LoadedPlugin]:
     """Runs the plug-ins in order, so that they register what they offer.
 
+    What the files of an earlier call have registered is forgotten: the next run in the same
+    process has its own copies of the same files.
+
     Args:
         refs: paths of Python files, or names of entry points of the group ``harness.plugins``.
         trust: whose files may be run, beside one's own and root's.
@@ -56,6 +61,7 @@ def load_plugins(refs: Sequence[str], trust: Trust | None = None) -> list[Loaded
     problems = [problem for ref in refs for problem in check_plugin(ref, trust)]
     if problems:
         raise SpecError(problems)
+    registry.forget(MODULE_PREFIX)
     return [_load_file(ref, trust) if is_file_ref(ref) else _load_entry(ref) for ref in refs]
 
 
@@ -129,17 +135,12 @@ class _Bytes(importlib.abc.InspectLoader):
 def _load_file(ref: str, trust: Trust) -> LoadedPlugin:
     path = Path(ref).absolute()
     content, digest = read_trusted(path, trust)
-    # One name a path: loaded again after a change, it replaces what it had registered.
     mark = hashlib.sha256(str(path).encode()).hexdigest()[:8]
-    name = f"harness_plugin_{mark}_{path.stem}"
-    held = sys.modules.get(name)
-    if held is not None and getattr(held, "__harness_sha256__", None) == digest:
-        return LoadedPlugin(path, digest)
+    name = f"{MODULE_PREFIX}{mark}_{path.stem}"
     loader = _Bytes(path, content)
     module_spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert module_spec is not None, "a loader was given"
     module = importlib.util.module_from_spec(module_spec)
-    module.__dict__["__harness_sha256__"] = digest
     sys.modules[name] = module
     try:
         loader.exec_module(module)

@@ -6,6 +6,7 @@ import time
 
 import tensorflow as tf
 
+from harness.data.randomness import hidden_random_ops
 from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
 from harness.train.best import value_of
@@ -99,8 +100,16 @@ class Trainer:
                 self.position.epoch_of(phase), self.position.epoch_step(phase), phase.image_size
             )
         )
+        self._look_for_hidden_randomness()
         start = self.position.step - self.position.phase_step
         self.parts.watch.phase(phase.name, start, start + phase.steps)
+
+    def _look_for_hidden_randomness(self) -> None:
+        # Traces the function that the first call of the phase would trace.
+        traced = self._many.get_concrete_function(self._iterator, tf.constant(1))
+        ops = hidden_random_ops(traced)
+        if ops:
+            self.parts.not_exact([f"the model draws from hidden state: {', '.join(ops)}"])
 
     def _goes_on(self, phase: Phase) -> bool:
         if not self.position.validated:

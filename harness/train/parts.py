@@ -151,6 +151,8 @@ class Parts:
     callbacks: Callbacks
     open: Callable[[], None]
     """Writes what a run shows once, before its first step."""
+    not_exact: Callable[[list[str]], None]
+    """Hears why a resumed run would not repeat an undisturbed one to the last bit."""
     best: Best
     early: EarlyStopping | None
     log_every: Duration

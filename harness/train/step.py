@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ class Steps:
                 for name, zero in model.task.sums.zeros().items()
             }
 
-    def compile(self, phase: Phase) -> Callable[[Iterator[Batch], tf.Tensor], None]:
-        """The function ``(iterator, steps)`` that carries out steps of ``phase``."""
+    def compile(self, phase: Phase) -> Any:
+        """The ``tf.function`` of ``(iterator, steps)`` that carries out steps of ``phase``."""
 
         @tf.function(reduce_retracing=True)
         def many(iterator: Iterator[Batch], steps: tf.Tensor) -> None:
@@ -109,23 +109,3 @@ class Steps:
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True
         )
         return task.sums.update(label, logits, losses, mask, weight)
-
-
-def stateful_random_ops(function: Any, *arguments: Any) -> list[str]:
-    """Names of the ops in a traced ``tf.function`` that draw random numbers from hidden state.
-
-    Such an op (in a SavedModel or a plug-in) gives other numbers in a resumed process.
-    """
-    graph = function.get_concrete_function(*arguments).graph.as_graph_def()
-    nodes = list(graph.node)
-    for inner in graph.library.function:
-        nodes.extend(inner.node_def)
-    drawing = ("Random", "Multinomial", "TruncatedNormal", "ParameterizedTruncatedNormal")
-    return sorted(
-        {
-            node.op
-            for node in nodes
-            if node.op.startswith(drawing) and node.op != "RandomIndexShuffle"
-        }
-        | {node.op for node in nodes if node.op == "RngReadAndSkip"}
-    )

@@ -38,10 +38,11 @@ class Feeds:
         check_replicas(lanes, distribution.replicas, batch)
         train = sets.train.index
         self.order = Order(len(train), batch, lanes, spec.training.seed, data.block, data.window)
+        self.augmenter = Augmenter(data.augment, spec.training.seed)
         self.train = Feed(
             train,
             order=self.order,
-            augment=Augmenter(data.augment, spec.training.seed),
+            augment=self.augmenter,
             class_weights=class_weights(train) if data.balance == "class_weights" else None,
             recorder=self._recorders["train"],
             load=sets.train.load,

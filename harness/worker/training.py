@@ -32,6 +32,7 @@ from harness.train.parts import Parts
 from harness.train.plan import Plan, make_plan
 from harness.train.position import Position
 from harness.worker.datasets import Datasets, check_unchanged, open_datasets
+from harness.worker.exactness import Exactness
 from harness.worker.facts import start_facts
 from harness.worker.feeds import Feeds
 from harness.worker.signals import StopSignals
@@ -54,6 +55,14 @@ class Made:
     optimizer: tf_keras.optimizers.Optimizer
     callbacks: Callbacks
     evaluator: Evaluator
+
+    def not_exact(self, spec: Spec) -> list[str]:
+        """Reasons against an exact resume that show before the first step."""
+        return [
+            *self.model.not_exact(),
+            *self.callbacks.not_exact(),
+            *self.feeds.augmenter.hidden_randomness(spec.data.image_size),
+        ]
 
 
 def train_run(
@@ -86,7 +95,9 @@ def train_run(
             paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say
         )
         store.sweep()
-        trainer = Trainer(_parts(spec, made, store, writer, watch, stop))
+        exactness = Exactness(paths, spec.training.deterministic, watch.say)
+        exactness.not_exact(made.not_exact(spec))
+        trainer = Trainer(_parts(spec, made, store, writer, watch, stop, exactness))
         position = trainer.run()
         return _finish(paths, attempt, trainer, position, made)
 
@@ -134,6 +145,7 @@ def _parts(
     writer: MultiWriter,
     watch: ProgressAndHeartbeat,
     stop: StopSignals,
+    exactness: Exactness,
 ) -> Parts:
     return Parts(
         plan=made.plan,
@@ -148,6 +160,7 @@ def _parts(
         stop=stop,
         callbacks=made.callbacks,
         open=lambda: show_beginning(writer, spec, made.feeds),
+        not_exact=exactness.not_exact,
         best=_best(spec),
         early=_early(spec),
         log_every=spec.logging.every,
@@ -202,7 +215,6 @@ def _finish(
 def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
     """What the record holds of an attempt's beginning."""
     model = made.model
-    reasons = [*model.not_exact(), *made.callbacks.not_exact()]
     trainable = sum(int(v.shape.num_elements() or 0) for v in model.trainable())
     return {
         **start_facts(made.choice),
@@ -217,8 +229,8 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "block": spec.data.block,
         "window": spec.data.window,
         "total_steps": made.plan.total_steps,
-        "exact": not reasons,
-        "not_exact_because": reasons,
+        "exact": True,
+        "not_exact_because": [],
     }
 
 

@@ -57,9 +57,6 @@ def test_a_fork_half_way_moved_then_trained_ends_with_the_bits_of_its_parent(tra
     assert record["parent"]["run_id"] == parent["run_id"] != record["run_id"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the trainer takes a position past the last phase for the end of any plan"
-)
 def test_more_epochs_open_the_finished_run(trained, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(trained, run)

@@ -28,15 +28,18 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def spec_from_arguments(args: argparse.Namespace) -> Resolved:
+def spec_from_arguments(args: argparse.Namespace, *, check_files: bool = False) -> Resolved:
     """The checked spec of the arguments that :func:`add_spec_arguments` adds.
+
+    Args:
+        check_files: also whether data, backbone and plug-in files are there.
 
     Raises:
         SpecError: with every problem of the spec.
     """
     from harness.spec import load_spec
 
-    return load_spec(args.spec, overrides=args.overrides, site=args.site)
+    return load_spec(args.spec, overrides=args.overrides, site=args.site, check_files=check_files)
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:

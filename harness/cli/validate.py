@@ -43,12 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem]]:
     try:
-        resolved = spec_from_arguments(args)
+        return spec_from_arguments(args, check_files=True), []
     except SpecError as error:
         return None, list(error.problems)
-    from harness.spec import check_paths
-
-    return resolved, check_paths(resolved)
 
 
 def _facts(resolved: Resolved | None, problems: list[Problem]) -> dict[str, Any]:

@@ -27,8 +27,15 @@ def check_paths(spec: Spec | Resolved, trust: Trust | None = None) -> list[Probl
     resolved = spec if isinstance(spec, Resolved) else None
     inner = spec.spec if isinstance(spec, Resolved) else spec
     trusted = resolved.user.trust if resolved else trust
-    found = [*_data(inner), *_backbone(inner), *_plugins(inner, trusted or Trust())]
+    found = missing(inner, trusted or Trust())
     return [_placed(path, problem, resolved) for path, problem in found]
+
+
+def missing(spec: Spec, trust: Trust) -> Iterator[Found]:
+    """What a spec names and is not there, or cannot be used, by the path of its field."""
+    yield from _data(spec)
+    yield from _backbone(spec)
+    yield from _plugins(spec, trust)
 
 
 def _placed(path: str, problem: Problem, resolved: Resolved | None) -> Problem:

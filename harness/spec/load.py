@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def load_spec(
     overrides: Sequence[str] | Mapping[str, Any] = (),
     site: str | None = None,
     user_config: Path | None = None,
+    check_files: bool = False,
 ) -> Resolved:
     """Reads, merges and checks a spec.
 
@@ -65,6 +66,7 @@ def load_spec(
         overrides: ``["training.seed=2"]`` or ``{"training.seed": 2}``; they win over all else.
         site: name or file of a site profile; wins over ``cluster.site``.
         user_config: the user config's file, instead of the one at the usual place.
+        check_files: also whether data, backbone and plug-in files are there.
 
     Raises:
         SpecError: with every problem found, in the order of the file.
@@ -81,6 +83,8 @@ def load_spec(
     spec = check(Spec, tree, findings)
     if spec is not None:
         check_supported(spec, tree, findings)
+        if check_files:
+            _check_files(spec, tree, user, findings)
     if findings.problems:
         raise SpecError(findings.sorted())
     assert spec is not None and profile is not None, "no problem was found"
@@ -96,6 +100,17 @@ def load_spec(
         profile,
         {dotted(where) or "": found for where, found in origins.items() if found},
     )
+
+
+def _check_files(spec: Spec, tree: Tree, user: UserConfig, findings: Findings) -> None:
+    from harness.spec.existence import missing
+
+    found = [(tuple(path.split(".")), problem) for path, problem in missing(spec, user.trust)]
+    # A wrong value was replaced to check the rest; it has been named already.
+    news = [(where, problem) for where, problem in found if not findings.known(where)]
+    for where, problem in news:
+        got = f"{problem.file}: {problem.got}" if problem.file else problem.got
+        findings.add(where, replace(problem, got=got, file=None), tree.origin(where))
 
 
 def spec_from_file_resolved(path: str | Path) -> Spec:

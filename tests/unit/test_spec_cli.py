@@ -50,12 +50,14 @@ def test_an_invalid_spec(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     shown = capsys.readouterr()
     assert shown.out == ""
     lines = shown.err.splitlines()
-    assert lines[0].startswith(f"{job}:5: training.sed: unknown key")
-    assert lines[1].startswith(f"{job}:6: head.dropout: is out of range, got 3")
-    assert lines[-1] == f"{job}: 2 problems"
+    assert lines[0].startswith(f"{job}:4: data.train: does not exist")
+    assert lines[1].startswith(f"{job}:5: training.sed: unknown key")
+    assert lines[2].startswith(f"{job}:6: head.dropout: is out of range, got 3")
+    assert lines[-1] == f"{job}: 3 problems"
     assert main(["validate", str(job), "--json"]) == 2
     facts = json.loads(capsys.readouterr().out)
     assert [(p["line"], p["path"]) for p in facts["problems"]] == [
+        (4, "data.train"),
         (5, "training.sed"),
         (6, "head.dropout"),
     ]
@@ -75,12 +77,12 @@ def test_missing_files_are_problems_with_lines(
     assert main(["validate", str(job), "--json", "-o", f"data.test={tmp_path}/gone"]) == 2
     found = json.loads(capsys.readouterr().out)["problems"]
     assert [(p["file"], p["line"], p["path"], p["what"]) for p in found] == [
+        (str(job), 4, "backbone.handle", "is no SavedModel"),
         (str(job), 6, "data.train", "does not exist"),
         (str(job), 7, "data.validation", "is not a folder"),
-        (f"-o data.test={tmp_path}/gone", None, "data.test", "does not exist"),
-        (str(job), 4, "backbone.handle", "is no SavedModel"),
         (str(job), 8, "plugins", "a plug-in cannot be read: there is no such file"),
         (str(job), 8, "plugins", "there is no such entry point"),
+        (f"-o data.test={tmp_path}/gone", None, "data.test", "does not exist"),
     ]
     assert all(p["action"] for p in found)
 
@@ -127,3 +129,29 @@ def test_importing_the_room_imports_no_validator() -> None:
         "import sys, harness.spec; sys.exit('pydantic' in sys.modules or 'ruamel' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_validate_names_missing_files_beside_other_mistakes(tmp_path, capsys):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "five.yaml").write_text(
+        "harness_spec: 1\n"
+        "name: five\n"
+        "backbone: {handle: 'hub:model'}\n"
+        "data:\n"
+        "  train: nowhere\n"
+        "  image_sise: 96\n"
+        "training:\n"
+        "  batch_size: many\n"
+        "logging: {every: 5 parsecs}\n"
+    )
+    assert main(["validate", str(tmp_path / "five.yaml")]) == 2
+    err = capsys.readouterr().err
+    for line, words in (
+        (3, "is no SavedModel"),
+        (5, "does not exist"),
+        (6, "unknown key"),
+        (8, "wrong type"),
+        (9, "unknown unit"),
+    ):
+        assert any(f"five.yaml:{line}: " in row and words in row for row in err.splitlines()), err
+    assert "5 problems" in err

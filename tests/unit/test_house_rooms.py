@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import configparser
 import json
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -88,29 +85,3 @@ def test_validate_imports_no_tensorflow(spec_file: Path) -> None:
     assert seen["code"] == 0
     assert "pydantic" in seen["modules"]
     assert not set(HEAVY) & set(seen["modules"])
-
-
-def seconds(*arguments: str) -> float:
-    """Median of five runs of one command: wall time, or processor time where that is less.
-
-    On a machine that is busy with something else, wall time says little of ours.
-    """
-    wall, processor = [], []
-    for _ in range(5):
-        begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "harness", *arguments]
-        subprocess.run(command, capture_output=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        wall.append(time.perf_counter() - begun)
-        processor.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    return min(statistics.median(wall), statistics.median(processor))
-
-
-@pytest.mark.speed
-def test_help_answers_at_once() -> None:
-    assert seconds("--help") < 0.30
-
-
-@pytest.mark.speed
-def test_validate_answers_at_once(spec_file: Path) -> None:
-    assert seconds("validate", str(spec_file)) < 0.60

@@ -47,24 +47,28 @@ class Attempt:
             exit_code=exit_code,
         )
 
-    def failed(self, error: BaseException) -> None:
-        """Notes an error.  Only training that went wrong marks the run as FAILED: what storage,
-        data or machine refused is tried again by the same command."""
-        code = int(error.exit_code) if isinstance(error, HarnessError) else 1
-        message = str(error) or type(error).__name__
-        self.ended("failed", message, code)
-        if code == ExitCode.TRAINING_FAILED:
-            mark_failed(self.paths, message, attempt=self.number, step=self.step)
+    def broken_off(self, error: HarnessError) -> None:
+        """Notes an error.
+
+        Only training that went wrong marks the run as FAILED.  What storage, data or machine
+        refused leaves it open: the same command tries again, from the last checkpoint.
+        """
+        failed = error.exit_code == ExitCode.TRAINING_FAILED
+        self.ended("failed" if failed else "stopped", str(error), int(error.exit_code))
+        if failed:
+            mark_failed(self.paths, str(error), attempt=self.number, step=self.step)
 
     def leave_now(self, reason: str) -> None:
         """Ends the process at once: there is nothing to save, or the user insists."""
-        self.ended("requeue", f"{reason} before the next save")
-        self.say(
-            f"harness: stopped by {reason}; what was saved stays; next: run the same command "
-            "again to continue"
-        )
-        sys.stderr.flush()
-        os._exit(int(ExitCode.STOPPED))
+        try:
+            self.ended("requeue", f"{reason} before the next save")
+            self.say(
+                f"harness: stopped by {reason}; what was saved stays; next: run the same command "
+                "again to continue"
+            )
+            sys.stderr.flush()
+        finally:  # a full disk or a closed terminal must not keep the process alive
+            os._exit(int(ExitCode.STOPPED))
 
 
 def run_attempt(
@@ -96,15 +100,13 @@ def run_attempt(
             prepare(os.environ, say)
             import_tensorflow(paths.log)
             final = _train(paths, attempt, trust, stop, plain, quiet)
-        except StoppedEarly as error:
-            attempt.ended("stopped", str(error))
-            raise
         except HarnessError as error:
-            attempt.failed(error)
+            attempt.broken_off(error)
             raise
         except BaseException as error:
-            attempt.failed(error)
-            raise _translated(error, paths) from error
+            known = _translated(error, paths)
+            attempt.broken_off(known)
+            raise known from error
         attempt.ended("finished", "")
         return final
 
@@ -125,7 +127,7 @@ def _train(
     return train_run(paths, spec, attempt, stop, trust, dict(os.environ), plain=plain, quiet=quiet)
 
 
-def _translated(error: BaseException, paths: RunPaths) -> BaseException:
+def _translated(error: BaseException, paths: RunPaths) -> HarnessError:
     """Errors that TensorFlow and Python raise, in the user's words where we know them."""
     if isinstance(error, KeyboardInterrupt):
         return StoppedEarly(
@@ -137,13 +139,11 @@ def _translated(error: BaseException, paths: RunPaths) -> BaseException:
             got=_first_line(error),
             action="lower training.batch_size or data.image_size, or ask for more memory",
         )
-    if isinstance(error, Exception):
-        return TrainingError(
-            "training broke off with an error that harness does not know",
-            got=f"{type(error).__name__}: {_first_line(error)}",
-            action=f"run again with --debug to see where; the run is in {paths.root}",
-        )
-    return error
+    return TrainingError(
+        "training broke off with an error that harness does not know",
+        got=f"{type(error).__name__}: {_first_line(error)}",
+        action=f"run again with --debug to see where; the run is in {paths.root}",
+    )
 
 
 def _first_line(error: BaseException) -> str:

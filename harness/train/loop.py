@@ -65,7 +65,7 @@ class Trainer:
         found = self._keeper.restore()
         if found is not None:
             self.position, self.metrics = found
-            self.parts.watch.say(f"continues from the checkpoint of step {self.position.step}")
+            self.parts.watch.continues(self.position.step)
         # A step whose epoch is still to be validated has no lines yet, or will have them again.
         ahead = 0 if self.position.validated else 1
         self.parts.writer.rollback(self.position.step - ahead)

@@ -105,6 +105,10 @@ class Writer(Protocol):
 class Watch(Protocol):
     """Whom the loop tells where it is: progress bar and heartbeat."""
 
+    def continues(self, step: int) -> None:
+        """A checkpoint was restored: this attempt begins behind ``step``."""
+        ...
+
     def phase(self, name: str, start: int, end: int) -> None:
         """A phase begins or goes on."""
         ...

@@ -29,6 +29,11 @@ class ProgressAndHeartbeat:
         self._heartbeat = heartbeat
         self._total = total_steps
 
+    def continues(self, step: int) -> None:
+        """See the protocol."""
+        self._attempt.from_step = self._attempt.step = step
+        self.say(f"continues from the checkpoint of step {step}")
+
     def phase(self, name: str, start: int, end: int) -> None:
         """See the protocol."""
         self._progress.phase(name, start, end)

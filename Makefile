@@ -40,6 +40,7 @@ docs: venv-dev  ## build the documentation strictly into build/site
 	@echo "the documentation is in build/site"
 
 bench: venv-dev  ## run the benchmarks: all, or make bench ONLY=P10
+	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 
 test-oldest:  ## the core set of tests with the oldest supported versions

@@ -30,9 +30,9 @@ hypothesis.settings.load_profile("harness")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of tests/unit is in the core set, except what measures speed."""
+    """All of tests/unit is in the core set."""
     for item in items:
-        if ROOT / "tests" / "unit" in item.path.parents and not item.get_closest_marker("speed"):
+        if ROOT / "tests" / "unit" in item.path.parents:
             item.add_marker("core")
 
 

@@ -8,8 +8,6 @@ export PYTHON
 
 BIN := .venv/bin
 DEMO_RUN := build/demo/quickstart
-# TensorFlow's notes about absent GPUs and CPU instructions are not news to anybody here.
-export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 .PHONY: help demo test lint docs bench test-oldest venv-train venv-dev clean distclean
 

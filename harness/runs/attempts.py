@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from harness.errors import ExitCode, StorageError
@@ -20,14 +20,20 @@ from harness.runs.files import (
 from harness.runs.paths import RunPaths
 from harness.runs.record import update_record
 
-OUTCOMES = {
+OUTCOMES: dict[str, ExitCode | None] = {
     "finished": ExitCode.DONE,
     "stopped": ExitCode.STOPPED,  # saved on a signal or time limit
     "requeue": ExitCode.STOPPED,  # stopped before there was anything to save
     "interrupted": ExitCode.STOPPED,  # ended without a word, found out by another process
+    "refused": None,  # spec, data, machine or storage refused; has the error's own exit code
     "failed": ExitCode.TRAINING_FAILED,
 }
-"""How an attempt can end, and the exit code that belongs to it unless the error has another."""
+"""How an attempt can end, and the exit code that belongs to it unless the error has another.
+
+By the outcome alone a batch script knows whether to submit the run again: after ``stopped``,
+``requeue`` and ``interrupted`` another attempt gets further; after ``refused`` and ``failed`` it
+would meet the same error until somebody mends the cause.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Attempt:
     from_step: int | None = None
     to_step: int | None = None
     message: str | None = None
+    exit_code: int | None = None
 
 
 def begin_attempt(paths: RunPaths, facts: dict[str, Any]) -> int:
@@ -78,14 +85,18 @@ def end_attempt(
     Args:
         outcome: one of :data:`OUTCOMES`.
         from_step, to_step: the attempt did the steps from_step + 1 .. to_step.
-        exit_code: of the process; by default the one that belongs to the outcome.
+        exit_code: of the process; by default the one that belongs to the outcome.  ``refused``
+            has none, so it must be given.
 
     Raises:
-        ValueError: the outcome is none of :data:`OUTCOMES`.
+        ValueError: the outcome is none of :data:`OUTCOMES`, or lacks its exit code.
         StorageError: the run directory cannot be written.
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"outcome must be one of {', '.join(OUTCOMES)}, got {outcome!r}")
+    code = OUTCOMES[outcome] if exit_code is None else exit_code
+    if code is None:
+        raise ValueError(f"outcome {outcome!r} needs the exit code of its error")
     end = {
         "attempt": attempt,
         "event": "end",
@@ -94,11 +105,11 @@ def end_attempt(
         "from_step": from_step,
         "to_step": to_step,
         "message": message,
+        "exit_code": int(code),
     }
     append_line(paths.attempts, to_json_line(end))
-    code = OUTCOMES[outcome] if exit_code is None else exit_code
     del end["event"]
-    write_atomic(paths.outcome(attempt), to_json({**end, "exit_code": int(code)}))
+    write_atomic(paths.outcome(attempt), to_json(end))
 
 
 def read_attempts(paths: RunPaths) -> list[Attempt]:
@@ -135,5 +146,5 @@ def _outcome_file(paths: RunPaths, number: int) -> dict[str, Any]:
 
 
 def _attempt(number: int, facts: dict[str, Any]) -> Attempt:
-    names = ("host", "pid", "began", "ended", "outcome", "from_step", "to_step", "message")
+    names = [one.name for one in fields(Attempt) if one.name != "number"]
     return Attempt(number, **{name: facts.get(name) for name in names})

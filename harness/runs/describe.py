@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Any
 
+from harness.errors import ExitCode
 from harness.runs.attempts import read_attempts
 from harness.runs.clock import seconds_since, words_for
 from harness.runs.heartbeat import read_heartbeat
@@ -22,6 +24,19 @@ _SENTENCE = {
     "interrupted": "was interrupted; the same command continues it from its last checkpoint",
     "finished": "is finished",
     "failed": "has failed",
+}
+
+_AFTER = {
+    "refused": "has stopped, {by} refused the last attempt; the same command tries again",
+    "requeue": "has stopped before its next save; the same command continues from what was saved",
+}
+"""What ``stopped`` means after an attempt of this outcome, where it is not that all is saved."""
+
+_REFUSED_BY: dict[int | None, str] = {
+    ExitCode.USAGE: "the spec or the command",
+    ExitCode.ENVIRONMENT: "the machine",
+    ExitCode.DATA: "the data",
+    ExitCode.STORAGE: "the storage",
 }
 
 
@@ -66,9 +81,15 @@ def status(paths: RunPaths) -> dict[str, Any]:
 def paragraph(facts: dict[str, Any]) -> str:
     """The facts of :func:`status` as one paragraph."""
     state = facts["state"]
-    sentences = [f"{facts['name']} {facts['run_id']} {_SENTENCE[state]}"]
+    sentences = [f"{facts['name']} {facts['run_id']} {_sentence(facts)}"]
     if facts["reason"]:
         sentences[0] += f": {facts['reason']}"
+    if state == "failed":
+        path = shlex.quote(facts["path"])
+        sentences.append(
+            f"The same command with `--run-dir {path}` continues it; without, it begins a new run "
+            "(--new is not needed)"
+        )
     where = _where(facts)
     if where:
         sentences.append(where)
@@ -86,6 +107,14 @@ def paragraph(facts: dict[str, Any]) -> str:
     if facts["exact"] is False:
         sentences.append("A resume is not exact: " + "; ".join(facts["not_exact_because"]))
     return ". ".join(sentence.rstrip(".") for sentence in sentences if sentence) + "."
+
+
+def _sentence(facts: dict[str, Any]) -> str:
+    last = facts["attempts"][-1] if facts["attempts"] else {}
+    if facts["state"] == "stopped" and last.get("outcome") in _AFTER:
+        by = _REFUSED_BY.get(last.get("exit_code"), "something")
+        return _AFTER[last["outcome"]].format(by=by)
+    return _SENTENCE[facts["state"]]
 
 
 def _where(facts: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ word            seen from
 ==============  =========================================================================
 new             no attempt has begun
 running         the lock is held (or another host's heartbeat is fresh), and not FINISHED
-stopped         the last attempt saved and left: a signal, a time limit, or more epochs asked
+stopped         the last attempt saved and left (a signal, a time limit), spec, data, machine or
+                storage refused it, or more epochs were asked for
 interrupted     the last attempt ended without a word: killed, or its host went down
 finished        FINISHED is there
 failed          FAILED is there, or the last attempt says so
@@ -16,7 +17,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,7 +67,9 @@ def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState
         raise storage_error(error, paths.root) from error
     if paths.finished.name in names:
         return _finished(paths, record)
-    word, reason, attempt = _word(paths, names)
+    attempts = read_attempts(paths) if paths.attempts.name in names else []
+    attempt = attempts[-1] if attempts else None
+    word, reason = _word(paths, names, attempt)
     beat = (read_heartbeat(paths) if paths.heartbeat.name in names else None) or {}
     mark = (read_mark(paths.failed) if word == "failed" else None) or {}
     ended = attempt.ended or attempt.began if attempt else None
@@ -74,8 +77,8 @@ def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState
         word,
         reason,
         attempt.number if attempt else None,
-        _first(mark.get("step"), beat.get("step"), attempt.to_step if attempt else None),
-        _first(mark.get("total_steps"), beat.get("total_steps")),
+        _first(mark.get("step"), _step(attempts, beat)),
+        _first(mark.get("total_steps"), beat.get("total_steps"), record.get("total_steps")),
         record_metrics(record),
         max(filter(None, (beat.get("time"), ended, record.get("created"))), default=None),
     )
@@ -90,30 +93,42 @@ def _finished(paths: RunPaths, record: dict[str, Any]) -> RunState:
         None,
         _first(mark.get("attempt"), record.get("attempts")),
         mark.get("step"),
-        mark.get("total_steps"),
+        _first(mark.get("total_steps"), record.get("total_steps")),
         record_metrics(record),
         mark.get("time") or record.get("created"),
     )
 
 
-def _word(paths: RunPaths, names: Collection[str]) -> tuple[str, str | None, Attempt | None]:
-    """State word, reason and last attempt of a run that is not finished."""
-    attempts = read_attempts(paths) if paths.attempts.name in names else []
-    last = attempts[-1] if attempts else None
+def _step(attempts: Sequence[Attempt], beat: dict[str, Any]) -> int | None:
+    """The last step known of a run.
+
+    The heartbeat may be some seconds behind, so it counts only where an attempt goes on or ended
+    without a word.  An attempt that ended before it restored anything says nothing of the step.
+    """
+    for attempt in reversed(attempts):
+        if attempt.outcome is None or attempt.to_step is None:
+            break
+        if attempt.to_step > 0:
+            return attempt.to_step
+    return _first(beat.get("step"), attempts[-1].to_step if attempts else None)
+
+
+def _word(paths: RunPaths, names: Collection[str], last: Attempt | None) -> tuple[str, str | None]:
+    """State word and reason of a run that is not finished, by its last attempt."""
     holder = lock_holder(paths) if paths.lock.name in names else None
     if holder is not None:
-        return "running", str(holder), last
+        return "running", str(holder)
     if paths.failed.name in names:
         reason = (read_mark(paths.failed) or {}).get("reason")
-        return "failed", reason or (last.message if last else None) or "no reason was left", last
+        return "failed", reason or (last.message if last else None) or "no reason was left"
     if last is None:
-        return "new", None, None
+        return "new", None
     if last.outcome is None:
-        return (*_without_outcome(paths, names), last)
+        return _without_outcome(paths, names)
     if last.outcome == "finished":
-        return "stopped", "it was done, then more epochs were asked for", last
-    word = "stopped" if last.outcome == "requeue" else last.outcome
-    return (word if word in WORDS else "interrupted"), last.message or None, last
+        return "stopped", "it was done, then more epochs were asked for"
+    word = "stopped" if last.outcome in ("requeue", "refused") else last.outcome
+    return (word if word in WORDS else "interrupted"), last.message or None
 
 
 def _without_outcome(paths: RunPaths, names: Collection[str]) -> tuple[str, str]:

@@ -24,7 +24,7 @@ from runs_helpers import (
 )
 
 from harness.errors import StorageError, UsageError
-from harness.runs.attempts import begin_attempt
+from harness.runs.attempts import begin_attempt, end_attempt
 from harness.runs.create import create_run
 from harness.runs.heartbeat import write_heartbeat
 from harness.runs.record import update_record
@@ -106,6 +106,25 @@ class TestList:
 
 
 class TestStatus:
+    @pytest.mark.parametrize(
+        ("outcome", "code", "words"),
+        [
+            ("refused", 2, "the spec or the command refused the last attempt; the same command"),
+            ("refused", 3, "the machine refused the last attempt; the same command tries again"),
+            ("refused", 4, "the data refused the last attempt; the same command tries again"),
+            ("refused", 5, "the storage refused the last attempt; the same command tries again"),
+            ("requeue", 75, "stopped before its next save; the same command continues"),
+        ],
+    )
+    def test_what_is_not_saved_is_not_said_to_be(self, call, outcome, code, words):
+        paths, _ = create_run(resolved())
+        why = "no such folder"
+        end_attempt(paths, begin_attempt(paths, {}), outcome, 0, 0, why, exit_code=code)
+        text = call("status", paths.root)[1]
+        assert words in text and why in text and "is saved" not in text
+        facts = json.loads(call("status", paths.root, "--json")[1])
+        assert (facts["state"], facts["attempts"][-1]["exit_code"]) == ("stopped", code)
+
     def test_of_each_state(self, call, tmp_path):
         paths, _ = create_run(resolved())
         assert "has been created and no attempt has begun" in call("status", "textures")[1]
@@ -114,7 +133,10 @@ class TestStatus:
         begin_attempt(paths, {})
         assert "was interrupted" in call("status", paths.root)[1]
         fail(paths)
-        assert "has failed: loss is NaN" in call("status", paths.root)[1]
+        text = call("status", paths.root)[1]
+        assert "has failed: loss is NaN" in text
+        assert f"`--run-dir {paths.root}` continues it; without, it begins a new run" in text
+        assert "--new is not needed" in text
         update_record(paths, final={"test_accuracy": 0.875})
         finish(paths, step=90)
         code, text = call("status", paths.root)

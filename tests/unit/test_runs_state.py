@@ -60,6 +60,11 @@ TABLE = {
     ),
     "stopped": (lambda p: ended(p, "stopped", "SIGTERM"), "stopped", "SIGTERM"),
     "requeue": (lambda p: ended(p, "requeue", "time limit"), "stopped", "time limit"),
+    "refused": (
+        lambda p: end_attempt(p, begun(p), "refused", 0, 0, "no such folder", exit_code=4),
+        "stopped",
+        "no such folder",
+    ),
     "interrupted": (lambda p: ended(p, "interrupted", "node"), "interrupted", "node"),
     "failed, no mark": (lambda p: ended(p, "failed", "loss is NaN"), "failed", "loss is NaN"),
     "failed": (lambda p: (ended(p, "failed"), mark_failed(p, "bad loss")), "failed", "bad loss"),
@@ -123,7 +128,7 @@ def test_figures_of_a_state(paths):
     beat_of(paths, time="2026-12-01T00:00:00.000Z", step=30)
     paths.attempts.write_text(paths.attempts.read_text().replace(utc_now()[:4], "2025"))
     state = run_state(paths)
-    assert (state.attempt, state.step, state.total_steps) == (1, 30, 100)
+    assert (state.attempt, state.step, state.total_steps) == (1, 40, 100)
     assert state.metrics == {"val_accuracy": 0.5}
     assert state.updated == "2026-12-01T00:00:00.000Z"
     update_record(paths, final={"test_accuracy": 0.25, "test_loss": 1.5})
@@ -160,12 +165,60 @@ def test_attempts_are_counted_and_joined(paths):
     assert outcome["exit_code"] == 75 and outcome["outcome"] == "stopped"
 
 
-@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("outcome", sorted(set(OUTCOMES) - {"refused"}))
 def test_an_outcome_has_its_exit_code_unless_told(paths, outcome):
     end_attempt(paths, 1, outcome, 0, 0)
     assert json.loads(paths.outcome(1).read_text())["exit_code"] == OUTCOMES[outcome]
     end_attempt(paths, 2, outcome, 0, 0, exit_code=5)
     assert json.loads(paths.outcome(2).read_text())["exit_code"] == 5
+
+
+def test_a_refusal_has_the_exit_code_of_its_error(paths):
+    with pytest.raises(ValueError, match="needs the exit code"):
+        end_attempt(paths, 1, "refused", 0, 0, "no such folder")
+    assert read_attempts(paths) == [] and not paths.outcome(1).exists()
+    end_attempt(paths, 1, "refused", 0, 0, "no such folder", exit_code=4)
+    outcome = json.loads(paths.outcome(1).read_text())
+    assert (outcome["outcome"], outcome["exit_code"]) == ("refused", 4)
+    (attempt,) = read_attempts(paths)
+    assert (attempt.outcome, attempt.exit_code) == ("refused", 4)
+
+
+@pytest.mark.parametrize(
+    ("attempts", "step"),
+    [
+        ([("stopped", 0, 40)], 40),  # the heartbeat, 30, is behind
+        ([("failed", 0, 40), ("stopped", 20, 25)], 25),  # went on from a checkpoint before 40
+        ([("stopped", 0, 40), ("refused", 0, 0)], 40),  # did not come to restoring
+        ([("stopped", 0, 40), ("refused", 0, 0), ("refused", 0, 0)], 40),
+        ([("refused", 0, 0)], 30),
+        ([("stopped", 0, 10), None], 30),  # goes on, or was killed: only the heartbeat knows
+        ([None, ("refused", 0, 0)], 30),
+    ],
+)
+def test_the_step_of_a_run(paths, attempts, step):
+    for end in attempts:
+        number = begun(paths)
+        if end is not None:
+            end_attempt(paths, number, *end, exit_code=4)
+    assert run_state(paths).step == step
+
+
+def test_the_step_of_a_run_without_heartbeat(paths):
+    number = begin_attempt(paths, {})
+    assert run_state(paths).step is None
+    end_attempt(paths, number, "refused", 0, 0, exit_code=4)
+    assert run_state(paths).step == 0
+
+
+def test_the_length_of_a_run_is_known_before_its_first_heartbeat(paths):
+    update_record(paths, total_steps=500)
+    number = begin_attempt(paths, {})
+    assert run_state(paths).total_steps == 500
+    write_heartbeat(paths, attempt=number, step=1, total_steps=600)
+    assert run_state(paths).total_steps == 600
+    paths.finished.write_text('{"step": 5, "time": "2026-01-01T00:00:00.000Z"}')
+    assert run_state(paths).total_steps == 500
 
 
 def test_an_unknown_outcome_is_a_mistake_of_the_caller(paths):

@@ -5,7 +5,7 @@ A plug-in is a plain callable registered under a kind and a name::
     from harness.plugins import register
 
     @register("head", "two_towers")
-    def two_towers(features, classes, options, draws):
+    def two_towers(features, outputs, draws, width=256):
         ...
 
 The spec lists the file (or an installed entry point of the group ``harness.plugins``) under

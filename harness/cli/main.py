@@ -96,3 +96,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         # exit, so what is left goes nowhere.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        from harness.worker.translation import translated
+
+        known = translated(error, "try again, and report it if it stays")
+        print(f"harness: {known}", file=sys.stderr)
+        return int(known.exit_code)

@@ -17,7 +17,7 @@ from harness.data.decode import prepare_image
 from harness.errors import TrainingError, UsageError
 from harness.model.backbone import digest_of
 from harness.model.task import Task
-from harness.runs.files import fsync_dir, to_json, write_atomic
+from harness.runs.files import PRIVATE, apply_access, fsync_dir, make_dir, to_json, write_atomic
 from harness.runs.storage import storage_error
 
 _PROBES = 3
@@ -73,6 +73,7 @@ def export(
     image_size: int,
     folder: Path,
     card: Mapping[str, Any],
+    access: str = PRIVATE,
 ) -> Exported:
     """Writes a SavedModel to ``folder``, reloads it, and holds its answers against the model's.
 
@@ -91,7 +92,7 @@ def export(
             "the place for the export is taken", got=str(folder), action="choose another with --to"
         )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        make_dir(folder.parent, access)
         temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
     except OSError as error:
         raise storage_error(error, folder.parent) from error
@@ -103,6 +104,7 @@ def export(
         write_atomic(temporary / "labels.txt", "\n".join(task.classes) + "\n")
         write_atomic(temporary / "card.json", to_json(dict(card)))
         digest = digest_of(temporary)
+        apply_access(temporary, access)
         temporary.rename(folder)
         fsync_dir(folder.parent)
     except OSError as error:

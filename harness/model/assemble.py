@@ -37,9 +37,11 @@ class Assembled:
     def state(self) -> dict[str, tf.Variable]:
         """Every variable that training may change, by a name that a later process gives again.
 
-        The backbone's own are not in it: they are pinned by its digest.
+        The weights of a frozen backbone with a digest are not in it: the digest stands for them.
+        A plug-in backbone has none, so its weights, which came from anywhere, are kept.
         """
-        frozen = {id(weight) for weight in self.backbone.layer.weights}
+        pinned = self.backbone.layer.weights if self.backbone.digest is not None else []
+        frozen = {id(weight) for weight in pinned}
         kept = [weight for weight in self.keras.weights if id(weight) not in frozen]
         return dict(zip(stable_names(kept), kept, strict=True))
 
@@ -70,6 +72,10 @@ def load_backbone(spec: Spec, image_size: int, pinned: str | None, trust: Trust)
         pinned: digest in the run's record, None at its first start.
     """
     handle = spec.backbone.handle
+    # Unnamed layers are numbered a process long; a second run in one process must get the
+    # names of the first, as its checkpoints go by them.
+    tf_keras.backend.reset_uids()
+    _seed(spec)
     if handle.startswith(PREFIX):
         return backbones.load_plugin(handle, spec.backbone.options or {}, image_size)
     folder = backbones.locate(handle)
@@ -90,11 +96,7 @@ def assemble(
     """
     head = spec.head
     draws = Draws(spec.training.seed, distribution)
-    # Plug-in layers without a seed of their own draw their initial weights from this one.
-    tf_keras.utils.set_random_seed(spec.training.seed & 0xFFFFFFFF)
-    # Unnamed layers are numbered a process long; a second run in one process must get the
-    # names of the first, as its checkpoints go by them.
-    tf_keras.backend.reset_uids()
+    _seed(spec)  # again: the head must not depend on how much the backbone has drawn
     images = tf_keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="images")
     features = backbone.layer(_FromBytes(name="from_bytes")(images))
     if head.plugin is not None:
@@ -111,6 +113,11 @@ def assemble(
         )
     model = tf_keras.Model(images, logits, name="harness")
     return Assembled(model, backbone, task, draws)
+
+
+def _seed(spec: Spec) -> None:
+    """Plug-in layers without a seed of their own draw their initial weights from this one."""
+    tf_keras.utils.set_random_seed(spec.training.seed & 0xFFFFFFFF)
 
 
 def stable_names(variables: Sequence[tf.Variable]) -> list[str]:

@@ -129,7 +129,7 @@ def _supersede(paths: RunPaths, step: int | None) -> None:
         line = _parse(raw)
         if line is None:
             moved.append(_line({"torn": raw.decode("utf-8", "replace")}))
-        elif step is not None and line["step"] > step:
+        elif step is not None and (line["step"] > step or line.get("split") == "test"):
             moved.append(raw + b"\n")
         else:
             kept.append(raw + b"\n")

@@ -94,7 +94,8 @@ class TensorBoardWriter:
         self._step = check_step(step)
         self._paths.clear()
         for split, name in FOLDERS.items():
-            path = eventfiles.go_back(self._folder / name, step)
+            # The end of the run tests again, so what an earlier end has written goes.
+            path = eventfiles.go_back(self._folder / name, -1 if split == "test" else step)
             if path is not None:
                 self._paths[split] = path
         self._texts = _texts_of(self._folder / FOLDERS["train"])

@@ -50,7 +50,11 @@ class MetricWriter(Protocol):
         """Writes a text (Markdown).  A writer without texts leaves it out."""
 
     def rollback(self, step: int) -> None:
-        """Training goes on from ``step``: what was written of later steps is no longer valid."""
+        """Training goes on from ``step``.
+
+        What was written of later steps is no longer valid, nor are the figures of a test, which
+        the end of training repeats.
+        """
 
     def flush(self) -> None:
         """Waits until all is on disk."""
@@ -194,7 +198,9 @@ class MemoryWriter:
 
     def rollback(self, step: int) -> None:
         """See :class:`MetricWriter`."""
-        self.records = [record for record in self.records if record.step <= step]
+        self.records = [
+            record for record in self.records if record.step <= step and record.split != "test"
+        ]
         self.pictures = [picture for picture in self.pictures if picture[0] <= step]
 
     def flush(self) -> None:

@@ -49,6 +49,7 @@ class Trainer:
             while self._goes_on(phase):
                 if self.position.validated:
                     self._take_steps(phase)
+                    self._cut_epoch_if_stopped()
                 if self.position.validated:
                     self._write_line_if_due(phase)
                 else:
@@ -148,6 +149,11 @@ class Trainer:
             loss=loss,
         )
 
+    def _cut_epoch_if_stopped(self) -> None:
+        # As in Model.fit: a callback that stops between two batches still gets its epoch's end.
+        if self.parts.callbacks.stop_training:
+            self.position = self.position.before_validation()
+
     def _write_line_if_due(self, phase: Phase) -> None:
         if self.position.step % self._log_steps(phase) == 0:
             figures = self.parts.model.task.sums.result(self._sums.end_window())
@@ -176,11 +182,12 @@ class Trainer:
             watched = value_of(figures, parts.early.best.metric, "training.early_stopping.metric")
             parts.early.update(watched, self.position.step)
         self.position = self.position.after_validation()
-        parts.callbacks.on_epoch_end(self.position.epoch_of(phase) - 1, figures)
+        parts.callbacks.on_epoch_end(self.position.last_epoch(phase), figures)
         parts.watch.say(self._epoch_line(phase, improved))
         parts.writer.flush()
         if improved:
             self._keeper.save(self.position, figures)
+            parts.improved()
 
     def _save_if_due(self, phase: Phase) -> None:
         every = self.parts.save_every
@@ -217,13 +224,11 @@ class Trainer:
     def _write(
         self, figures: dict[str, float], split: str, phase: Phase, *, epoch_end: bool
     ) -> None:
-        # At its very end a step still belongs to the epoch that it completes.
-        ended = 0 if self.position.validated else 1
         self.parts.writer.scalars(
             self.position.step,
             figures,
             split=split,
-            epoch=self.position.epoch_of(phase) - ended,
+            epoch=self.position.last_epoch(phase),
             phase=phase.name,
             epoch_end=epoch_end,
         )
@@ -234,7 +239,7 @@ class Trainer:
         return {"learning_rate": float(rate)}
 
     def _epoch_line(self, phase: Phase, improved: bool) -> str:
-        epoch = self.position.epoch_of(phase)
+        epoch = self.position.last_epoch(phase) + 1
         shown = ("loss", "accuracy", "val_loss", "val_accuracy")
         words = [f"{name} {self.metrics[name]:.4f}" for name in shown if name in self.metrics]
         star = "  best so far" if improved else ""

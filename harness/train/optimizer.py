@@ -33,13 +33,14 @@ def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
     wanted = spec.training.optimizer
     options = {
         "learning_rate": 0.0,
-        "weight_decay": wanted.weight_decay or None,
+        # AdamW insists on a number; for the others None is what switches the decay off.
+        "weight_decay": wanted.weight_decay or (0.0 if wanted.name == "adamw" else None),
         "global_clipnorm": wanted.clip_norm,
         # XLA compiles the update anew for every shape and gains nothing on a small head.
         "jit_compile": False,
     }
     if wanted.name in ("sgd", "rmsprop"):
-        options["momentum"] = wanted.momentum
+        options["momentum"] = wanted.momentum or 0.0
     optimizer = _MAKERS[wanted.name](**options)
     if wanted.weight_decay and wanted.exclude:
         names = [_EXCLUDE.get(name, name) for name in wanted.exclude]

@@ -155,6 +155,8 @@ class Parts:
     callbacks: Callbacks
     open: Callable[[], None]
     """Writes what a run shows once, before its first step."""
+    improved: Callable[[], None]
+    """Called once the checkpoint of a new best is there."""
     not_exact: Callable[[list[str]], None]
     """Hears why a resumed run would not repeat an undisturbed one to the last bit."""
     best: Best

@@ -34,6 +34,14 @@ class Position:
         ends = done % phase.steps_per_epoch == 0
         return replace(self, step=self.step + steps, phase_step=done, validated=not ends)
 
+    def last_epoch(self, phase: Phase) -> int:
+        """Index, from 0 over the whole run, of the epoch that the last step belongs to."""
+        return self.epoch + max(self.phase_step - 1, 0) // phase.steps_per_epoch
+
+    def before_validation(self) -> Position:
+        """The same place, where the epoch is to end now, whole or not."""
+        return replace(self, validated=False)
+
     def after_validation(self) -> Position:
         """The same place once the epoch that ends there has been validated."""
         return replace(self, validated=True)
@@ -44,7 +52,8 @@ class Position:
             self,
             phase=self.phase + 1,
             phase_step=0,
-            epoch=self.epoch + self.phase_step // phase.steps_per_epoch,
+            # A part of an epoch counts as one: no later phase may see its order again.
+            epoch=self.epoch + -(-self.phase_step // phase.steps_per_epoch),
             validated=True,
         )
 

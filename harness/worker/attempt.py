@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from harness.errors import ExitCode, HarnessError, StoppedEarly, TrainingError
+from harness.errors import ExitCode, HarnessError, StoppedEarly
 from harness.runs.attempts import begin_attempt, end_attempt
 from harness.runs.lock import RunLock
 from harness.runs.marks import mark_failed
@@ -18,6 +18,7 @@ from harness.runs.paths import RunPaths
 from harness.spec import Trust, spec_from_file_resolved
 from harness.worker.environment import import_tensorflow, prepare
 from harness.worker.signals import StopSignals
+from harness.worker.translation import translated
 
 
 class Attempt:
@@ -54,7 +55,8 @@ class Attempt:
         refused leaves it open: the same command tries again, from the last checkpoint.
         """
         failed = error.exit_code == ExitCode.TRAINING_FAILED
-        self.ended("failed" if failed else "stopped", str(error), int(error.exit_code))
+        outcome = "stopped" if isinstance(error, StoppedEarly) else "refused"
+        self.ended("failed" if failed else outcome, str(error), int(error.exit_code))
         if failed:
             mark_failed(self.paths, str(error), attempt=self.number, step=self.step)
 
@@ -104,7 +106,7 @@ def run_attempt(
             attempt.broken_off(error)
             raise
         except BaseException as error:
-            known = _translated(error, paths)
+            known = translated(error, f"run again with --run-dir {paths.root}")
             attempt.broken_off(known)
             raise known from error
         attempt.ended("finished", "")
@@ -125,27 +127,3 @@ def _train(
 
     load_run_plugins(paths, trust)
     return train_run(paths, spec, attempt, stop, trust, dict(os.environ), plain=plain, quiet=quiet)
-
-
-def _translated(error: BaseException, paths: RunPaths) -> HarnessError:
-    """Errors that TensorFlow and Python raise, in the user's words where we know them."""
-    if isinstance(error, KeyboardInterrupt):
-        return StoppedEarly(
-            "stopped before the next save", action="run the same command again to continue"
-        )
-    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return TrainingError(
-            "memory ran out",
-            got=_first_line(error),
-            action="lower training.batch_size or data.image_size, or ask for more memory",
-        )
-    return TrainingError(
-        "training broke off with an error that harness does not know",
-        got=f"{type(error).__name__}: {_first_line(error)}",
-        action=f"run again with --debug to see where; the run is in {paths.root}",
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:500] if lines else type(error).__name__

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import EnvironmentNotAble, StorageError
-from harness.runs.files import make_dir
+from harness.runs.files import file_mode, make_dir
 
 
 def cache_root(environment: MutableMapping[str, str], say: Callable[[str], None]) -> Path:
@@ -108,6 +108,7 @@ def import_tensorflow(log: Path) -> None:
 def _native_stderr_to(log: Path) -> Iterator[None]:
     try:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.fchmod(target, file_mode(log.parent))
     except OSError:
         yield
         return

@@ -81,7 +81,8 @@ class LoadedRun:
             "about": self.spec.about.model_dump(mode="json"),
             "versions": self.record.get("versions", {}),
         }
-        return export(self.model.keras, self.model.task, self.spec.data.image_size, folder, card)
+        size, access = self.spec.data.image_size, self.spec.access
+        return export(self.model.keras, self.model.task, size, folder, card, access)
 
 
 def load_run(
@@ -150,8 +151,10 @@ def best_step(record: dict[str, Any], store: Any) -> int | None:
 
     None when no epoch has been validated yet; the newest checkpoint is used then.
     """
+    there = {info.step for info in store.list()}
     best = record.get("best") or {}
-    if best.get("step") is not None:
-        return best["step"]
+    if best.get("step") in there:
+        return int(best["step"])
     newest = store.restore()
-    return newest.state["best"]["step"] if newest is not None else None
+    step = newest.state["best"]["step"] if newest is not None else None
+    return step if step in there else None

@@ -17,7 +17,7 @@ from types import FrameType
 
 from harness.errors import StoppedEarly
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2)
 _SECOND_AFTER_S = 1.0
 """A second SIGINT sooner than this is the same wish (a terminal signals whole groups)."""
 
@@ -60,6 +60,8 @@ class StopSignals:
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         for number in SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN:
+                continue  # nohup: it is to live on without its terminal
             self._held[number] = signal.signal(number, self._in_main_thread)
         self._held_fd = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._listen, name="harness-signals", daemon=True).start()

@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 import tf_keras
 
+from harness.checkpoint.manifest import list_checkpoints
 from harness.checkpoint.store import Store
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.choose import Choice, choose
 from harness.distribute.topology import Topology
+from harness.errors import SpecError
 from harness.model.assemble import Assembled, assemble, load_backbone
 from harness.model.task import make_task
+from harness.observe.jsonl import RESERVED
 from harness.observe.progress import Progress
 from harness.observe.pulse import Heartbeat
 from harness.observe.writers import MultiWriter
@@ -88,16 +91,16 @@ def train_run(
         stack.callback(writer.close)
         total = made.plan.total_steps
         progress = Progress(total, plain=plain, quiet=quiet)
-        stack.callback(progress.close)
         heartbeat = Heartbeat(paths, attempt=attempt.number)
         watch = ProgressAndHeartbeat(progress, heartbeat, total, attempt)
+        stack.callback(watch.close)
         store = Store(
             paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say
         )
         store.sweep()
         exactness = Exactness(paths, spec.training.deterministic, watch.say)
         exactness.not_exact(made.not_exact(spec))
-        trainer = Trainer(_parts(spec, made, store, writer, watch, stop, exactness))
+        trainer = Trainer(_parts(paths, spec, made, store, writer, watch, stop, exactness))
         position = trainer.run()
         return _finish(paths, attempt, trainer, position, made)
 
@@ -119,8 +122,11 @@ def make(
     choice = choose(spec.cluster.strategy, spec.cluster.device, topology)
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
-    sets = open_datasets(spec, say, record.get("classes"))
-    check_unchanged(sets, record.get("data_digest"))
+    begun = bool(list_checkpoints(paths.checkpoints))
+    # Before the first checkpoint nothing hangs on the data yet: mended files are just taken.
+    sets = open_datasets(spec, say, record.get("classes") if begun else None)
+    if begun:
+        check_unchanged(sets, record.get("data_digest"))
     feeds = Feeds(spec, sets, choice.distribution, paths)
     model = build_model(spec, sets.classes, choice, record.get("backbone_digest"), trust)
     check_metric_names(spec, model, feeds.validation is not None)
@@ -139,6 +145,7 @@ def make(
 
 
 def _parts(
+    paths: RunPaths,
     spec: Spec,
     made: Made,
     store: Store,
@@ -147,6 +154,7 @@ def _parts(
     stop: StopSignals,
     exactness: Exactness,
 ) -> Parts:
+    best = Best(spec.checkpoint.best.metric, spec.checkpoint.best.mode)
     return Parts(
         plan=made.plan,
         model=made.model,
@@ -160,8 +168,9 @@ def _parts(
         stop=stop,
         callbacks=made.callbacks,
         open=lambda: show_beginning(writer, spec, made.feeds),
+        improved=lambda: note_best(paths, best),
         not_exact=exactness.not_exact,
-        best=_best(spec),
+        best=best,
         early=_early(spec),
         log_every=spec.logging.every,
         save_every=spec.checkpoint.every,
@@ -200,8 +209,13 @@ def _finish(
     if feeds.test is not None:
         found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked)
         last = parts.plan.phases[-1]
+        weights = {"weights_step": float(position.step if best.step is None else best.step)}
         parts.writer.scalars(
-            position.step, found, split="test", epoch=position.epoch_of(last), phase=last.name
+            position.step,
+            found | weights,
+            split="test",
+            epoch=position.last_epoch(last),
+            phase=last.name,
         )
         figures |= {f"test_{name}": value for name, value in found.items()}
     parts.writer.flush()
@@ -243,8 +257,9 @@ def _validation(
     return lambda between: feeds.evaluate(feed, evaluator, between)
 
 
-def _best(spec: Spec) -> Best:
-    return Best(spec.checkpoint.best.metric, spec.checkpoint.best.mode)
+def note_best(paths: RunPaths, best: Best) -> None:
+    """Puts the best so far into the record, where predict and status find it."""
+    update_record(paths, best=best.to_json())
 
 
 def _early(spec: Spec) -> EarlyStopping | None:
@@ -263,6 +278,17 @@ def check_metric_names(spec: Spec, model: Assembled, validated: bool) -> None:
     from harness.train.best import value_of
 
     names = model.task.sums.figure_names()
+    taken = [name for name in RESERVED if name in names] + sorted(
+        {name for name in names if list(names).count(name) > 1}
+    )
+    if taken:
+        raise SpecError(
+            "a metric plug-in has a name that is taken",
+            got=", ".join(taken),
+            allowed="a name of its own",
+            action="register it under another name",
+            path="training.metrics",
+        )
     known = dict.fromkeys(names, 0.0)
     if validated:
         known |= {f"val_{name}": 0.0 for name in names}

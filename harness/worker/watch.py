@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.observe.progress import Progress
 from harness.observe.pulse import Heartbeat
@@ -28,6 +28,7 @@ class ProgressAndHeartbeat:
         self._attempt = attempt
         self._heartbeat = heartbeat
         self._total = total_steps
+        self._last: dict[str, Any] = {}
 
     def continues(self, step: int) -> None:
         """See the protocol."""
@@ -44,15 +45,22 @@ class ProgressAndHeartbeat:
         """See the protocol."""
         self._attempt.step = step
         self._progress.update(step, epoch=epoch, examples_per_s=examples_per_s, loss=loss)
-        self._heartbeat.beat(
-            step=step,
-            total_steps=self._total,
-            phase=phase,
-            epoch=epoch,
-            examples_per_s=examples_per_s,
-            loss=loss,
-            eta_s=self._progress.eta_s,
-        )
+        self._last = {
+            "step": step,
+            "total_steps": self._total,
+            "phase": phase,
+            "epoch": epoch,
+            "examples_per_s": examples_per_s,
+            "loss": loss,
+            "eta_s": self._progress.eta_s,
+        }
+        self._heartbeat.beat(**self._last)
+
+    def close(self) -> None:
+        """The last state of all, for those who look on, and an end to the bar."""
+        self._progress.close()
+        if self._last:
+            self._heartbeat.beat(now=True, **self._last)
 
     def say(self, text: str) -> None:
         """See the protocol."""

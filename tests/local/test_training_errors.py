@@ -141,7 +141,7 @@ def test_said_before_training(
     # Nothing was trained, so nothing has failed: the same command tries again.
     assert not (tmp_path / "run" / "FAILED").exists()
     outcome = json.loads((tmp_path / "run" / "slurm" / "outcome-1.json").read_text())
-    assert (outcome["outcome"], outcome["exit_code"]) == ("stopped", code)
+    assert (outcome["outcome"], outcome["exit_code"]) == ("refused", code)
 
 
 def test_a_home_that_cannot_be_written(tmp_path, tiny_backbone, data, capsys, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,26 @@ def wrong_width(features, outputs, draws):
 @register("augmentation", "hidden_noise")
 def hidden_noise(image, seed):
     return image + tf.random.normal(tf.shape(image))
+
+@register("backbone", "random_projection")
+def random_projection(image_size):
+    images = tf_keras.Input((image_size, image_size, 3))
+    x = tf_keras.layers.Flatten()(images)
+    return tf_keras.Model(images, tf_keras.layers.Dense(8, kernel_initializer="random_normal")(x))
+
+@register("callback", "stops_in_an_epoch")
+class StopsInAnEpoch(tf_keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) >= 4:
+            self.model.stop_training = True
+    def get_state(self):
+        return {}
+    def set_state(self, state):
+        pass
+
+@register("metric", "accuracy")
+def accuracy(labels, probabilities):
+    return tf.zeros_like(labels)
 
 @register("callback", "forgetful")
 class Forgetful(tf_keras.callbacks.Callback):
@@ -90,6 +112,28 @@ def own_parts(tmp_path: Path, tiny_backbone: Path, data: Path, **changes) -> Pat
     return write_spec(tmp_path, tiny_backbone, data, **changes)
 
 
+def test_the_weights_of_a_plugin_backbone_are_kept(tmp_path, tiny_backbone, data, capsys):
+    """Nothing else stands for them, as a digest does for a Hub module's."""
+    changes = {"backbone.handle": "plugin:random_projection"}
+    spec = own_parts(tmp_path, tiny_backbone, data, **changes)
+    result = harness.run(spec, run_dir=tmp_path / "run", quiet=True)
+    command = [sys.executable, "-m", "harness", "evaluate", str(result.path), "--json"]
+    said = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    assert said["metrics"]["loss"] == pytest.approx(result.metrics["test_loss"], rel=1e-6)
+
+
+def test_a_stop_in_the_midst_of_an_epoch_still_ends_it(tmp_path, tiny_backbone, data):
+    """As in Model.fit, which validates and calls on_epoch_end before it leaves."""
+    changes = {"training.callbacks": ["plugin:stops_in_an_epoch"]}
+    spec = own_parts(tmp_path, tiny_backbone, data, **changes)
+    result = harness.run(spec, run_dir=tmp_path / "run", quiet=True)
+    found = lines(result.path / "metrics.jsonl")
+    last = max(line["step"] for line in found)
+    assert {line["split"] for line in found if line["step"] == last} == {"train", "val", "test"}
+    assert {line["phase"] for line in found} <= {"one", "two"}
+    assert result.state == "finished"
+
+
 HIDDEN = [
     ({"head": {"plugin": "plugin:keras_dropout"}}, "its own state"),
     ({"data.augment": {"plugins": ["plugin:hidden_noise"]}}, "augmentation hidden_noise"),
@@ -116,6 +160,7 @@ def test_what_cannot_be_repeated_is_said_or_refused(changes, words, tmp_path, ti
         ({"head": {"plugin": "plugin:wrong_width"}}, "gives no .batch, outputs. tensor"),
         ({"training.callbacks": ["plugin:no_callback"]}, "gives no Keras callback"),
         ({"head": {"plugin": "plugin:unheard_of"}}, "no plug-in of kind head"),
+        ({"training.metrics": ["plugin:accuracy"]}, "a name that is taken"),
     ],
 )
 def test_plugins_that_do_not_fit(changes, words, tmp_path, tiny_backbone, data):

@@ -60,7 +60,7 @@ def test_killed_at_a_step(at, tmp_path, tiny_backbone, data, undisturbed):
     ]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_stopped_by_a_signal_saves_and_goes_on(number, tmp_path, tiny_backbone, data, undisturbed):
     options = mischief(tmp_path, at=10, number=int(number))
     spec = write_spec(tmp_path, tiny_backbone, data, **options)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +49,34 @@ def test_the_record_says_what_was_trained_on_what(result):
     assert record["best"]["step"] in {line["step"] for line in lines(result.path / "metrics.jsonl")}
     assert record["exact"] is True
     assert (result.path / "FINISHED").exists()
+
+
+def test_a_run_killed_before_its_last_mark_tests_again_and_says_so_once(result, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(result.path, copy)
+    (copy / "FINISHED").unlink()
+    again = harness.run(copy / "spec.yaml", run_dir=copy, quiet=True)
+    assert again.metrics == result.metrics
+    tested = [line for line in lines(copy / "metrics.jsonl") if line["split"] == "test"]
+    assert [line["attempt"] for line in tested] == [2]
+    assert tested[0]["weights_step"] == json.loads((copy / "run.json").read_text())["best"]["step"]
+
+
+@pytest.mark.parametrize(
+    ("access", "folder", "file"), [("private", 0o700, 0o600), ("group", 0o770, 0o660)]
+)
+def test_modes_of_a_run_and_its_export(access, folder, file, tmp_path, tiny_backbone, data):
+    spec = write_spec(tmp_path, tiny_backbone, data, access=access)
+    old = os.umask(0)
+    try:
+        result = harness.run(spec, run_dir=tmp_path / "run", quiet=True)
+        assert main(["export", str(result.path)]) == 0
+    finally:
+        os.umask(old)
+    for path in [result.path, *result.path.rglob("*")]:
+        if "plugins" not in path.parts:
+            wanted = folder if path.is_dir() else file
+            assert path.stat().st_mode & 0o777 == wanted, (path, oct(path.stat().st_mode))
 
 
 def test_every_line_has_its_place_and_every_epoch_its_validation(result):

@@ -69,10 +69,13 @@ def test_a_position_survives_the_checkpoint(step, index, epoch, validated):
     assert Position.from_json(position.to_json()) == position
 
 
-def test_a_phase_left_early_counts_only_whole_epochs():
+def test_a_phase_left_early_counts_the_epochs_it_began():
     one = phase(0, 10, 4)
     position = Position().forward(4, one).after_validation().forward(4, one).after_validation()
     assert position.next_phase(one).epoch == 2
+    cut = position.forward(1, one).before_validation()
+    assert cut.last_epoch(one) == 2
+    assert cut.after_validation().next_phase(one).epoch == 3
 
 
 def test_pace_grows_to_the_call_time_and_keeps_limits():

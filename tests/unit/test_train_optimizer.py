@@ -1,0 +1,90 @@
+"""Optimizers do what the spec says; learning rates follow their formulas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from harness.spec import load_spec  # noqa: E402
+from harness.train.optimizer import learning_rate, make_optimizer  # noqa: E402
+from harness.train.plan import Phase  # noqa: E402
+
+
+def spec(optimizer: dict):
+    return load_spec(
+        {
+            "harness_spec": 1,
+            "name": "x",
+            "backbone": {"handle": "hub:/x"},
+            "data": {"train": "/x"},
+            "training": {"optimizer": optimizer},
+        }
+    ).spec
+
+
+def one_step(optimizer: dict, gradients: dict[str, list[float]], rate: float = 0.1):
+    made = make_optimizer(spec(optimizer))
+    variables = [tf.Variable([1.0, 2.0], name=name) for name in gradients]
+    made.build(variables)
+    made.learning_rate.assign(rate)
+    made.apply_gradients(zip(map(tf.constant, gradients.values()), variables, strict=True))
+    return {name: v.numpy() for name, v in zip(gradients, variables, strict=True)}
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "rmsprop"])
+@pytest.mark.parametrize("more", [{}, {"weight_decay": 0.1, "clip_norm": 1.0}])
+def test_every_optimizer_moves_against_its_gradient(name, more):
+    after = one_step({"name": name, **more}, {"kernel": [1.0, -1.0]})["kernel"]
+    assert after[0] < 1.0
+    assert np.isfinite(after).all()
+
+
+@pytest.mark.parametrize("momentum", [None, 0.9])
+def test_momentum_counts_from_the_second_step(momentum):
+    options = {"name": "sgd"} if momentum is None else {"name": "sgd", "momentum": momentum}
+    made = make_optimizer(spec(options))
+    variable = tf.Variable([0.0])
+    made.build([variable])
+    made.learning_rate.assign(1.0)
+    for _ in range(2):
+        made.apply_gradients([(tf.constant([1.0]), variable)])
+    assert variable.numpy()[0] == pytest.approx(-2.0 - (momentum or 0.0))
+
+
+def test_gradients_are_clipped_by_their_norm_over_all_variables():
+    after = one_step({"name": "sgd", "clip_norm": 1.0}, {"a": [3.0, 0.0], "b": [0.0, 4.0]}, 1.0)
+    np.testing.assert_allclose(after["a"], [1.0 - 0.6, 2.0], rtol=1e-6)
+    np.testing.assert_allclose(after["b"], [1.0, 2.0 - 0.8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_weight_decay_is_decoupled_and_leaves_bias_and_norm_alone(name):
+    options = {"name": name, "weight_decay": 0.5}
+    names = ("dense/kernel", "dense/bias", "layer_norm/gamma", "layer_norm/beta")
+    after = one_step(options, {name: [0.0, 0.0] for name in names})
+    np.testing.assert_allclose(after["dense/kernel"], [0.95, 1.9], rtol=1e-6)
+    for name in names[1:]:
+        np.testing.assert_array_equal(after[name], [1.0, 2.0])
+    everything = one_step({**options, "exclude": []}, {name: [0.0, 0.0] for name in names})
+    np.testing.assert_allclose(everything["dense/bias"], [0.95, 1.9], rtol=1e-6)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_learning_rates(schedule, warmup):
+    phase = Phase(0, "p", 5, 4, 32, 0.5, warmup, schedule, "last")
+    found = [float(learning_rate(phase, tf.constant(step, tf.int64))) for step in range(20)]
+    for step, rate in enumerate(found):
+        share = (step - warmup) / (20 - warmup)
+        falls = {
+            "constant": 1.0,
+            "cosine": 0.5 * (1 + math.cos(math.pi * share)),
+            "linear": 1 - share,
+        }[schedule]
+        wanted = 0.5 * (step + 1) / warmup if step < warmup else 0.5 * falls
+        assert rate == pytest.approx(wanted, rel=1e-5)
+    assert max(found) == pytest.approx(0.5)

@@ -1,0 +1,66 @@
+"""Errors that others raise become one paragraph with the right exit code."""
+
+from __future__ import annotations
+
+import errno
+
+import pytest
+
+from harness import __main__ as entry
+from harness.cli import main as frame
+from harness.errors import DataError, ExitCode, HarnessError
+from harness.worker.translation import translated
+
+
+class ResourceExhaustedError(Exception):
+    """As TensorFlow names both a full memory and a full disk."""
+
+
+ResourceExhaustedError.__module__ = "tensorflow.python.framework.errors_impl"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "/r/x"), 5, "/r/x: no space is left"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "/r/x"), 5, "quota"),
+        (ResourceExhaustedError("/r/x; No space left on device"), 5, "no space is left"),
+        (ResourceExhaustedError("OOM when allocating tensor"), 1, "memory ran out"),
+        (MemoryError(), 1, "memory ran out"),
+        (KeyboardInterrupt(), 75, "same command"),
+        (RuntimeError("first line\nsecond"), 1, "RuntimeError: first line; next: do this"),
+    ],
+)
+def test_translations(error, code, words):
+    known = translated(error, "do this")
+    assert isinstance(known, HarnessError)
+    assert known.exit_code == code
+    assert words in str(known)
+    assert "second" not in str(known)
+
+
+def test_our_own_errors_stay_as_they_are():
+    error = DataError("x")
+    assert translated(error, "do this") is error
+
+
+def test_no_verb_ends_in_a_traceback(monkeypatch, capsys):
+    def run(args):
+        raise OSError(errno.ENOSPC, "No space left on device", "/r/x")
+
+    monkeypatch.setattr("harness.cli.schema.run", run)
+    assert frame.main(["schema"]) == ExitCode.STORAGE
+    err = capsys.readouterr().err
+    assert "Traceback" not in err
+    assert "no space is left" in err
+    assert frame.main(["schema", "--debug"]) == ExitCode.STORAGE
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_control_c_before_the_command_line_is_there(monkeypatch, capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(frame, "main", interrupted)
+    assert entry.main() == 130
+    assert capsys.readouterr().err == "harness: interrupted\n"

@@ -25,7 +25,9 @@ def test_imported_versions_are_those_importlib_finds():
     imported = {name.partition(".")[0] for name in sys.modules}
     names = {owner for module in imported & owners.keys() for owner in owners[module]}
     found = imported_versions()
-    assert set(found) == names and "pytest" in found
+    # Before 3.11 importlib looks only at top_level.txt, which newer packages do not have.
+    assert names <= set(found) and "pytest" in found
+    assert sys.version_info < (3, 11) or set(found) == names
     assert found["pytest"] == pytest.__version__
 
 

@@ -164,6 +164,7 @@ class SlurmCluster(Client):
             "--skip-networking",
             "--skip-grant-tables",
             f"--socket={self.folder}/database.socket",
+            f"--tmpdir={data}",
             f"--pid-file={self.folder}/mariadbd.pid",
         )
 

@@ -133,6 +133,9 @@ def test_without_user_signal_only_sigterm_comes(cluster: SlurmCluster, tmp_path:
     job = start_low_job(cluster, tmp_path, script, "--signal=USR2@5")
     cluster.wait_for_state(preempt(cluster), "COMPLETED", timeout_s=90)
     assert words(tmp_path / f"{job}.out") == ["start 0", "task TERM"]
+    # It left by itself within its grace time, and so nothing requeues it.
+    assert cluster.wait_until_ended(job) == "COMPLETED"
+    assert cluster.job(job)["Restarts"] == "0"
 
 
 @on("no_requeue")

@@ -57,8 +57,12 @@ class Client:
         return done
 
     def submit(self, *arguments: str, cwd: Path | None = None) -> str:
-        """``sbatch`` with these arguments; the job's id."""
-        return self.run("sbatch", "--parsable", *arguments, cwd=cwd).stdout.strip().split(";")[0]
+        """``sbatch`` with these arguments; the job's id.
+
+        Without ``cwd``, a job works and writes its log in the cluster's folder.
+        """
+        done = self.run("sbatch", "--parsable", *arguments, cwd=cwd or self.folder)
+        return done.stdout.strip().split(";")[0]
 
     def job(self, job: str) -> dict[str, str]:
         """What ``scontrol show job`` says: ``JobState``, ``Reason``, ``Restarts``, ...
@@ -92,6 +96,23 @@ class Client:
     def wait_until_ended(self, job: str, timeout_s: float = 60) -> str:
         """Waits until the job is over, whatever its end, and gives its state."""
         return self.wait_for_state(job, *sorted(ENDED), timeout_s=timeout_s)
+
+    def wait_for_accounting(self, job: str, wanted: str, *fields: str) -> None:
+        """Waits until ``sacct`` shows the job's starts as ``wanted``: ``A|B`` a line.
+
+        Records reach the database some seconds after the controller knows.
+        """
+        command = ["sacct", "-X", "-D", "-n", "-P", "-j", job, "-o", ",".join(fields)]
+        shown: list[str] = []
+
+        def there() -> bool:
+            shown[:] = self.run(*command).stdout.split()
+            return shown == wanted.split()
+
+        try:
+            wait_until(there, f"sacct shows {wanted.split()} for job {job}", 30)
+        except ClusterError as error:
+            raise ClusterError(f"{error}, but {shown}") from error
 
     def wait_for_text(self, path: Path, text: str, timeout_s: float = 60) -> None:
         """Waits until ``text`` stands in the file, which need not exist yet."""

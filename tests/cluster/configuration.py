@@ -38,7 +38,7 @@ class Configuration:
     """The site takes ``--requeue`` away from every job at submission (``job_submit.lua``)."""
     grace_s: int = 15
     """What a preempted job has between the signal and SIGKILL."""
-    kill_wait_s: int = 10
+    kill_wait_s: int = 5
     """What a job has between SIGTERM at its time limit, or when cancelled, and SIGKILL."""
     requeue_wait_s: int = 10
     """How long a requeued job waits at least; SLURM's own default is 120."""

@@ -22,7 +22,8 @@ class ClusterError(Exception):
 class Daemon:
     """One daemon in the foreground, as a child of this process, with a log of its own.
 
-    It ends with this process, however this process ends (``setpriv --pdeathsig``).
+    It ends with this process, however this process ends (``setpriv --pdeathsig``); the kernel
+    means the thread that started it, so start daemons from a thread that lives as long.
     """
 
     def __init__(
@@ -70,6 +71,12 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in sockets]
+
+
+def is_listening(port: int) -> bool:
+    """Whether somebody accepts connections on this TCP port of loopback."""
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_until(

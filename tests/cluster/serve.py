@@ -25,7 +25,7 @@ from tests.cluster.processes import ClusterError, end_leftovers
 from tests.cluster.slurm_cluster import SlurmCluster
 
 ROOT = Path(__file__).resolve().parents[2]
-RECORD = ROOT / "build" / "cluster.json"
+RECORD = ROOT / ".cluster.json"  # not in build/, which make clean removes
 WAIT_S = 60
 
 TEXT = """\

@@ -53,9 +53,9 @@ def start_low_job(cluster: SlurmCluster, folder: Path, script: str, *options: st
     return job
 
 
-def preempt(cluster: SlurmCluster) -> str:
-    """A short job in the high partition that needs every node for itself."""
-    return cluster.submit("--partition=high", "--nodes=3", "--exclusive", "--wrap=true")
+def preempt(cluster: SlurmCluster, where: str = "--nodes=3") -> str:
+    """A short job in the high partition that needs these nodes for itself."""
+    return cluster.submit("--partition=high", where, "--exclusive", "--wrap=true")
 
 
 def words(log: Path) -> list[str]:
@@ -72,8 +72,7 @@ def test_a_job_runs_on_two_nodes_and_accounting_shows_it(
     lines = (tmp_path / "out").read_text().splitlines()
     assert sorted(line.split()[1] for line in lines) == ["0", "1"]
     assert len({line.split()[0] for line in lines} & set(NODES)) == 2
-    shown = cluster.run("sacct", "-X", "-n", "-P", "-j", job, "-o", "state,account,nnodes").stdout
-    assert shown.strip() == f"COMPLETED|{ACCOUNT}|2"
+    cluster.wait_for_accounting(job, f"COMPLETED|{ACCOUNT}|2", "state", "account", "nnodes")
 
 
 def test_jobs_on_one_node_get_different_gpus(cluster: SlurmCluster, tmp_path: Path) -> None:
@@ -97,34 +96,40 @@ def test_accounts_and_qos_are_enforced(cluster: SlurmCluster) -> None:
     cluster.wait_for_state(cluster.submit(f"--qos={QOS}", "--wrap=true"), "COMPLETED")
 
 
-def test_the_signal_before_the_time_limit(cluster: SlurmCluster, tmp_path: Path) -> None:
-    # SLURM looks every 30 s, and so a signal 59 s before the end comes in the first half minute.
-    script = "trap 'echo shell USR2; exit 7' USR2; for _ in $(seq 300); do sleep 0.2; done"
-    options = ["--time=1", "--signal=B:USR2@59", f"--output={tmp_path}/out"]
-    job = cluster.submit(*options, f"--wrap={script}")
+def check_time_limit(cluster: SlurmCluster, job: str, log: Path) -> None:
+    """The job got the signal before its time limit and left with a code of its own."""
     assert cluster.wait_until_ended(job, timeout_s=90) == "FAILED"
     assert cluster.job(job)["ExitCode"] == "7:0"
-    assert words(tmp_path / "out") == ["shell USR2"]
+    assert words(log) == ["shell USR2"]
 
 
-def test_preempted_jobs_get_their_signal_and_run_again(
+def check_stubborn(cluster: SlurmCluster, job: str, log: list[str]) -> None:
+    """The user's signal came alone, SIGTERM at the end of the grace time, to all."""
+    assert log[:2] == ["start 0", "task USR2"]
+    assert set(log[2:-1]) == {"task TERM", "shell TERM"}
+    assert log[-1] == "start 1"
+    cluster.wait_for_accounting(job, "PREEMPTED COMPLETED", "state")
+
+
+def test_signals_at_preemption_and_before_the_time_limit(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
-    stubborn = start_low_job(cluster, tmp_path, STUBBORN, "--signal=USR2@5")
-    willing = start_low_job(cluster, tmp_path, WILLING, "--signal=B:USR2@5")
-    high = preempt(cluster)
+    # All in one test, because each job waits for SLURM, which looks at limits every 30 s; so a
+    # signal 59 s before the end of a minute comes in its first half.
+    script = "trap 'echo shell USR2; exit 7' USR2; for _ in $(seq 300); do sleep 0.2; done"
+    options = ["--time=1", "--signal=B:USR2@59", f"--output={tmp_path}/limit"]
+    limited = cluster.submit("--partition=high", "--nodelist=n3", *options, f"--wrap={script}")
+    stubborn = start_low_job(cluster, tmp_path, STUBBORN, "--nodelist=n1", "--signal=USR2@5")
+    willing = start_low_job(cluster, tmp_path, WILLING, "--nodelist=n2", "--signal=B:USR2@5")
+    high = preempt(cluster, "--nodelist=n1,n2")
+    check_time_limit(cluster, limited, tmp_path / "limit")
     cluster.wait_for_state(high, "COMPLETED", timeout_s=90)
     for job in (willing, stubborn):
         cluster.wait_for_state(job, "COMPLETED", timeout_s=90)
         assert cluster.job(job)["Restarts"] == "1"
+    check_stubborn(cluster, stubborn, words(tmp_path / f"{stubborn}.out"))
     assert words(tmp_path / f"{willing}.out") == ["start 0", "shell USR2", "start 1"]
-    log = words(tmp_path / f"{stubborn}.out")
-    # The user's signal came alone; SIGTERM at the end of the grace time, to all.
-    assert log[:2] == ["start 0", "task USR2"]
-    assert set(log[2:-1]) == {"task TERM", "shell TERM"}
-    assert log[-1] == "start 1"
-    states = cluster.run("sacct", "-X", "-D", "-n", "-P", "-j", stubborn, "-o", "state").stdout
-    assert states.split() == ["PREEMPTED", "COMPLETED"]
+    cluster.wait_for_accounting(willing, "REQUEUED COMPLETED", "state")
 
 
 @on("no_user_signal")

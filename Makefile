@@ -9,7 +9,8 @@ export PYTHON
 BIN := .venv/bin
 DEMO_RUN := build/demo/quickstart
 
-.PHONY: help demo test lint docs bench test-oldest venv-train venv-dev clean distclean
+.PHONY: help demo test lint docs bench cluster cluster-stop test-oldest venv-train venv-dev \
+	ci-packages clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -24,8 +25,12 @@ demo: venv-train  ## train the quickstart, predict held-back pictures, say what 
 	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python jobs/quickstart_demo.py --run-dir $(DEMO_RUN)
 
-test: lint docs  ## what continuous integration runs: lint, types, docs, all tests
-	@$(BIN)/python -m pytest tests/unit tests/local
+# Only continuous integration installs SLURM for a test run; elsewhere its tests skip without it.
+ci-packages:
+	@if [ -n "$${CI:-}" ]; then .ci/system-packages cluster; fi
+
+test: lint docs ci-packages  ## what continuous integration runs: lint, types, docs, all tests
+	@$(BIN)/python -m pytest tests/unit tests/local tests/cluster
 
 lint: venv-dev  ## ruff, the type checker, the directions of imports
 	@$(BIN)/ruff check .
@@ -40,6 +45,13 @@ docs: venv-dev  ## build the documentation strictly into build/site
 bench: venv-dev  ## run the benchmarks: all, or make bench ONLY=P10
 	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+cluster: venv-train  ## start a SLURM of three nodes on this machine; CONFIGURATION=NAME for another
+	@.ci/system-packages cluster
+	@$(BIN)/python -m tests.cluster.serve start $(if $(CONFIGURATION),--configuration $(CONFIGURATION))
+
+cluster-stop: venv-train  ## end that SLURM, with all its jobs and files
+	@$(BIN)/python -m tests.cluster.serve stop
 
 test-oldest:  ## the core set of tests with the oldest supported versions
 	@.ci/venv .venv-oldest dev,train --constraint tests/constraints-oldest.txt

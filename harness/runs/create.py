@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,7 @@ def create_run(
     *,
     new: bool = False,
     runs_root: str | Path | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> tuple[RunPaths, str]:
     """The run that a spec is to be trained in, and how it was come by.
 
@@ -55,6 +57,7 @@ def create_run(
     Args:
         new: do not look for a run to continue.
         runs_root: wins over ``$HARNESS_RUNS_ROOT`` and the user's config.
+        say: hears, in a sentence, that a run which failed is left alone, and how to go on with it.
 
     Returns:
         The run, and ``created``, ``continued`` or ``finished``.
@@ -70,9 +73,15 @@ def create_run(
     folder = registry.runs_root(runs_root, resolved.user.runs_root) / resolved.spec.name
     _check_place(folder)
     if not new:
-        found = _newest_open(resolved.spec, folder)
-        if found is not None:
+        found, word = _newest_of(resolved.spec, folder)
+        if found is not None and word in _OPEN:
             return _carry_on(resolved.spec, found)
+        if found is not None and word == "failed" and say is not None:
+            path = shlex.quote(str(found.root))
+            say(
+                f"the newest run of this spec has failed; `--run-dir {path}` continues it, "
+                "a new run begins (--new is not needed)"
+            )
     return make_run(resolved, RunPaths(folder / new_run_id())), CREATED
 
 
@@ -195,8 +204,8 @@ def _refuse_other_owner(paths: RunPaths) -> None:
         )
 
 
-def _newest_open(spec: Spec, folder: Path) -> RunPaths | None:
-    """The newest of our runs in ``folder``, if the same command goes on with it.
+def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:
+    """The newest of our runs in ``folder`` with its state, if ``spec`` can go on with it.
 
     What a killed creation left is passed over; a broken record is an error and not passed over,
     or training would start from nothing without a word.
@@ -207,15 +216,15 @@ def _newest_open(spec: Spec, folder: Path) -> RunPaths | None:
     ours = (run for run in registry.runs_in(folder) if _owner(run) == me)
     paths = next(ours, None)
     if paths is None:
-        return None
+        return None, ""
     record = read_record(paths)
     if record.get("spec_digest") != spec_digest(spec):
-        return None
-    if run_state(paths, record).word not in _OPEN:
-        return None
-    if not compare(spec_from_file_resolved(paths.spec), spec).can_continue:
-        return None
-    return paths
+        return None, ""
+    word = run_state(paths, record).word
+    if word not in (*_OPEN, "failed"):
+        return None, word
+    can_continue = compare(spec_from_file_resolved(paths.spec), spec).can_continue
+    return (paths if can_continue else None), word
 
 
 def _owner(paths: RunPaths) -> int | None:
@@ -249,13 +258,21 @@ def _carry_on(spec: Spec, paths: RunPaths) -> tuple[RunPaths, str]:
     return paths, CONTINUED
 
 
+def _best_still_there(paths: RunPaths) -> dict[str, Any] | None:
+    """The record's best, which stays valid for more epochs as long as its checkpoint is there."""
+    best = read_record(paths).get("best")
+    if not isinstance(best, dict) or not isinstance(best.get("step"), int):
+        return None
+    return best if paths.checkpoint(best["step"]).is_dir() else None
+
+
 def _write_changes(spec: Spec, paths: RunPaths, comparison: Comparison) -> None:
     from harness.spec import dump_spec
 
     if comparison.extended and paths.finished.exists():
         # First: a kill in between leaves an open run, never a finished one with epochs to do.
         reopen(paths)
-        update_record(paths, final=None)
+        update_record(paths, final=None, best=_best_still_there(paths))
     if any(one.path == "access" for one in comparison.differences):
         apply_access(paths.root, spec.access)
         if paths.plugins.exists():

@@ -38,6 +38,34 @@ class TestSameCommandAgain:
         second, found = create_run(resolved())
         assert found == how and (second == first) == (how == "continued")
 
+    @pytest.mark.parametrize(
+        ("between", "again"),
+        [
+            (finish, {}),
+            (stop, {}),
+            (fail, {"new": True}),
+            (fail, {"training__seed": 3}),  # of another spec: nothing to continue
+        ],
+    )
+    def test_nothing_is_said_where_no_failed_run_is_left_alone(self, between, again):
+        said: list[str] = []
+        first, _ = create_run(resolved(), say=said.append)
+        between(first)
+        new = again.pop("new", False)
+        create_run(resolved(**again), new=new, say=said.append)
+        assert said == []
+
+    def test_a_failed_run_is_named_when_a_new_one_begins(self):
+        said: list[str] = []
+        first, _ = create_run(resolved())
+        fail(first)
+        second, how = create_run(resolved(), say=said.append)
+        assert how == "created" and second != first
+        (line,) = said
+        assert f"has failed; `--run-dir {first.root}` continues it" in line
+        assert "a new run begins (--new is not needed)" in line
+        assert create_run(resolved(), first.root) == (first, "continued")
+
     def test_another_spec_is_another_run(self):
         first, _ = create_run(resolved())
         second, how = create_run(resolved(training__seed=2))
@@ -141,6 +169,19 @@ class TestRunDir:
         state = run_state(first)
         assert (state.word, state.metrics) == ("stopped", {})
         assert spec_from_file_resolved(first.spec).training.phases[0].epochs == 8
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_the_best_of_a_run_that_is_opened_again_has_its_checkpoint(self, tmp_path, there):
+        first, _ = create_run(resolved(), tmp_path / "r")
+        best = {"metric": "val_accuracy", "value": 0.5, "step": 40}
+        update_record(first, best=best)
+        if there:
+            first.checkpoint(40).mkdir(parents=True)
+        finish(first)
+        create_run(resolved(checkpoint__keep=9), tmp_path / "r")
+        assert read_record(first)["best"] == best, "a run that stays finished stays as it is"
+        create_run(resolved(training__phases__0__epochs=8), tmp_path / "r")
+        assert read_record(first)["best"] == (best if there else None)
 
     def test_killed_while_it_opens_it_again(self, tmp_path, monkeypatch):
         first, _ = create_run(resolved(), tmp_path / "r")

@@ -112,6 +112,7 @@ def run_spec(
         Path(run_dir) if run_dir is not None else None,
         new=new,
         runs_root=Path(runs_root) if runs_root is not None else None,
+        say=say,
     )
     say(f"{_WORDS[how]} {paths.root}")
     if how != "finished":

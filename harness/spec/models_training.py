@@ -177,7 +177,7 @@ class Training(SpecModel):
     """At a loss or gradient that is not finite: stop, skip the step, or go back."""
     feature_cache: FeatureCacheChoice = "auto"
     """Compute features of a frozen backbone once: `auto` where that is exact, `off`, or
-    `{copies: N, dtype: float16}`."""
+    `{copies: N, dtype: float16}`.  `auto` chooses `off` as long as the cache is not there."""
     jit_compile: bool = False
     """Compile the step with XLA."""
     strategy: (

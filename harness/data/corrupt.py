@@ -24,14 +24,14 @@ class CorruptRecorder:
     Args:
         total: examples of the split.
         policy: ``skip`` (they get mask 0) or ``fail`` (at the first one).
-        limit: with ``skip``, the most that may be corrupt: a fraction of ``total`` below 1,
-            rounded up (so any fraction above 0 lets one pass), or a count.
+        limit: with ``skip``, the most that may be corrupt, as a fraction of ``total`` (0 to 1),
+            rounded up: any fraction above 0 lets one pass, 1 lets all pass.
         file: where the lines go; None keeps them in memory.
         split: which split this is, ``train``, ``validation`` or ``test``.
         hide_names: do not name files in errors (``data.sensitive``).
 
     Raises:
-        SpecError: unknown policy or negative limit.
+        SpecError: unknown policy, or a limit that is no fraction.
         StorageError: the file cannot be read.
     """
 
@@ -49,12 +49,16 @@ class CorruptRecorder:
             raise SpecError(
                 "unknown policy", got=repr(policy), allowed="skip, fail", path="data.corrupt.policy"
             )
-        if limit < 0:
+        if not 0 <= limit <= 1:  # nan neither
             raise SpecError(
-                "the limit cannot be negative", got=str(limit), path="data.corrupt.limit"
+                "the limit must be a fraction of the split",
+                got=str(limit),
+                allowed="0 to 1 (in a spec, 0% to 100%)",
+                path="data.corrupt.limit",
             )
         self.policy = policy
-        self.allowed = math.ceil(limit * total) if limit < 1 else int(limit)
+        # 0.07 * 100 is a little more than 7 in floating point; 7 is meant.
+        self.allowed = math.ceil(limit * total * (1 - 1e-12))
         self._total = total
         self._split = split
         self._file = file
@@ -107,7 +111,11 @@ class CorruptRecorder:
             f"{len(held)} of {self._total} {self._split} examples cannot be read or decoded",
             got=f"{len(held)} files" if self._hide_names else ", ".join(shown) + more + where,
             allowed=rule,
-            action="replace or remove the files, or raise data.corrupt.limit (policy: skip)",
+            action=(
+                "replace the files by whole ones of the same name, or raise data.corrupt.limit "
+                "(policy: skip); removing them changes the data: a run that has saved a checkpoint "
+                "then goes on by `harness fork`, one that has not by the same command"
+            ),
             path="data.corrupt",
         )
 

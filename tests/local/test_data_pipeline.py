@@ -174,7 +174,7 @@ def spoil(root) -> dict[str, str]:
 
 def test_corrupt_files_keep_their_place(photos, copy, tmp_path):
     bad = spoil(copy)
-    recorder = CorruptRecorder(45, "skip", 5, tmp_path / "corrupt.jsonl")
+    recorder = CorruptRecorder(45, "skip", 5 / 45, tmp_path / "corrupt.jsonl")
     feed = feed_of(copy, recorder=recorder)
     (copy / "a/09.jpg").unlink()
     bad["a/09.jpg"] = "missing"
@@ -192,7 +192,7 @@ def test_corrupt_files_keep_their_place(photos, copy, tmp_path):
         same = ~is_bad & (a["index"] != changed)
         np.testing.assert_array_equal(a["image"][same], b["image"][same])
         assert a["image"][a["index"] == changed].any(axis=(1, 2, 3)).all()
-    read_again = CorruptRecorder(45, "skip", 4, tmp_path / "corrupt.jsonl")
+    read_again = CorruptRecorder(45, "skip", 4 / 45, tmp_path / "corrupt.jsonl")
     assert read_again.reasons == bad
     recorder.check()
     with pytest.raises(DataError, match="5 of 45"):
@@ -280,7 +280,7 @@ def test_a_plugin_is_a_source(stripes):
     assert index.names == [f"stripe {n}" for n in range(6)]
     assert index.labels == [0, 1, 0, 1, 1, 0] and index.digest == "plugin:/anywhere{'x': 1}"
     assert index.subset([0, 1]).digest not in (index.digest, index.subset([0, 2]).digest)
-    recorder = CorruptRecorder(6, "skip", 1)
+    recorder = CorruptRecorder(6, "skip", 1 / 6)
     feed = Feed(index, order=Order(6, 4, 4, 1, 2, 2), load=load, recorder=recorder)
     for batch in take(feed.training(0, 0, SIZE), feed.steps_per_epoch):
         wanted = np.where(batch["index"] == 4, 0, batch["index"] * 10)

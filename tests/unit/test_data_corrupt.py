@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 
 import pytest
@@ -20,8 +21,10 @@ JPEG, PNG = b"\xff\xd8\xff\xe0" + b"\0" * 40, b"\x89PNG\r\n\x1a\n" + b"\0" * 40
         (50, 0.001, 1),  # rounded up: any fraction above 0 lets one pass
         (1001, 0.001, 2),
         (50, 0.0, 0),
-        (50, 3, 3),
-        (50, 1, 1),
+        (50, 0.06, 3),
+        (100, 0.07, 7),  # not 8, though the product is a little above 7
+        (10**6, 1e-15, 1),
+        (50, 0.98, 49),
     ],
 )
 def test_limit(total, limit, allowed):
@@ -33,6 +36,25 @@ def test_limit(total, limit, allowed):
     with pytest.raises(DataError, match=rf"{allowed + 1} of {total} train examples") as raised:
         recorder.check()
     assert raised.value.exit_code == 4
+
+
+@pytest.mark.parametrize("limit", [1, 1.0])
+def test_a_limit_of_all_lets_all_pass(limit):
+    recorder = CorruptRecorder(50, "skip", limit)
+    for at in range(50):
+        recorder.add(f"a/{at}.jpg", "empty")
+    recorder.check()
+    assert recorder.allowed == 50
+
+
+def test_the_error_says_what_removing_files_means():
+    recorder = CorruptRecorder(50, "skip", 0.0)
+    recorder.add("a/0.jpg", "empty")
+    with pytest.raises(
+        DataError, match=r"removing them changes the data.*`harness fork`"
+    ) as raised:
+        recorder.check()
+    assert "one that has not by the same command" in str(raised.value)
 
 
 def test_policy_fail_names_the_first():
@@ -57,7 +79,7 @@ def test_long_lists_are_cut_and_names_can_be_hidden(tmp_path):
 
 def test_each_example_is_recorded_once_and_read_again_on_resume(tmp_path):
     file = tmp_path / "corrupt.jsonl"
-    recorder = CorruptRecorder(10, "skip", 1, file)
+    recorder = CorruptRecorder(10, "skip", 0.1, file)
     test = CorruptRecorder(10, "skip", 0, file, split="test")
     recorder.add("a/1\n.jpg", "empty")
     recorder.add("a/1\n.jpg", "empty")
@@ -66,7 +88,7 @@ def test_each_example_is_recorded_once_and_read_again_on_resume(tmp_path):
         {"split": "train", "name": "a/1\n.jpg", "reason": "empty"},
         {"split": "test", "name": "a/9.jpg", "reason": "missing"},
     ]
-    again = CorruptRecorder(10, "skip", 1, file)
+    again = CorruptRecorder(10, "skip", 0.1, file)
     assert again.reasons == {"a/1\n.jpg": "empty"} and len(again) == 1
     again.check()
     again.add("a/2.jpg", "empty")
@@ -89,7 +111,9 @@ def test_many_threads_at_once(tmp_path):
     assert len((tmp_path / "corrupt.jsonl").read_text().splitlines()) == len(recorder) == 50
 
 
-@pytest.mark.parametrize("bad", [{"policy": "warn"}, {"limit": -1}])
+@pytest.mark.parametrize(
+    "bad", [{"policy": "warn"}, {"limit": -1}, {"limit": 1.5}, {"limit": 3}, {"limit": math.nan}]
+)
 def test_unknown_settings_are_refused(bad):
     with pytest.raises(SpecError, match=r"data\.corrupt\."):
         CorruptRecorder(10, **bad)

@@ -136,7 +136,7 @@ MetricName = Annotated[
 ]
 
 
-def _to_duration(value: Any, *, units: tuple[Unit, ...]) -> Duration:
+def _to_duration(value: Any, *, units: tuple[Unit, ...], interval: bool) -> Duration:
     allowed = " or ".join(EXAMPLES[unit] for unit in units)
     if not isinstance(value, Duration | str):
         raise complain(
@@ -148,6 +148,8 @@ def _to_duration(value: Any, *, units: tuple[Unit, ...]) -> Duration:
         raise complain(Complaint("", str(error), show(value), allowed)) from None
     if duration.unit not in units:
         raise complain(Complaint("", "this unit does not fit here", show(value), allowed))
+    if interval and duration.value == 0:
+        raise complain(Complaint("", "a distance must be longer than 0", show(value), allowed))
     return duration
 
 
@@ -156,26 +158,27 @@ def as_text(value: Any) -> str:
     return str(value)
 
 
-def _duration_marks(*units: Unit) -> tuple[Any, ...]:
+def _duration_marks(*units: Unit, interval: bool = False) -> tuple[Any, ...]:
     words = "text: " + " or ".join(EXAMPLES[unit] for unit in units)
+    words += ", longer than 0" if interval else ""
     schema = {"type": "string", "description": words}
     return (
-        PlainValidator(partial(_to_duration, units=units)),
+        PlainValidator(partial(_to_duration, units=units, interval=interval)),
         PlainSerializer(as_text, return_type=str),
         WithJsonSchema(schema),
         Words(words),
     )
 
 
-_EVERY = _duration_marks("s", "steps", "epochs")
-_STEPS = _duration_marks("steps", "epochs")
+_EVERY = _duration_marks("s", "steps", "epochs", interval=True)
+_STEPS = _duration_marks("steps", "epochs", interval=True)
 _PART = _duration_marks("steps", "epochs", "percent")
 _PERCENT = _duration_marks("percent")
 
 Every = Annotated[Duration, _EVERY[0], _EVERY[1], _EVERY[2], _EVERY[3]]
-"""A time, steps or epochs."""
+"""Distance between two events: a time, steps or epochs, longer than 0."""
 EverySteps = Annotated[Duration, _STEPS[0], _STEPS[1], _STEPS[2], _STEPS[3]]
-"""Steps or epochs."""
+"""Distance between two events: steps or epochs, longer than 0."""
 Part = Annotated[Duration, _PART[0], _PART[1], _PART[2], _PART[3]]
 """Steps, epochs or a percentage of the whole."""
 Percent = Annotated[Duration, _PERCENT[0], _PERCENT[1], _PERCENT[2], _PERCENT[3]]

@@ -88,7 +88,7 @@ class Duration:
         return self.value if self.unit == "s" else None
 
     def steps(self, steps_per_epoch: int, total_steps: int) -> int:
-        """The length in steps, rounded to the nearest whole one.
+        """The length in steps, rounded to the nearest whole one; only a length of 0 has none.
 
         Args:
             steps_per_epoch: steps of one epoch, what ``epochs`` is counted in.
@@ -100,15 +100,19 @@ class Duration:
         if self.unit == "steps":
             return int(self.value)
         if self.unit == "epochs":
-            return round(self.value * steps_per_epoch)
+            return self._at_least_one(self.value * steps_per_epoch)
         if self.unit == "percent":
-            return round(self.value / 100 * total_steps)
+            return self._at_least_one(self.value / 100 * total_steps)
         raise UsageError(
             "a time has no fixed number of steps",
             got=str(self),
             allowed="steps, epochs or a percentage",
             action="write the length in one of these units",
         )
+
+    def _at_least_one(self, steps: float) -> int:
+        # 0.1 epochs of 4 steps would round to 0, and nothing happens every 0 steps.
+        return max(1, round(steps)) if self.value else 0
 
 
 def _number(value: float) -> str:

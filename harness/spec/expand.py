@@ -62,6 +62,5 @@ def choose_best_metric(tree: Tree) -> None:
     if not isinstance(data, dict) or "validation" not in data or data["validation"] is not None:
         return
     best = checkpoint.get("best", {}) if isinstance(checkpoint, dict) else None
-    if isinstance(best, dict) and "metric" not in best and "mode" not in best:
-        origin = Origin(DEFAULT, Path.cwd())
-        tree.put(("checkpoint", "best"), {"metric": "loss", "mode": "min"}, origin)
+    if isinstance(best, dict) and "metric" not in best:
+        tree.put(("checkpoint", "best", "metric"), "loss", Origin(DEFAULT, Path.cwd()))

@@ -25,7 +25,7 @@ from harness.spec.duration import Duration
 from harness.spec.models_cluster import Cluster
 from harness.spec.models_data import DataSpec
 from harness.spec.models_model import Adaptation, Backbone, Head, TaskText
-from harness.spec.models_training import Training
+from harness.spec.models_training import EarlyStopping, Training
 
 PluginFile = Annotated[
     str,
@@ -33,6 +33,19 @@ PluginFile = Annotated[
     IsPath("plugin"),
     Words("a Python file, or the name of an installed entry point"),
 ]
+
+
+LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse")
+"""Endings of the names of metrics whose mode `auto` is min."""
+HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "auc")
+"""Endings of names that are surely not of losses."""
+
+
+def known_mode(metric: str) -> Literal["min", "max"] | None:
+    """The mode that a metric's name tells, None where it tells nothing."""
+    if metric.lower().endswith(LOWER_IS_BETTER):
+        return "min"
+    return "max" if metric.lower().endswith(HIGHER_IS_BETTER) else None
 
 
 class About(SpecModel):
@@ -75,8 +88,8 @@ class Best(SpecModel):
 
     metric: MetricName = "val_accuracy"
     """The metric compared, once an epoch."""
-    mode: Literal["max", "min"] = "max"
-    """Whether higher (max) or lower (min) is better."""
+    mode: Literal["auto", "min", "max"] = "auto"
+    """Whether lower (min) or higher (max) is better; auto: losses and errors lower, else higher."""
 
 
 class Checkpoint(SpecModel):
@@ -144,6 +157,25 @@ class Spec(SpecModel):
             yield Complaint("data.lanes", f"must divide training.batch_size ({batch})", show(lanes))
         if self.data.validation is None:
             yield from self._without_validation()
+        yield from self._wrong_way()
+
+    def _wrong_way(self) -> Iterator[Complaint]:
+        """A mode that takes the worst for the best."""
+        watched: list[tuple[str, Best | EarlyStopping | None]] = [
+            ("checkpoint.best", self.checkpoint.best),
+            ("training.early_stopping", self.training.early_stopping),
+        ]
+        for path, chosen in watched:
+            right = known_mode(chosen.metric) if chosen is not None else None
+            if chosen is not None and right is not None and chosen.mode not in ("auto", right):
+                better = "lower" if right == "min" else "higher"
+                yield Complaint(
+                    f"{path}.mode",
+                    f"of {chosen.metric} {better} is better",
+                    chosen.mode,
+                    f"auto or {right}",
+                    f"leave mode out, or write mode: {right}",
+                )
 
     def _without_validation(self) -> Iterator[Complaint]:
         stopping = self.training.early_stopping

@@ -73,7 +73,8 @@ class Backbone(SpecModel):
     """Where the pretrained model comes from: a TensorFlow Hub address, `hub:PATH` or a path of
     a SavedModel, `keras:NAME`, `model:PATH`, `run:RUN` or `plugin:NAME`."""
     digest: Sha256 | None = None
-    """SHA-256 that the backbone must have; null records the one found at first use."""
+    """SHA-256 that the backbone must have; null records the one found at first use.
+    A `plugin:NAME` backbone has none."""
     options: Options = Field(default_factory=dict)
     """Options of a `plugin:NAME` backbone, handed to it as they are."""
     preprocessor: HandleText | None = None
@@ -95,6 +96,14 @@ class Backbone(SpecModel):
                 show(self.options),
                 "{} with this handle",
                 "remove the options or use a plugin:NAME handle",
+            )
+        if self.digest is not None and self.handle.startswith("plugin:"):
+            yield Complaint(
+                "digest",
+                "a plug-in has no files to pin",
+                show(self.digest),
+                "null with this handle",
+                "remove it",
             )
 
 

@@ -200,7 +200,12 @@ def test_strategy_and_phases_together() -> None:
 
 def test_without_validation_the_best_is_the_lowest_loss() -> None:
     best = load_spec(changed(data={"validation": None})).spec.checkpoint.best
+    assert (best.metric, best.mode) == ("loss", "auto")
+    mine = changed(data={"validation": None}, checkpoint={"best": {"mode": "min"}})
+    best = load_spec(mine).spec.checkpoint.best
     assert (best.metric, best.mode) == ("loss", "min")
+    wrong = changed(data={"validation": None}, checkpoint={"best": {"mode": "max"}})
+    assert paths(problems(wrong)) == ["checkpoint.best.mode"]
     wrong = changed(data={"validation": None}, checkpoint={"best": {"metric": "val_accuracy"}})
     assert paths(problems(wrong)) == ["checkpoint.best.metric"]
 

@@ -15,6 +15,7 @@ from spec_helpers import MINIMAL, MINIMAL_YAML, changed, paths, problems, write
 from harness.errors import ExitCode, Problem, SpecError
 from harness.spec import load_spec
 from harness.spec.yaml_read import MAX_BYTES, parse_yaml
+from harness.train.best import mode_of
 
 FIVE = """\
 harness_spec: 1
@@ -100,6 +101,16 @@ def test_every_problem_says_what_is_next(tmp_path: Path) -> None:
         ({"checkpoint": {"every": "10 minutes"}}, "checkpoint.every", "unknown unit 'minutes'"),
         ({"checkpoint": {"every": 10}}, "checkpoint.every", "must be a number with its unit"),
         ({"checkpoint": {"every": "0.5 steps"}}, "checkpoint.every", None),
+        ({"checkpoint": {"every": "0s"}}, "checkpoint.every", "a distance must be longer than 0"),
+        ({"checkpoint": {"every": "0 steps"}}, "checkpoint.every", None),
+        ({"checkpoint": {"every": "0.0 epochs"}}, "checkpoint.every", None),
+        ({"logging": {"every": "0 steps"}}, "logging.every", "a distance must be longer than 0"),
+        ({"logging": {"every": "1e-999 epochs"}}, "logging.every", None),
+        (
+            {"backbone": {"handle": "plugin:mine", "digest": "0" * 64}},
+            "backbone.digest",
+            "a plug-in has no files to pin",
+        ),
         ({"backbone": {"digest": "abc"}}, "backbone.digest", "has the wrong form"),
         ({"backbone": {"options": {"a": 1}}}, "backbone.options", "only a plug-in takes options"),
         ({"head": {"plugin": "plugin:a", "hidden": [3]}}, "head.hidden", None),
@@ -125,6 +136,53 @@ def test_one_mistake_is_one_problem(change: dict[str, Any], path: str, what: str
     assert problem.path == path
     assert what is None or problem.what == what
     assert not re.search(r"pydantic|Input should|https?://errors", str(problem))
+
+
+MODES = [
+    ("val_loss", "min"),
+    ("loss", "min"),
+    ("val_top_5_error", "min"),
+    ("val_MAE", "min"),
+    ("val_rmse", "min"),
+    ("val_accuracy", "max"),
+    ("val_precision", "max"),
+    ("val_recall", "max"),
+    ("val_f1", "max"),
+    ("val_macro_auc", "max"),
+    ("val_dice", None),
+]
+
+
+@pytest.mark.parametrize("place", ["checkpoint.best", "training.early_stopping"])
+@pytest.mark.parametrize(("metric", "right"), MODES)
+def test_a_mode_that_keeps_the_worst_is_refused(place: str, metric: str, right: str | None) -> None:
+    for mode in ("auto", "min", "max"):
+        chosen = {place: {"metric": metric, "mode": mode}}
+        if mode == "auto" or right in (None, mode):
+            load_spec(MINIMAL, overrides=chosen)
+            continue
+        (problem,) = problems(MINIMAL, overrides=chosen)
+        assert problem.path == f"{place}.mode"
+        assert problem.got == mode
+        assert problem.allowed == f"auto or {right}"
+
+
+@pytest.mark.parametrize(("metric", "right"), MODES)
+def test_auto_is_what_the_trainer_takes_it_for(metric: str, right: str | None) -> None:
+    assert mode_of(metric, "auto") == (right or "max")
+
+
+@pytest.mark.parametrize(
+    "override", ["checkpoint.best={metric: val_loss}", "checkpoint.best.metric=val_loss"]
+)
+def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, override: str) -> None:
+    best = "checkpoint: {best: {metric: val_accuracy, mode: %s}}\n"
+    job = write(tmp_path, MINIMAL_YAML + best % "max")
+    (problem,) = problems(job, overrides=[override])
+    assert (problem.path, problem.allowed) == ("checkpoint.best.mode", "auto or min")
+    job = write(tmp_path, MINIMAL_YAML + best % "auto")
+    chosen = load_spec(job, overrides=[override]).spec.checkpoint.best
+    assert mode_of(chosen.metric, chosen.mode) == "min"
 
 
 @pytest.mark.parametrize(

@@ -247,10 +247,37 @@ def test_durations_read_back_exactly(duration: Duration) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "steps"), [("7 steps", 7), ("2 epochs", 20), ("0.5 epochs", 5), ("5%", 10)]
+    ("text", "steps"),
+    [
+        ("7 steps", 7),
+        ("2 epochs", 20),
+        ("0.5 epochs", 5),
+        ("5%", 10),
+        ("0.01 epochs", 1),
+        ("1e-99 epochs", 1),
+        ("0.1%", 1),
+        ("0 steps", 0),
+        ("0 epochs", 0),
+        ("0%", 0),
+    ],
 )
 def test_durations_in_steps(text: str, steps: int) -> None:
     assert Duration.parse(text).steps(steps_per_epoch=10, total_steps=200) == steps
+
+
+@given(
+    st.floats(0, 100),
+    st.sampled_from(["epochs", "percent"]),
+    st.integers(1, 1000),
+    st.integers(1, 10**6),
+)
+def test_only_a_length_of_zero_has_no_steps(
+    value: float, unit: Any, steps_per_epoch: int, total_steps: int
+) -> None:
+    steps = Duration(value, unit).steps(steps_per_epoch, total_steps)
+    exact = value * steps_per_epoch if unit == "epochs" else value / 100 * total_steps
+    assert (steps == 0) == (value == 0)
+    assert steps == 1 or abs(steps - exact) <= 0.5
 
 
 def test_a_time_has_no_steps() -> None:

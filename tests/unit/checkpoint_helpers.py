@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from rights import mount_tmpfs
 
 from harness.checkpoint import Store
 
@@ -37,11 +36,7 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
     but not in CI.
     """
     folder.mkdir(exist_ok=True)
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode and os.environ.get("CI") != "true":
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    assert done.returncode == 0, done.stderr
+    mount_tmpfs(folder, f"size={size}")
     try:
         yield folder
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from fork_helpers import fork, parent, said, save
+from rights import need_root
 from runs_helpers import NOBODY, as_nobody, bare_user, names_in, resolved
 
 from harness.checkpoint.store import Store
@@ -106,8 +107,7 @@ class TestPlugins:
 
 
 def test_a_colleagues_run_becomes_ones_own(parent, said, monkeypatch):
-    if os.geteuid() != 0:
-        pytest.skip("only root can act as another user")
+    need_root()
     with tempfile.TemporaryDirectory() as folder:
         theirs, mine = RunPaths(Path(folder) / "theirs"), Path(folder) / "mine"
         shutil.copytree(parent.root, theirs.root)

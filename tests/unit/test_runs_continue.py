@@ -7,6 +7,7 @@ import shlex
 import stat
 
 import pytest
+from rights import need_root
 from runs_helpers import SPEC, bare_user, fail, finish, holding_child, names_in, resolved, stop
 
 from harness.errors import StorageError, UsageError
@@ -262,8 +263,7 @@ class TestRunDir:
         assert how == "created" and read_record(paths)["name"] == "textures"
 
     def test_somebody_elses_run_is_to_be_forked(self, tmp_path):
-        if os.geteuid() != 0:
-            pytest.skip("only root can give files away")
+        need_root()
         first, _ = create_run(resolved(), tmp_path / "r")
         os.chown(first.record, 4321, -1)
         with pytest.raises(UsageError, match=r"somebody else's run, got owner 4321.*harness fork"):

@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from rights import mount_tmpfs
 from runs_helpers import (
     SPEC,
     as_nobody,
@@ -111,10 +112,7 @@ class TestStorage:
     def test_a_full_disk_before_anything_is_made(self, tmp_path):
         small = tmp_path / "small"
         small.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(small)]
-        done = subprocess.run(mount, capture_output=True, text=True)
-        if done.returncode:
-            pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+        mount_tmpfs(small, "size=1m")
         try:
             for call in (
                 lambda: create_run(resolved(), small / "r"),

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rights import lacking
 
 from harness.runs import environment
 from harness.runs.environment import (
@@ -36,7 +37,7 @@ def test_installed_are_those_pip_would_freeze():
         [sys.executable, "-m", "pip", "freeze", "--all"], capture_output=True, text=True
     )
     if frozen.returncode:
-        pytest.skip("no pip in this environment")
+        lacking("this environment has no pip: python -m ensurepip")
     mine = {line for line in installed_distributions() if " @ " not in line}
     theirs = {line for line in frozen.stdout.splitlines() if "==" in line and line[0] != "#"}
     same = {normal(line) for line in theirs} ^ {normal(line) for line in mine}

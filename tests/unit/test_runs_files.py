@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rights import needs_root
 from runs_helpers import NOBODY, as_nobody, names_in, open_folder
 
 from harness.errors import StorageError
@@ -28,8 +29,6 @@ from harness.runs.files import (
 from harness.runs.paths import RunPaths
 
 __all__ = ["open_folder"]  # a fixture, found by its name
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
 
 def mode(path: Path) -> int:

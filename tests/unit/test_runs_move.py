@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from rights import lacking, mount_tmpfs, needs_root
 from runs_helpers import finish, holding_child, make_run, names_in, output_of, python
 
 from harness.errors import StorageError, UsageError
@@ -19,8 +20,6 @@ from harness.runs.lock import RunLock
 from harness.runs.move import move_run
 from harness.runs.paths import RunPaths
 from harness.runs.state import run_state
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give away groups")
 
 
 def contents(root: Path) -> dict[str, tuple]:
@@ -77,7 +76,7 @@ def test_a_moved_run_is_equal_and_in_one_place(run, tmp_path, way):
 def test_across_real_file_systems(run):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as shm:
         if Path(shm).stat().st_dev == run.root.stat().st_dev:
-            pytest.skip("/dev/shm is no file system of its own")
+            lacking("/dev/shm is no file system of its own: mount a tmpfs there")
         before = contents(run.root)
         moved = move_run(run, Path(shm) / "run")
         assert moved.copied and contents(moved.target) == before
@@ -249,10 +248,7 @@ def test_a_copy_that_is_not_equal_is_found(run, tmp_path, copying, monkeypatch):
 def test_too_little_space_is_said_before_anything_is_copied(run, tmp_path, copying):
     small = tmp_path / "small"
     small.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(small)]
-    done = subprocess.run(mount, capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+    mount_tmpfs(small, "size=256k")
     try:
         with pytest.raises(StorageError, match=r"almost full.*free, 3\.. MB needed"):
             move_run(run, small / "archive")

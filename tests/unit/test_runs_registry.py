@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 
 import pytest
+from rights import need_root
 from runs_helpers import as_nobody, finish, make_run, output_of, python
 
 from harness.errors import StorageError, UsageError
@@ -124,8 +124,7 @@ def open_root():
     import tempfile
     from pathlib import Path
 
-    if os.geteuid() != 0:
-        pytest.skip("only root can act as another user")
+    need_root()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)

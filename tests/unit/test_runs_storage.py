@@ -9,6 +9,7 @@ import re
 import subprocess
 
 import pytest
+from rights import mount_tmpfs
 from runs_helpers import as_nobody, names_in, open_folder
 
 from harness.errors import ExitCode, StorageError
@@ -30,13 +31,7 @@ def full_disk(tmp_path):
     """A file system of 256 kB; mounting needs root."""
     place = tmp_path / "small"
     place.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k,nr_inodes=64", "tmpfs", str(place)],
-        capture_output=True,
-        text=True,
-    )
-    if done.returncode:
-        pytest.skip(f"a tmpfs cannot be mounted here: {done.stderr.strip()}")
+    mount_tmpfs(place, "size=256k,nr_inodes=64")
     yield place
     subprocess.run(["umount", "-l", str(place)], check=True)
 

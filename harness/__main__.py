@@ -3,14 +3,30 @@
 Nothing is imported before Ctrl-C is caught: an impatient user gets a line, not a traceback.
 """
 
+import signal
 import sys
+
+
+class Interrupts:
+    """The handler of SIGINT until training installs its own.
+
+    Raises KeyboardInterrupt as Python's does, and remembers it: one that comes while Python runs
+    a destructor is printed there and lost, and the training that follows must know of it.
+    """
+
+    heard = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        """Called by Python in the main thread."""
+        self.heard = True
+        raise KeyboardInterrupt
 
 
 def main() -> int:
     """Runs the command line; see :func:`harness.cli.main.main`."""
     try:
-        import signal
-
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, Interrupts())
         from harness.cli.main import main as run
 
         code = run()

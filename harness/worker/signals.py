@@ -57,6 +57,8 @@ class StopSignals:
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is not threading.main_thread():
             return self  # Python lets only the main thread install handlers
+        if getattr(signal.getsignal(signal.SIGINT), "heard", False):
+            raise KeyboardInterrupt  # it came before, and was lost on the way
         self._reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
         for number in SIGNALS:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -57,10 +60,36 @@ def test_no_verb_ends_in_a_traceback(monkeypatch, capsys):
     assert "Traceback" in capsys.readouterr().err
 
 
+def test_a_control_c_that_was_lost_on_the_way_is_not_forgotten():
+    """Python prints a KeyboardInterrupt of a destructor and goes on."""
+    code = (
+        "import os, signal, sys\n"
+        "from harness import __main__ as entry\n"
+        "from harness.worker.signals import StopSignals\n"
+        "class Swallows:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "def run():\n"
+        "    Swallows()\n"
+        "    with StopSignals(None, print):\n"
+        "        return 0\n"
+        "import harness.cli.main as frame\n"
+        "frame.main = run\n"
+        "sys.exit(entry.main())\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 130, ended.stderr
+    assert ended.stderr.endswith("harness: interrupted\n")
+
+
 def test_control_c_before_the_command_line_is_there(monkeypatch, capsys):
     def interrupted():
         raise KeyboardInterrupt
 
     monkeypatch.setattr(frame, "main", interrupted)
-    assert entry.main() == 130
+    held = signal.getsignal(signal.SIGINT)
+    try:
+        assert entry.main() == 130
+    finally:
+        signal.signal(signal.SIGINT, held)
     assert capsys.readouterr().err == "harness: interrupted\n"

@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 export PYTHON
+# .ci/venv leaves compiling to the first import; where this is set, that would be every import.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := .venv/bin
 DEMO_RUN := build/demo/quickstart

@@ -94,6 +94,35 @@ class RunPaths:
         """Folder of submission scripts, logs and outcomes."""
         return self.root / "slurm"
 
+    @property
+    def jobs(self) -> Path:
+        """What was submitted for the run, one JSON object a line."""
+        return self.slurm / "jobs.jsonl"
+
+    @property
+    def submit_lock(self) -> Path:
+        """Locked while a job is being submitted for the run."""
+        return self.slurm / ".submit-lock"
+
+    @property
+    def cancelled(self) -> Path:
+        """There once the user has cancelled: what stops then is not to go on by itself."""
+        return self.slurm / "CANCELLED"
+
+    @property
+    def without_progress(self) -> Path:
+        """Newest checkpoint at the end of each attempt that got no further, one a line."""
+        return self.slurm / "without-progress"
+
+    def job_log(self, job: str, rank: int, stream: str) -> Path:
+        """What one rank of a job printed, over all its starts, as submitit names it.
+
+        Args:
+            job: the scheduler's id; ``123_4`` is task 4 of array 123.
+            stream: ``out``, which for rank 0 holds the batch script's output too, or ``err``.
+        """
+        return self.slurm / f"{job}_{rank}_log.{stream}"
+
     def outcome(self, attempt: int) -> Path:
         """How an attempt ended, written after all ranks have left the training."""
         return self.slurm / f"outcome-{attempt}.json"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from harness.spec.base import IsPath, SpecModel, Words
+from harness.spec.base import Complaint, IsPath, SpecModel, Words, show
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 # What reaches a scheduler: one printable word, never an option, never a second line.
@@ -27,6 +28,45 @@ SiteText = Annotated[
     Words("a site's name, or the path of its YAML file"),
 ]
 SbatchOption = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), Words("an option of sbatch")]
+# A value may hold spaces and quotes (--comment), never a second line of the script.
+SbatchValue = Annotated[
+    str,
+    Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000),
+    Words("text without line breaks"),
+]
+
+OWN_FIELD = {
+    "account": "cluster.account",
+    "array": "cluster.continue_by",
+    "constraint": "cluster.constraint",
+    "cpus-per-gpu": "cluster.cpus_per_gpu",
+    "cpus-per-task": "cluster.cpus_per_rank",
+    "error": None,
+    "gpus": "cluster.gpus_per_node",
+    "gpus-per-node": "cluster.gpus_per_node",
+    "gpus-per-task": "cluster.gpus_per_node",
+    "gres": "cluster.gpus_per_node",
+    "input": None,
+    "job-name": "name",
+    "mem": "cluster.mem_gb",
+    "nodes": "cluster.nodes",
+    "no-requeue": "cluster.continue_by",
+    "ntasks": "cluster.ranks_per_node",
+    "ntasks-per-node": "cluster.ranks_per_node",
+    "open-mode": None,
+    "output": None,
+    "parsable": None,
+    "partition": "cluster.partition",
+    "qos": "cluster.qos",
+    "requeue": "cluster.continue_by",
+    "signal": "cluster.signal_lead_s",
+    "test-only": None,
+    "time": "cluster.time",
+    "time-min": "cluster.time_floor",
+    "wait": None,
+    "wrap": None,
+}
+"""Options of sbatch that a field of the spec stands for; None: the run's own machinery uses it."""
 
 
 class Cluster(SpecModel):
@@ -66,13 +106,70 @@ class Cluster(SpecModel):
     """Features that nodes must have."""
     gpu_type: SlurmWord | None = None
     """Kind of GPU, as the site names it."""
-    signal_lead_s: Annotated[int, Field(ge=10, le=3600)] = 120
-    """Seconds before the time limit at which the run is asked to save and stop."""
+    signal_lead_s: Annotated[int, Field(ge=10, le=3600)] | None = None
+    """Seconds before the time limit at which the run is asked to save and stop, SLURM may do it
+    up to 60 earlier; null is 120, or a quarter of a time limit below eight minutes."""
     max_attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Attempts after which a run that is always interrupted is given up."""
+    """Attempts in a row without a new checkpoint after which the run is given up, and the
+    number of jobs in a chain."""
     continue_by: Literal["requeue", "chain", "none"] = "requeue"
-    """How an interrupted run goes on: requeue the job, a chain of jobs, or by hand."""
+    """How an interrupted run goes on: the job is requeued, or the next of a chain of jobs (an
+    array that runs one task at a time) takes over, or not by itself."""
     container: Annotated[str, Field(min_length=1)] | None = None
     """Container image in which the ranks run."""
-    sbatch: dict[SbatchOption, str | int | bool] = Field(default_factory=dict)
-    """Any other option of sbatch, by its long name without the dashes."""
+    sbatch: dict[SbatchOption, SbatchValue | int | bool] = Field(default_factory=dict)
+    """Any other option of sbatch, by its long name without the dashes; true is an option
+    without a value, false leaves out what the site would add."""
+
+    def checks(self) -> Iterator[Complaint]:
+        yield from self._times()
+        for option in self.sbatch:
+            if option in OWN_FIELD:
+                field = OWN_FIELD[option]
+                action = f"use {field}" if field else "remove it, harness sets it itself"
+                yield Complaint(
+                    f"sbatch.{option}", "is not for cluster.sbatch", option, None, action
+                )
+        if self.cpus_per_gpu is not None and not self.gpus_per_node:
+            yield Complaint(
+                "cpus_per_gpu",
+                "counts CPU cores for each GPU, and no GPU is asked for",
+                show(self.cpus_per_gpu),
+                "cluster.gpus_per_node above 0",
+                "set gpus_per_node, or use cpus_per_rank",
+            )
+        if self.cpus_per_gpu is not None and self.cpus_per_rank is not None:
+            yield Complaint(
+                "cpus_per_gpu", "excludes cluster.cpus_per_rank", show(self.cpus_per_gpu)
+            )
+
+    def _times(self) -> Iterator[Complaint]:
+        limit = None if self.time is None else seconds_of(self.time)
+        if limit is not None and limit < 60:
+            yield Complaint(
+                "time", "is less than SLURM's least", show(self.time), '"0:01:00" or more'
+            )
+            return
+        if limit is not None and self.signal_lead_s is not None and self.signal_lead_s >= limit:
+            yield Complaint(
+                "signal_lead_s",
+                f"leaves nothing of the time limit ({self.time})",
+                show(self.signal_lead_s),
+                f"less than {limit}",
+            )
+        if self.time_floor is None:
+            return
+        if limit is None or seconds_of(self.time_floor) > limit:
+            yield Complaint(
+                "time_floor",
+                "must not be above cluster.time",
+                show(self.time_floor),
+                f"up to {self.time}" if self.time else "cluster.time to be set too",
+            )
+
+
+def seconds_of(limit: str) -> int:
+    """Seconds of a time limit ``H:MM:SS`` or ``D-HH:MM:SS``."""
+    days, _, clock = limit.rpartition("-")
+    hours, minutes, seconds = (int(part) for part in clock.split(":"))
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds

@@ -65,15 +65,12 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "logging.profile": _NULL,
     "logging.histograms": _only(False),
     "sweep": _NULL,
-    "cluster.site": None,
     "cluster.nodes": _only(1),
     "cluster.strategy": _only("auto", "single"),
-    "cluster.device": None,
-    "cluster.signal_lead_s": _only(120),
-    "cluster.max_attempts": _only(20),
-    "cluster.continue_by": _only("requeue"),
-    "cluster.sbatch": (lambda value: not value, "{}"),
-    "cluster.*": _NULL,
+    "cluster.gpus_per_node": _only(None, 0, 1),
+    "cluster.ranks_per_node": _only(None, 1),
+    "cluster.replicas_per_rank": _only(None, 1),
+    "cluster.container": _NULL,
 }
 
 

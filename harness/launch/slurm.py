@@ -1,0 +1,138 @@
+"""SLURM's commands, called without a shell and without what an outer job has left behind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+
+from harness.errors import EnvironmentNotAble
+
+# Variables that say which SLURM is meant and who asks it, not what is wanted of it.
+_KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
+# Defaults of every command (SBATCH_PARTITION beats an #SBATCH line, SQUEUE_FORMAT changes what we
+# parse) and what describes a job that we may be inside of.
+_SCHEDULER = (
+    "SLURM",
+    "SBATCH_",
+    "SRUN_",
+    "SALLOC_",
+    "SQUEUE_",
+    "SACCT_",
+    "SCANCEL_",
+    "SCONTROL_",
+    "SINFO_",
+    "SSTAT_",
+)
+_DOWN = (
+    "Unable to contact slurm controller",
+    "Connection refused",
+    "slurm_load",
+    "Socket timed out",
+    "Protocol authentication error",
+    "Zero Bytes were transmitted",
+)
+_TIMEOUT_S = 60.0
+
+
+class SlurmError(Exception):
+    """A SLURM command said no; ``command`` is its name, the text what it wrote."""
+
+    def __init__(self, command: str, code: int, text: str) -> None:
+        self.command = command
+        self.code = code
+        super().__init__(text)
+
+
+def slurm_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names of the variables that SLURM's commands must not see, sorted."""
+    return sorted(name for name in environment if name.startswith(_SCHEDULER) and name not in _KEPT)
+
+
+class Slurm:
+    """The SLURM that the environment leads to.
+
+    Args:
+        environment: variables of the calling process; the present ones if None.
+    """
+
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        variables = dict(os.environ if environment is None else environment)
+        self.hidden = slurm_variables(variables)
+        """Variables of the shell that were not let through."""
+        self.environment = {k: v for k, v in variables.items() if k not in self.hidden}
+        self.environment["LC_ALL"] = "C"
+
+    def has(self, command: str) -> bool:
+        """Whether the command is installed."""
+        return shutil.which(command, path=self.environment.get("PATH")) is not None
+
+    def require(self) -> None:
+        """Raises EnvironmentNotAble unless jobs can be submitted from here."""
+        missing = [name for name in ("sbatch", "srun", "squeue", "scontrol") if not self.has(name)]
+        if missing:
+            raise EnvironmentNotAble(
+                "there is no SLURM on this machine",
+                got=f"no {', '.join(missing)} on the PATH",
+                allowed="a login node of a cluster, or a site with scheduler: local",
+                action="log in to the cluster and submit there, or train here with "
+                "`harness run SPEC` or `harness submit SPEC --site local`",
+            )
+
+    def run(
+        self,
+        *words: str,
+        check: bool = True,
+        timeout_s: float = _TIMEOUT_S,
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs one command and gives what it printed.
+
+        Raises:
+            EnvironmentNotAble: it is not installed, does not answer in time, or the controller
+                cannot be reached.
+            SlurmError: with ``check``, it refused; the text is its own.
+        """
+        try:
+            done = subprocess.run(  # noqa: S603 - a list of words, no shell
+                words,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=timeout_s,
+                check=False,
+            )
+        except FileNotFoundError:
+            self.require()
+            raise EnvironmentNotAble(
+                f"{words[0]} is not installed here", action="ask the cluster's operators"
+            ) from None
+        except subprocess.TimeoutExpired:
+            raise controller_down(f"{words[0]} gave no answer within {timeout_s:g} s") from None
+        if done.returncode and any(sign in done.stderr for sign in _DOWN):
+            raise controller_down(last_line(done.stderr))
+        if check and done.returncode:
+            raise SlurmError(words[0], done.returncode, last_line(done.stderr or done.stdout))
+        return done
+
+
+def controller_down(said: str) -> EnvironmentNotAble:
+    """The error for a SLURM whose controller does not answer."""
+    return EnvironmentNotAble(
+        "SLURM does not answer",
+        got=said,
+        action="try again in some minutes; `scontrol ping` says whether its controller is up",
+    )
+
+
+def last_line(text: str) -> str:
+    """The last line of what a command wrote, which holds its reason, without its own name."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "it gave no reason"
+    line = lines[-1]
+    for opening in ("sbatch: error: ", "scancel: error: ", "scontrol: error: ", "squeue: error: "):
+        line = line.removeprefix(opening)
+    return line

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from harness.spec.load import load_spec as load_spec
     from harness.spec.load import spec_from_file_resolved as spec_from_file_resolved
     from harness.spec.models import Spec as Spec
+    from harness.spec.models_site import Site as Site
     from harness.spec.models_training import Phase as Phase
     from harness.spec.plugin_files import LoadedPlugin as LoadedPlugin
     from harness.spec.plugin_files import load_plugins as load_plugins
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from harness.spec.resume import resume_class as resume_class
     from harness.spec.resume import spec_digest as spec_digest
     from harness.spec.schema import json_schema as json_schema
-    from harness.spec.site import Site as Site
     from harness.spec.site import load_site as load_site
 
 _HOMES = {
@@ -59,7 +59,7 @@ _HOMES = {
     "never_fields": "resume",
     "resume_class": "resume",
     "spec_digest": "resume",
-    "Site": "site",
+    "Site": "models_site",
     "load_site": "site",
 }
 

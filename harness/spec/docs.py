@@ -51,8 +51,11 @@ class FieldDoc:
 @functools.cache
 def class_docs(model: type[BaseModel]) -> dict[str, str]:
     """The docstring under each field of a model, by attribute name, on one line."""
-    tree = _module_tree(model.__module__)
     found: dict[str, str] = {}
+    for base in model.__bases__:
+        if issubclass(base, BaseModel) and base.model_fields:
+            found |= class_docs(base)
+    tree = _module_tree(model.__module__)
     for node in tree.body:
         if not isinstance(node, ast.ClassDef) or node.name != model.__name__:
             continue

@@ -23,11 +23,12 @@ from harness.spec.layers import (
 )
 from harness.spec.migrate import migrate
 from harness.spec.models import Spec
+from harness.spec.models_site import Site
 from harness.spec.overrides import apply_setting, read_overrides, setting_name
 from harness.spec.pathtext import expand_paths
 from harness.spec.plain import plain
 from harness.spec.resume import flat_places
-from harness.spec.site import Site, read_site
+from harness.spec.site import read_site
 from harness.spec.support import check_supported
 from harness.spec.yaml_read import Where, parse_yaml, read_text
 
@@ -176,7 +177,7 @@ def _apply_overrides(
 def _choose_site(
     tree: Tree, given: str | None, user_tree: Tree, findings: Findings
 ) -> tuple[Site | None, Tree]:
-    """Precedence: --site, then -o and the spec, then the user config, then `generic`."""
+    """Precedence: --site, -o and the spec, HARNESS_SITE, the user config, `generic`."""
     where: Where = ("cluster", "site")
     if given is not None:
         _put_cluster(tree, "site", given, Origin("--site", Path.cwd()))
@@ -184,7 +185,7 @@ def _choose_site(
     written = cluster.get("site") if isinstance(cluster, dict) else None
     name, origin = written, tree.origin(where)
     if written is None:
-        name, origin = user_tree.data.get("site"), user_tree.origin(("site",))
+        name, origin = _usual_site(user_tree)
     if not isinstance(name, str):
         name, origin = "generic", None
     own = Findings()
@@ -197,6 +198,15 @@ def _choose_site(
     return profile, site_tree
 
 
+def _usual_site(user_tree: Tree) -> tuple[Any, Origin | None]:
+    """The site where neither the command line nor the spec names one."""
+    named = os.environ.get("HARNESS_SITE")
+    if named:
+        label = "HARNESS_SITE"
+        return named, Origin(label, Path.cwd(), option=f"{label}={named}")
+    return user_tree.data.get("site"), user_tree.origin(("site",))
+
+
 def _put_cluster(tree: Tree, key: str, value: Any, origin: Origin) -> None:
     if isinstance(tree.data.get("cluster", {}), dict | None):
         tree.put(("cluster", key), value, origin)
@@ -207,17 +217,23 @@ def _lower_layers(user: UserConfig, user_tree: Tree, site: Site | None, site_tre
     lower = Tree()
     if site is None:
         return lower
-    given = [
-        (key, value, site_tree.origin(("cluster", key))) for key, value in site.cluster.items()
-    ]
-    if user.site is not None:
-        given.append(("site", user.site, user_tree.origin(("site",))))
+    # Those that were found wrong are not in the profile any more, so they are named once.
+    values = site.cluster.model_dump(mode="json", include=site.cluster.model_fields_set)
+    given = [(key, value, site_tree.origin(("cluster", key))) for key, value in values.items()]
+    name, origin = _usual_site(user_tree)
+    if isinstance(name, str):
+        given.append(("site", name, origin))
     account = user.accounts.get(site.name)
     if account is not None:
         given.append(("account", account, user_tree.origin(("accounts", site.name))))
     for key, value, origin in given:
         assert origin is not None, "what was written has an origin"
         lower.put(("cluster", key), value, origin)
+    lower.origins |= {
+        place: origin
+        for place, origin in site_tree.origins.items()
+        if len(place) == 3 and place[:2] == ("cluster", "sbatch")
+    }
     return lower
 
 

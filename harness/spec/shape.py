@@ -143,7 +143,10 @@ def walk(shape: Shape | None, data: Any, where: tuple[str | int, ...] = ()) -> I
 
 @functools.cache
 def all_paths(model: type[BaseModel], prefix: str = "") -> tuple[str, ...]:
-    """Dotted paths of all fields, each followed by those below it; a list's item is ``[]``."""
+    """Dotted paths of all fields, each followed by those below it.
+
+    A list's item is ``[]``, a key of a free mapping is ``NAME``.
+    """
     found: list[str] = []
     for key in fields(model):
         path = f"{prefix}.{key}" if prefix else key
@@ -154,6 +157,8 @@ def all_paths(model: type[BaseModel], prefix: str = "") -> tuple[str, ...]:
             found += all_paths(shape.model, path)
         elif shape.item is not None and shape.item.model is not None:
             found += all_paths(shape.item.model, path + "[]")
+        elif shape.value is not None and shape.value.model is not None:
+            found += all_paths(shape.value.model, path + ".NAME")
     return tuple(found)
 
 

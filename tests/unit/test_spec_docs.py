@@ -13,9 +13,10 @@ from harness.errors import UsageError
 from harness.spec import Spec, field_docs, json_schema, load_spec, spec_reference_markdown
 from harness.spec.config import UserConfig
 from harness.spec.docs import class_docs, field_doc
+from harness.spec.models_site import Site
 from harness.spec.resume import flat
 from harness.spec.schema import _models
-from harness.spec.site import SITES, Site, load_site, site_names
+from harness.spec.site import SITES, load_site, site_names
 from harness.spec.yaml_read import parse_yaml
 
 DOCS = field_docs()
@@ -53,7 +54,8 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
         ("data.cache", False, "none"),
         ("adaptation.weight", False, "adaptation: null"),
         ("cluster.device", True, ""),
-        ("cluster.account", False, "null"),
+        ("cluster.account", True, ""),
+        ("cluster.container", False, "null"),
         ("training.phases[].learning_rate", True, "one number"),
         ("training.phases[].unfreeze", False, "none"),
         ("data.na_values", False, '["", NA]'),

@@ -85,8 +85,14 @@ class Slurm:
         *words: str,
         check: bool = True,
         timeout_s: float = _TIMEOUT_S,
+        environment: Mapping[str, str] | None = None,
+        umask: int = -1,
     ) -> subprocess.CompletedProcess[str]:
         """Runs one command and gives what it printed.
+
+        Args:
+            environment: other variables than the usual ones, for what hands them on to a job.
+            umask: of the command; -1 is that of this process.
 
         Raises:
             EnvironmentNotAble: it is not installed, does not answer in time, or the controller
@@ -96,7 +102,8 @@ class Slurm:
         try:
             done = subprocess.run(  # noqa: S603 - a list of words, no shell
                 words,
-                env=self.environment,
+                env=self.environment if environment is None else dict(environment),
+                umask=umask,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -50,6 +51,28 @@ class Attempt:
     to_step: int | None = None
     message: str | None = None
     exit_code: int | None = None
+    job: str | None = None
+    restart: int | None = None
+    node: str | None = None
+
+
+def job_facts(environment: Mapping[str, str]) -> dict[str, Any]:
+    """What an attempt notes of the job it is in, from the job's variables; empty outside of one.
+
+    ``job`` is the scheduler's id (``123_4`` for task 4 of array 123), ``restart`` how often SLURM
+    has started it again before, ``node`` SLURM's name of the node of this rank.
+    """
+    job = environment.get("SUBMITIT_LOCAL_JOB_ID") or environment.get("SLURM_JOB_ID")
+    if job is None:
+        return {}
+    if "SLURM_ARRAY_JOB_ID" in environment and "SUBMITIT_LOCAL_JOB_ID" not in environment:
+        job = f"{environment['SLURM_ARRAY_JOB_ID']}_{environment.get('SLURM_ARRAY_TASK_ID')}"
+    restart = environment.get("SLURM_RESTART_COUNT", "0")
+    return {
+        "job": job,
+        "restart": int(restart) if restart.isdecimal() else 0,
+        "node": environment.get("SLURMD_NODENAME"),
+    }
 
 
 def begin_attempt(paths: RunPaths, facts: dict[str, Any]) -> int:
@@ -112,11 +135,17 @@ def end_attempt(
     write_atomic(paths.outcome(attempt), to_json(end))
 
 
+def newest_outcome(paths: RunPaths) -> int:
+    """The largest number of an outcome file, 0 if there is none."""
+    names = (path.stem.removeprefix("outcome-") for path in paths.slurm.glob("outcome-*.json"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
 def read_attempts(paths: RunPaths) -> list[Attempt]:
     """All attempts of a run, in the order of their numbers.
 
-    An end that is missing in ``attempts.jsonl`` is looked for in the outcome file of the last
-    attempt, which a batch script may have written for a process that could not.
+    An end that is missing in ``attempts.jsonl`` is looked for in the attempt's outcome file, which
+    a batch script may have written for a process that could not.
 
     Raises:
         StorageError: a file is there and cannot be read.
@@ -128,8 +157,9 @@ def read_attempts(paths: RunPaths) -> list[Attempt]:
             facts = merged.setdefault(line["attempt"], {})
             when = "began" if line.get("event") == "begin" else "ended"
             facts |= {**line, when: line.get("time")}
-    if merged and merged[max(merged)].get("outcome") is None:
-        merged[max(merged)] |= _outcome_file(paths, max(merged))
+    for number, facts in merged.items():
+        if facts.get("outcome") is None:
+            facts |= _outcome_file(paths, number)
     return [_attempt(number, merged[number]) for number in sorted(merged)]
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from harness.runs.clock import utc_now
 from harness.runs.files import append_line, read_lines, to_json_line
 from harness.runs.paths import RunPaths
+from harness.runs.storage import storage_error
 
 SLURM, LOCAL = "slurm", "local"
 
@@ -66,3 +67,17 @@ def last_job(paths: RunPaths) -> Job | None:
     """The newest submission of a run, None if it was never submitted."""
     jobs = read_jobs(paths)
     return jobs[-1] if jobs else None
+
+
+def prune_job_files(paths: RunPaths, keep: int) -> None:
+    """Removes scripts, logs and pickles of all but the newest ``keep`` submissions.
+
+    Raises:
+        StorageError: one cannot be removed.
+    """
+    try:
+        for job in read_jobs(paths)[:-keep]:
+            for path in paths.slurm.glob(f"{job.id}_*"):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, paths.slurm) from error

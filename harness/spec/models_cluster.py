@@ -28,12 +28,6 @@ SiteText = Annotated[
     Words("a site's name, or the path of its YAML file"),
 ]
 SbatchOption = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), Words("an option of sbatch")]
-# A value may hold spaces and quotes (--comment), never a second line of the script.
-SbatchValue = Annotated[
-    str,
-    Field(pattern=r"^[^\x00-\x1f\x7f]*$", max_length=1000),
-    Words("text without line breaks"),
-]
 
 OWN_FIELD = {
     "account": "cluster.account",
@@ -117,19 +111,13 @@ class Cluster(SpecModel):
     array that runs one task at a time) takes over, or not by itself."""
     container: Annotated[str, Field(min_length=1)] | None = None
     """Container image in which the ranks run."""
-    sbatch: dict[SbatchOption, SbatchValue | int | bool] = Field(default_factory=dict)
+    sbatch: dict[SbatchOption, str | int | bool] = Field(default_factory=dict)
     """Any other option of sbatch, by its long name without the dashes; true is an option
     without a value, false leaves out what the site would add."""
 
     def checks(self) -> Iterator[Complaint]:
         yield from self._times()
-        for option in self.sbatch:
-            if option in OWN_FIELD:
-                field = OWN_FIELD[option]
-                action = f"use {field}" if field else "remove it, harness sets it itself"
-                yield Complaint(
-                    f"sbatch.{option}", "is not for cluster.sbatch", option, None, action
-                )
+        yield from self._options()
         if self.cpus_per_gpu is not None and not self.gpus_per_node:
             yield Complaint(
                 "cpus_per_gpu",
@@ -142,6 +130,18 @@ class Cluster(SpecModel):
             yield Complaint(
                 "cpus_per_gpu", "excludes cluster.cpus_per_rank", show(self.cpus_per_gpu)
             )
+
+    def _options(self) -> Iterator[Complaint]:
+        for option, value in self.sbatch.items():
+            path = f"sbatch.{option}"
+            if option in OWN_FIELD:
+                field = OWN_FIELD[option]
+                action = f"use {field}" if field else "remove it, harness sets it itself"
+                yield Complaint(path, "is not for cluster.sbatch", option, None, action)
+            elif isinstance(value, str) and not value.isprintable():
+                # A second line of the script would be executed.
+                what = "must be one line of printable text"
+                yield Complaint(path, what, show(value), None, "write it on one line")
 
     def _times(self) -> Iterator[Complaint]:
         limit = None if self.time is None else seconds_of(self.time)

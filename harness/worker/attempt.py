@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from harness.errors import ExitCode, HarnessError, StoppedEarly
-from harness.runs.attempts import begin_attempt, end_attempt
+from harness.runs.attempts import begin_attempt, end_attempt, job_facts
 from harness.runs.lock import RunLock
 from harness.runs.marks import mark_failed
 from harness.runs.paths import RunPaths
@@ -21,18 +21,29 @@ from harness.worker.signals import StopSignals
 from harness.worker.translation import translated
 
 
+def _stopped() -> int:
+    return int(ExitCode.STOPPED)
+
+
 class Attempt:
     """The account of one attempt: written once, by whoever ends it.
 
     Args:
         paths: the run.
         say: prints a line for the user.
+        leave_code: gives the exit code of a process that is stopped with nothing to save.
     """
 
-    def __init__(self, paths: RunPaths, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        paths: RunPaths,
+        say: Callable[[str], None],
+        leave_code: Callable[[], int] = _stopped,
+    ) -> None:
         self.paths = paths
         self.say = say
-        self.number = begin_attempt(paths, {"argv": sys.argv})
+        self.leave_code = leave_code
+        self.number = begin_attempt(paths, {"argv": sys.argv, **job_facts(os.environ)})
         self.from_step = 0
         self.step = 0
 
@@ -70,7 +81,7 @@ class Attempt:
             )
             sys.stderr.flush()
         finally:  # a full disk or a closed terminal must not keep the process alive
-            os._exit(int(ExitCode.STOPPED))
+            os._exit(self.leave_code())
 
 
 def run_attempt(
@@ -81,6 +92,7 @@ def run_attempt(
     owns_process: bool,
     plain: bool | None = None,
     quiet: bool = False,
+    leave_code: Callable[[], int] = _stopped,
 ) -> dict[str, float]:
     """Trains the run in ``paths`` from where it stands to its end; returns the final figures.
 
@@ -89,13 +101,14 @@ def run_attempt(
             at once; False raises StoppedEarly instead.
         plain: plain lines instead of a progress bar; None decides by the terminal.
         quiet: shows nothing.
+        leave_code: gives the exit code of a process that leaves before the first step.
 
     Raises:
         HarnessError: see each class; the attempt is accounted for in any case.
     """
     with ExitStack() as stack:
         stack.enter_context(RunLock(paths))
-        attempt = Attempt(paths, say)
+        attempt = Attempt(paths, say, leave_code)
         leave = attempt.leave_now if owns_process else None
         stop = stack.enter_context(StopSignals(leave, say))
         try:

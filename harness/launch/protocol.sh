@@ -1,0 +1,233 @@
+# How a run goes on.  The ranks save and leave with code 0 when they are asked to stop, so that
+# none of them is killed inside a save; how it ended stands in an outcome file.  This shell reads
+# it and requeues the job, or ends with the outcome's code.
+
+harness_say() { printf 'harness: %s\n' "$*" >&2; }
+
+# Ends the job with a code and a reason: another start would meet the same.
+harness_refuse() {
+    harness_say "$2"
+    exit "$1"
+}
+
+# The newest checkpoint, by its step.
+harness_checkpoint() {
+    local folder step newest=-1
+    for folder in "$harness_run"/checkpoints/step-*; do
+        step=${folder##*/step-}
+        case $step in '' | *[!0-9]*) continue ;; esac
+        if ((10#$step > newest)); then newest=$((10#$step)); fi
+    done
+    echo "$newest"
+}
+
+# The number of the newest outcome file.
+harness_outcome() {
+    local file number newest=0
+    for file in "$harness_run"/slurm/outcome-*.json; do
+        number=${file##*/outcome-}
+        number=${number%.json}
+        case $number in '' | *[!0-9]*) continue ;; esac
+        if ((10#$number > newest)); then newest=$((10#$number)); fi
+    done
+    echo "$newest"
+}
+
+# The number of attempts that have begun.
+harness_begun() {
+    if [ -e "$harness_run/attempts.jsonl" ]; then
+        grep -c '"event": "begin"' "$harness_run/attempts.jsonl"
+    else
+        echo 0
+    fi
+}
+
+# One plain value of a JSON file that has one key on each line.
+harness_value() {
+    sed -n "s/^ *\"$2\": \"\{0,1\}\([A-Za-z0-9_-]*\)\"\{0,1\},\{0,1\}\$/\1/p" "$1" | head -n 1
+}
+
+# Puts standard input in place as a whole, under this name in the run directory.
+harness_write() {
+    cat >"$harness_run/.$harness_job.tmp" && mv "$harness_run/.$harness_job.tmp" "$harness_run/$1"
+}
+
+harness_now() { date -u +%Y-%m-%dT%H:%M:%S.000Z; }
+
+# What is to be noted may come from elsewhere; only plain characters get into JSON.
+harness_plain() { printf '%s' "$*" | LC_ALL=C tr -c 'A-Za-z0-9 .,:;()/_-' ' '; }
+
+# The batch script starts; nothing has been asked of the ranks yet.
+harness_start() {
+    harness_job=$SLURM_JOB_ID
+    if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
+        harness_job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
+    fi
+    harness_asked='' harness_pid=''
+    trap 'harness_forward USR2' USR2
+    trap 'harness_forward TERM' TERM
+    if [ ! -d "$harness_run/slurm" ]; then
+        harness_refuse 5 "the run directory is not there: $harness_run"
+    fi
+    harness_log=$harness_run/slurm/${harness_job}_0_log.err
+    harness_log_before=$(stat -c %s "$harness_log" 2>/dev/null || echo 0)
+    local known=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
+    if ! grep -qs "\"id\": \"$known\"" "$harness_run/slurm/jobs.jsonl"; then
+        printf '{"id": "%s", "executor": "slurm", "submitted": "%s"%s}\n' \
+            "$known" "$(harness_now)" "$harness_noted" >>"$harness_run/slurm/jobs.jsonl"
+    fi
+    harness_say "job $harness_job, start $((${SLURM_RESTART_COUNT:-0} + 1)), on $SLURM_JOB_NODELIST"
+    if [ -e "$harness_run/FINISHED" ]; then
+        harness_say "the run is finished, there is nothing to do"
+        exit 0
+    fi
+    if [ -e "$harness_run/FAILED" ]; then
+        harness_refuse 1 "the run has failed; next: $harness_resume"
+    fi
+    if [ -e "$harness_run/slurm/CANCELLED" ]; then
+        harness_refuse 75 "the run was cancelled; next: $harness_resume"
+    fi
+    harness_checkpoint_before=$(harness_checkpoint)
+    harness_outcome_before=$(harness_outcome)
+    harness_begun_before=$(harness_begun)
+}
+
+# Asks the ranks to save and stop.  srun passes the signal on to all of them.
+harness_forward() {
+    harness_asked=$1
+    if [ -n "$harness_pid" ]; then
+        harness_say "SIG$1: the ranks are asked to save and stop"
+        kill -USR2 "$harness_pid" 2>/dev/null
+    fi
+}
+
+# Runs the ranks.  Not in the foreground: bash hears signals only while it waits.
+harness_step() {
+    harness_status=0
+    if [ -e "$harness_run/slurm/CANCELLED" ]; then harness_asked=USR2; fi
+    if [ -n "$harness_asked" ]; then return; fi
+    "$@" &
+    harness_pid=$!
+    wait "$harness_pid"
+    while kill -0 "$harness_pid" 2>/dev/null; do wait "$harness_pid"; done
+    wait "$harness_pid" # one that a signal has cut short did not tell the code
+    harness_status=$?
+    harness_pid=''
+}
+
+# Ends the job by how the attempt ended.
+harness_end() {
+    local number outcome='' code=1
+    number=$(harness_outcome)
+    if ((number > harness_outcome_before)); then
+        outcome=$(harness_value "$harness_run/slurm/outcome-$number.json" outcome)
+        code=$(harness_value "$harness_run/slurm/outcome-$number.json" exit_code)
+    fi
+    case $outcome in
+    finished)
+        rm -f "$harness_run/slurm/without-progress"
+        harness_end_chain
+        exit 0
+        ;;
+    stopped | requeue | interrupted) harness_go_on "the attempt was stopped" ;;
+    refused | failed)
+        harness_say "the attempt has ended with outcome $outcome, nothing is tried again"
+        harness_end_chain
+        exit "$code"
+        ;;
+    *) harness_crashed ;;
+    esac
+}
+
+# The ranks have left no outcome.
+harness_crashed() {
+    local why="the ranks ended with code $harness_status" first
+    first=$(tail -c "+$((harness_log_before + 1))" "$harness_log" |
+        grep -as '^srun: error: .*task' | head -n 1)
+    if [ -n "$first" ]; then why="$why; ${first#srun: error: }"; fi
+    if (($(harness_begun) > harness_begun_before)); then
+        harness_note interrupted 75 "$why and no word"
+        harness_go_on "$why, without a word"
+    fi
+    # Python itself was not ready for the signal yet, or no rank was started any more.
+    case $harness_asked$harness_status in
+    USR2* | TERM* | 129 | 130 | 140 | 143) harness_go_on "it was stopped before it began" ;;
+    2 | 3 | 4 | 5) exit "$harness_status" ;; # the ranks have said why
+    esac
+    harness_refuse 3 "$why before training began; what they printed: $harness_log"
+}
+
+# Writes down how the newest attempt ended, for a process that could not.
+harness_note() {
+    local number
+    number=$(harness_begun)
+    printf '{\n  "attempt": %s,\n  "time": "%s",\n  "outcome": "%s",\n  "message": "%s",\n  "exit_code": %s\n}\n' \
+        "$number" "$(harness_now)" "$1" "$(harness_plain "$3")" "$2" |
+        harness_write "slurm/outcome-$number.json"
+}
+
+# Counts this attempt if it got no further than the one before; fails once there are too many.
+harness_charge() {
+    local file=$harness_run/slurm/without-progress
+    if (($(harness_checkpoint) > harness_checkpoint_before)); then
+        rm -f "$file"
+        return 0
+    fi
+    harness_checkpoint >>"$file"
+    (($(grep -c . "$file") < harness_max_attempts))
+}
+
+# Another attempt, if that is wanted and allowed.
+harness_go_on() {
+    if [ -e "$harness_run/slurm/CANCELLED" ]; then
+        harness_refuse 75 "cancelled; next: $harness_resume"
+    fi
+    if ! harness_charge; then
+        local why="$harness_max_attempts attempts in a row without a new checkpoint"
+        printf '{\n  "time": "%s",\n  "reason": "%s"\n}\n' \
+            "$(harness_now)" "$why; the last one: $(harness_plain "$1")" | harness_write FAILED
+        harness_end_chain
+        harness_refuse 1 "$why: given up; the last one: $1"
+    fi
+    case $harness_continue in
+    requeue) harness_requeue "$1" ;;
+    chain)
+        if ((SLURM_ARRAY_TASK_ID >= harness_last_task)); then
+            harness_refuse 75 "$1, and this was the last job of the chain; next: $harness_resume"
+        fi
+        harness_refuse 75 "$1; the next job of the chain goes on"
+        ;;
+    *) harness_refuse 75 "$1; next: $harness_resume" ;;
+    esac
+}
+
+# Somebody has called scancel.  While the job ends, scontrol shows only that it does; slurmstepd
+# tells the log why.
+harness_was_cancelled() {
+    tail -c "+$((harness_log_before + 1))" "$harness_log" |
+        grep -a '^slurmstepd.*\*\*\* JOB [0-9_]* ON .* CANCELLED AT ' | grep -aqv 'DUE TO'
+}
+
+harness_requeue() {
+    local said
+    if harness_was_cancelled; then
+        harness_refuse 75 "the job was cancelled; next: $harness_resume"
+    fi
+    harness_say "$1; the job is requeued"
+    trap - USR2 TERM
+    if said=$(timeout 60 scontrol requeue "$harness_job" 2>&1); then
+        sleep 600 # until SLURM ends this start of the job
+        said="SLURM has not done it within ten minutes"
+    fi
+    harness_refuse 75 "the requeue was refused ($(harness_plain "$said")); what was saved stays; \
+next: $harness_resume"
+}
+
+# The jobs of a chain that have not begun have nothing to do any more.  Where this node may not
+# cancel, each of them sees that by itself.
+harness_end_chain() {
+    if [ "$harness_continue" = chain ]; then
+        timeout 60 scancel --state=PENDING "$SLURM_ARRAY_JOB_ID" 2>/dev/null ||
+            harness_say "the rest of the chain will find nothing to do"
+    fi
+}

@@ -1,0 +1,64 @@
+"""What keeps a submission whole: one at a time, and its marks put back if it fails."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from harness.errors import UsageError
+from harness.runs.files import write_atomic
+from harness.runs.paths import RunPaths
+from harness.runs.storage import storage_error
+
+_BUSY = (errno.EACCES, errno.EAGAIN)
+_NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+
+@contextmanager
+def submitting(paths: RunPaths) -> Iterator[None]:
+    """Holds the lock of submissions of a run.
+
+    Raises:
+        UsageError: another process is submitting it.
+        StorageError: the lock file cannot be written.
+    """
+    try:
+        descriptor = os.open(paths.submit_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise storage_error(error, paths.submit_lock) from error
+    try:
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _BUSY:
+                raise UsageError(
+                    f"{paths.root}: another process is submitting this run at this moment",
+                    action=f"look with `harness status {paths.root}`",
+                ) from None
+            # Some file systems have no locks; the jobs that are noted still tell of one another.
+            if error.errno not in _NO_LOCKS:
+                raise storage_error(error, paths.submit_lock) from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def put_back_on_error(*marks: Path) -> Iterator[None]:
+    """Removes marks of earlier attempts, which would end the new job at once.
+
+    They come back if the submission fails: the run is then what it was before.
+    """
+    held = {mark: mark.read_bytes() for mark in marks if mark.exists()}
+    for mark in held:
+        mark.unlink()
+    try:
+        yield
+    except BaseException:
+        for mark, content in held.items():
+            write_atomic(mark, content)
+        raise

@@ -1,0 +1,58 @@
+"""What a submitted job calls on every rank: one attempt of the run in a directory."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.errors import HarnessError, StoppedEarly
+from harness.runs.attempts import newest_outcome
+from harness.runs.paths import RunPaths
+from harness.spec import load_user_config, spec_from_file_resolved
+from harness.worker.attempt import run_attempt
+
+LOCAL_REQUEUE = 144
+"""Code at which submitit's controller of local jobs starts the ranks again (its
+LOCAL_REQUEUE_RETURN_CODE; not imported, since tasks need nothing else of submitit here)."""
+
+
+def carry_out(run_dir: str) -> int:
+    """Trains the run in ``run_dir`` from where it stands.
+
+    Returns:
+        0 whenever the attempt has written how it ended: SLURM kills the other ranks of one that
+        leaves with another code, perhaps inside a save.  Else the code of what kept the attempt
+        from beginning.
+    """
+    paths = RunPaths(Path(run_dir))
+    before = newest_outcome(paths)
+    try:
+        run_attempt(
+            paths,
+            load_user_config().trust,
+            say=_say,
+            owns_process=True,
+            plain=True,
+            leave_code=lambda: _stop_code(paths),
+        )
+    except HarnessError as error:
+        for problem in error.problems:
+            _say(f"harness: {problem}")
+        if newest_outcome(paths) == before:
+            return int(error.exit_code)
+        return _stop_code(paths) if isinstance(error, StoppedEarly) else 0
+    return 0
+
+
+def _stop_code(paths: RunPaths, environment: Mapping[str, str] = os.environ) -> int:
+    """Code of a rank that was asked to stop: a local job is started again by it."""
+    if environment.get("SUBMITIT_EXECUTOR") != "local" or paths.cancelled.exists():
+        return 0
+    spec = spec_from_file_resolved(paths.spec)
+    return LOCAL_REQUEUE if spec.cluster.continue_by == "requeue" else 0
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

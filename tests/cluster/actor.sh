@@ -1,0 +1,73 @@
+#!/bin/bash
+# Plays the part of a rank: what it does on each start stands in PLAY beside the run, a line each.
+#
+#   train S      an attempt begins and trains for S seconds; asked to stop, it saves and leaves
+#   stubborn     an attempt begins and hears no signal
+#   finish       an attempt begins, saves and finishes
+#   refuse C     an attempt begins and ends with outcome refused and code C
+#   crash        an attempt begins and is killed without a word
+#   leave C      leaves with code C before any attempt begins
+#   deaf         has no attempt yet, and the signal kills it
+run=$(dirname "$4")
+play=$run/play
+line=$(head -n 1 "$play")
+sed -i 1d "$play"
+set -- $line
+# what the rank prints is what its logs hold
+echo "rank ${SLURM_PROCID:-none} of job ${SLURM_JOB_ID:-none} plays: $line"
+
+write() { printf '%s\n' "$2" >"$run/$1.tmp" && mv "$run/$1.tmp" "$run/$1"; }
+begin() {
+    number=$(($(grep -sc begin "$run/attempts.jsonl") + 1))
+    echo "{\"attempt\": $number, \"event\": \"begin\", \"time\": \"2026-01-01T00:00:00.000Z\"}" \
+        >>"$run/attempts.jsonl"
+    before=$(ls "$run/checkpoints" | wc -l)
+}
+save() { mkdir -p "$run/checkpoints/step-$(printf %08d $(((before + 1) * 10)))"; }
+end() {
+    write "slurm/outcome-$number.json" "{
+  \"attempt\": $number,
+  \"outcome\": \"$1\",
+  \"message\": \"played\",
+  \"exit_code\": $2
+}"
+}
+
+case $1 in
+train)
+    begin
+    trap 'echo "asked by USR2"; save; end stopped 75; exit 0' USR2
+    trap 'echo "asked by TERM"; save; end stopped 75; exit 0' TERM
+    echo training
+    for _ in $(seq "$2"0); do sleep 0.1; done
+    save
+    end finished 0
+    touch "$run/FINISHED"
+    ;;
+stubborn)
+    begin
+    trap '' USR2 TERM
+    echo training
+    for _ in $(seq 3000); do sleep 0.1; done
+    ;;
+finish)
+    begin
+    save
+    end finished 0
+    touch "$run/FINISHED"
+    ;;
+refuse)
+    begin
+    end refused "$2"
+    ;;
+crash)
+    begin
+    kill -KILL $$
+    ;;
+leave) exit "$2" ;;
+deaf)
+    echo training
+    for _ in $(seq 3000); do sleep 0.1; done
+    ;;
+esac
+exit 0

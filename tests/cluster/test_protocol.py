@@ -1,0 +1,220 @@
+"""The batch script's protocol on a real SLURM: what it does after each way a rank can end.
+
+The ranks are played by ``actor.sh``, so that every end can be had, and soon; the same with real
+training stands in ``test_submit.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from harness.launch.executors import RunSlurmExecutor
+from harness.launch.request import Request
+from harness.launch.script import parameters, step_command
+from harness.launch.slurm import Slurm
+from harness.runs.attempts import read_attempts
+from harness.runs.jobs import read_jobs
+from harness.runs.paths import RunPaths
+from harness.spec import load_site
+from tests.cluster.on import on
+from tests.cluster.slurm_cluster import SlurmCluster
+from tests.cluster.test_cluster import preempt
+
+ACTOR = Path(__file__).with_name("actor.sh")
+SHORT = {"cpus_per_rank": 1, "partition": "low", "lead_s": 10}
+
+
+class Stage:
+    """A run whose ranks are played, and its job."""
+
+    def __init__(self, cluster: SlurmCluster, folder: Path, *plays: str, **wanted: object) -> None:
+        self.cluster = cluster
+        self.paths = RunPaths.create(folder / "run", "private")
+        (self.paths.root / "play").write_text("".join(f"{play}\n" for play in plays))
+        self.request = Request("played", **{**SHORT, **wanted})  # type: ignore[arg-type]
+
+    def text(self) -> str:
+        actor = shutil.copy(ACTOR, self.paths.root)
+        slurm = Slurm(self.cluster.environment())
+        executor = RunSlurmExecutor(
+            self.paths.slurm, slurm, step_command(self.request, self.paths, "pickle"), 0o077
+        )
+        made = parameters(self.request, self.paths, load_site("generic"), "private", str(actor))
+        executor.update_parameters(**made)
+        return executor.text()
+
+    def submit(self) -> Stage:
+        script = self.paths.slurm / "script.sh"
+        script.write_text(self.text())
+        self.job = self.cluster.submit(str(script))
+        return self
+
+    def log(self, end: str = "err", task: int | None = None) -> Path:
+        job = self.job if task is None else f"{self.job}_{task}"
+        return self.paths.job_log(job, 0, end)
+
+    def wait_for(self, text: str, end: str = "out", task: int | None = None) -> None:
+        self.cluster.wait_for_text(self.log(end, task), text, timeout_s=90)
+
+    def ends(self, state: str, code: int) -> str:
+        """Waits for the end; what the batch script said."""
+        assert self.cluster.wait_until_ended(self.job, timeout_s=120) == state, self.said()
+        assert self.cluster.job(self.job)["ExitCode"] == f"{code}:0", self.said()
+        return self.said()
+
+    def said(self) -> str:
+        return self.log().read_text() if self.log().exists() else "nothing"
+
+    def plays_left(self) -> list[str]:
+        return (self.paths.root / "play").read_text().split("\n")[:-1]
+
+
+def test_a_finished_run_ends_with_0_and_notes_its_job(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    stage = Stage(cluster, tmp_path, "finish").submit()
+    assert "start 1, on n" in stage.ends("COMPLETED", 0)
+    (noted,) = read_jobs(stage.paths)
+    assert (noted.id, noted.executor, noted.site, noted.ranks) == (stage.job, "slurm", "generic", 1)
+    again = stage.submit()
+    assert "nothing to do" in again.ends("COMPLETED", 0)
+    assert len(read_jobs(stage.paths)) == 2
+
+
+def test_what_was_refused_is_not_tried_again(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "refuse 5", "finish").submit()
+    assert "outcome refused" in stage.ends("FAILED", 5)
+    assert stage.plays_left() == ["finish"]
+
+
+@pytest.mark.parametrize(("code", "said"), [(4, "start 1"), (1, "before training began")])
+def test_ranks_that_leave_before_an_attempt_are_not_tried_again(
+    cluster: SlurmCluster, tmp_path: Path, code: int, said: str
+) -> None:
+    stage = Stage(cluster, tmp_path, f"leave {code}", "finish").submit()
+    assert said in stage.ends("FAILED", 4 if code == 4 else 3)
+    assert stage.plays_left() == ["finish"]
+
+
+def test_a_crash_is_requeued_and_noted(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "crash", "finish").submit()
+    said = stage.ends("COMPLETED", 0)
+    assert "without a word" in said
+    first, second = read_attempts(stage.paths)
+    outcome = json.loads(stage.paths.outcome(1).read_text())
+    assert outcome["outcome"] == "interrupted"
+    assert "Killed" in outcome["message"]
+    assert (first.outcome, second.outcome) == ("interrupted", "finished")
+    assert not stage.paths.without_progress.exists(), "a finished run has nothing to count"
+
+
+def test_crashes_without_progress_end_in_failed(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "crash", "crash", "finish", max_attempts=2).submit()
+    assert "2 attempts in a row without a new checkpoint" in stage.ends("FAILED", 1)
+    mark = json.loads(stage.paths.failed.read_text())
+    assert "2 attempts in a row" in mark["reason"]
+    assert stage.plays_left() == ["finish"]
+    refused = stage.submit()
+    assert "the run has failed" in refused.ends("FAILED", 1)
+    assert stage.plays_left() == ["finish"]
+
+
+def test_it_stops_when_asked_and_is_requeued(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "train 300", "finish").submit()
+    stage.wait_for("training")
+    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
+    assert "the job is requeued" in stage.ends("COMPLETED", 0)
+    assert cluster.job(stage.job)["Restarts"] == "1"
+
+
+def test_a_signal_before_any_attempt_only_costs_the_start(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    stage = Stage(cluster, tmp_path, "deaf", "finish").submit()
+    stage.wait_for("training")
+    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
+    assert "stopped before it began" in stage.ends("COMPLETED", 0)
+
+
+def test_a_cancelled_run_stays_where_it_is(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "train 300", "finish").submit()
+    stage.wait_for("training")
+    stage.paths.cancelled.touch()
+    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
+    assert "harness resume" in stage.ends("FAILED", 75)
+    assert stage.plays_left() == ["finish"]
+
+
+def test_scancel_by_anybody_is_no_reason_to_requeue(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "train 300", "finish").submit()
+    stage.wait_for("training")
+    cluster.run("scancel", stage.job)
+    stage.wait_for("the job was cancelled", "err")
+    assert cluster.wait_until_ended(stage.job) == "CANCELLED"
+    assert cluster.job(stage.job)["Restarts"] == "0"
+    assert json.loads(stage.paths.outcome(1).read_text())["outcome"] == "stopped"
+
+
+def test_by_hand_where_that_is_wanted(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "train 300", "finish", continue_by="none").submit()
+    stage.wait_for("training")
+    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
+    assert "next: harness resume" in stage.ends("FAILED", 75)
+
+
+@on("requeue_refused")
+def test_where_requeues_are_refused_the_way_on_is_told(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    stage = Stage(cluster, tmp_path, "train 300", "finish").submit()
+    stage.wait_for("training")
+    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
+    said = stage.ends("FAILED", 75)
+    assert "the requeue was refused" in said
+    assert f"next: harness resume {stage.paths.root}" in said
+
+
+@on("no_requeue")
+def test_a_chain_goes_on_and_ends_with_the_run(cluster: SlurmCluster, tmp_path: Path) -> None:
+    wanted = {"continue_by": "chain", "max_attempts": 5}
+    stage = Stage(cluster, tmp_path, "train 300", "crash", "finish", **wanted).submit()
+    stage.wait_for("training", task=0)
+    # SLURM 22.05 ends with 229 here although the signal arrives.
+    cluster.run("scancel", "--batch", "--signal=USR2", f"{stage.job}_0", check=False)
+    stage.wait_for("finish", task=2)
+    for task, state in enumerate(("FAILED", "FAILED", "COMPLETED")):
+        assert cluster.wait_until_ended(f"{stage.job}_{task}") == state
+    assert "the next job of the chain goes on" in stage.log(task=0).read_text()
+    # Nothing of it waits any more, and nothing more was started.
+    assert cluster.run("squeue", "-h", "-j", stage.job, "-t", "PENDING").stdout == ""
+    assert not stage.log(task=3).exists()
+    assert not stage.plays_left()
+
+
+@on("no_user_signal")
+def test_with_sigterm_alone_it_saves_and_is_requeued(cluster: SlurmCluster, tmp_path: Path) -> None:
+    stage = Stage(cluster, tmp_path, "train 300", "finish").submit()
+    stage.wait_for("training")
+    cluster.wait_for_state(preempt(cluster), "COMPLETED", timeout_s=120)
+    assert "the job is requeued" in stage.ends("COMPLETED", 0)
+    assert "asked by TERM" in stage.log("out").read_text()
+
+
+def test_preemption_and_time_limit(cluster: SlurmCluster, tmp_path: Path) -> None:
+    limited = Stage(
+        cluster, tmp_path / "a", "train 300", "finish", partition="high", time_s=60, lead_s=59
+    ).submit()
+    stubborn = Stage(cluster, tmp_path / "b", "stubborn", "finish").submit()
+    willing = Stage(cluster, tmp_path / "c", "train 300", "finish").submit()
+    for stage in (limited, stubborn, willing):
+        stage.wait_for("training")
+    cluster.wait_for_state(preempt(cluster), "COMPLETED", timeout_s=150)
+    for stage in (limited, stubborn, willing):
+        assert "requeued" in stage.ends("COMPLETED", 0) or stage is stubborn
+        assert cluster.job(stage.job)["Restarts"] == "1"
+    # Who hears nothing is killed at the end of the grace time, and is requeued by SLURM itself.
+    assert read_attempts(stubborn.paths)[0].outcome is None

@@ -24,6 +24,14 @@ _SENTENCE = {
     "interrupted": "was interrupted; the same command continues it from its last checkpoint",
     "finished": "is finished",
     "failed": "has failed",
+    # Of runs with a job, see harness.launch.joined.
+    "queued": "is queued",
+    "waiting": "waits to be started again by itself",
+    "starting": "is starting",
+    "suspended": "is suspended",
+    "stopping": "is being stopped",
+    "completing": "is leaving its nodes",
+    "cancelled": "was cancelled; the same command continues it",
 }
 
 _AFTER = {
@@ -60,15 +68,18 @@ def progress(row: RunSummary) -> str:
     return f"{row.step}/{row.total_steps}" if row.total_steps else str(row.step)
 
 
-def status(paths: RunPaths) -> dict[str, Any]:
-    """Everything ``harness status`` knows of a run, as plain JSON.
+def status(paths: RunPaths, row: RunSummary | None = None) -> dict[str, Any]:
+    """Everything that the files of a run say, as plain JSON.
+
+    Args:
+        row: its summary, where the caller has made it already.
 
     Raises:
         StorageError: the run is broken; says which file and why.
     """
     record = read_record(paths)
     return {
-        **summarize(paths).as_json(),
+        **(row or summarize(paths)).as_json(),
         "metrics": record_metrics(record),
         "heartbeat": read_heartbeat(paths),
         "attempts": [asdict(attempt) for attempt in read_attempts(paths)],
@@ -79,21 +90,25 @@ def status(paths: RunPaths) -> dict[str, Any]:
 
 
 def paragraph(facts: dict[str, Any]) -> str:
-    """The facts of :func:`status` as one paragraph."""
+    """The facts of :func:`status` as one paragraph; those of a job may be joined with them."""
     state = facts["state"]
     sentences = [f"{facts['name']} {facts['run_id']} {_sentence(facts)}"]
     if facts["reason"]:
         sentences[0] += f": {facts['reason']}"
-    if state == "failed":
-        path = shlex.quote(facts["path"])
+    path = shlex.quote(facts["path"])
+    if state == "failed" and facts.get("job"):
+        sentences.append(f"`harness resume {path}` continues it from its last checkpoint")
+    elif state == "failed":
         sentences.append(
             f"The same command with `--run-dir {path}` continues it; without, it begins a new run "
             "(--new is not needed)"
         )
+    if facts.get("next"):
+        sentences.append(f"Next: {facts['next']}")
     where = _where(facts)
     if where:
         sentences.append(where)
-    if state == "running":
+    if state in ("running", "stopping"):
         sentences.append(_pace(facts.get("heartbeat") or {}))
     best = facts["best"] or {}
     if best.get("value") is not None:
@@ -113,8 +128,13 @@ def _sentence(facts: dict[str, Any]) -> str:
     last = facts["attempts"][-1] if facts["attempts"] else {}
     if facts["state"] == "stopped" and last.get("outcome") in _AFTER:
         by = _REFUSED_BY.get(last.get("exit_code"), "something")
-        return _AFTER[last["outcome"]].format(by=by)
-    return _SENTENCE[facts["state"]]
+        text = _AFTER[last["outcome"]].format(by=by)
+    else:
+        text = _SENTENCE[facts["state"]]
+    if facts.get("job"):
+        command = f"`harness resume {shlex.quote(facts['path'])}`"
+        text = text.replace("the same command", command)
+    return text
 
 
 def _where(facts: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StorageError, UsageError
+from harness.runs.attempts import Attempt
 from harness.runs.clock import UTC
 from harness.runs.ids import looks_like_run_id
 from harness.runs.paths import RunPaths
@@ -27,7 +28,11 @@ def runs_root(flag: str | Path | None = None, user_config: str | Path | None = N
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A row of ``harness list``.  ``state`` is a word of a run state, or ``broken``."""
+    """A row of ``harness list``.  ``state`` is a word of a run state, or ``broken``.
+
+    ``last`` and ``locked`` are those of :class:`harness.runs.state.RunState`, for those who join
+    the row with what a scheduler says; they are not shown.
+    """
 
     run_id: str
     name: str
@@ -41,10 +46,14 @@ class RunSummary:
     final: dict[str, float] | None = None
     created: str | None = None
     updated: str | None = None
+    last: Attempt | None = None
+    locked: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The row for ``--json``."""
-        return asdict(self)
+        row = asdict(self)
+        del row["last"], row["locked"]
+        return row
 
 
 def summarize(paths: RunPaths) -> RunSummary:
@@ -66,6 +75,8 @@ def summarize(paths: RunPaths) -> RunSummary:
             record.get("final"),
             record.get("created"),
             state.updated,
+            state.last,
+            state.locked,
         )
     except StorageError as error:
         return RunSummary(*guess, BROKEN, error.problems[0].what)

@@ -39,7 +39,8 @@ class RunState:
 
     ``reason`` says in words why it is so.  ``metrics`` holds the final figures and the best
     one by plain name.  ``updated`` is when the run last gave a sign (UTC).  Steps are optimizer
-    updates over the whole run; None where the run has not said yet.
+    updates over the whole run; None where the run has not said yet.  ``last`` is the newest attempt
+    of a run that is not finished, ``locked`` whether a process that holds its lock was seen.
     """
 
     word: str
@@ -49,6 +50,8 @@ class RunState:
     total_steps: int | None
     metrics: dict[str, float] = field(default_factory=dict)
     updated: str | None = None
+    last: Attempt | None = None
+    locked: bool = False
 
 
 def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState:
@@ -69,7 +72,8 @@ def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState
         return _finished(paths, record)
     attempts = read_attempts(paths) if paths.attempts.name in names else []
     attempt = attempts[-1] if attempts else None
-    word, reason = _word(paths, names, attempt)
+    holder = lock_holder(paths) if paths.lock.name in names else None
+    word, reason = ("running", str(holder)) if holder else _word(paths, names, attempt)
     beat = (read_heartbeat(paths) if paths.heartbeat.name in names else None) or {}
     mark = (read_mark(paths.failed) if word == "failed" else None) or {}
     ended = attempt.ended or attempt.began if attempt else None
@@ -81,6 +85,8 @@ def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState
         _first(mark.get("total_steps"), beat.get("total_steps"), record.get("total_steps")),
         record_metrics(record),
         max(filter(None, (beat.get("time"), ended, record.get("created"))), default=None),
+        attempt,
+        holder is not None,
     )
 
 
@@ -114,10 +120,7 @@ def _step(attempts: Sequence[Attempt], beat: dict[str, Any]) -> int | None:
 
 
 def _word(paths: RunPaths, names: Collection[str], last: Attempt | None) -> tuple[str, str | None]:
-    """State word and reason of a run that is not finished, by its last attempt."""
-    holder = lock_holder(paths) if paths.lock.name in names else None
-    if holder is not None:
-        return "running", str(holder)
+    """State word and reason of a run that nobody holds and is not finished, by its last attempt."""
     if paths.failed.name in names:
         reason = (read_mark(paths.failed) or {}).get("reason")
         return "failed", reason or (last.message if last else None) or "no reason was left"

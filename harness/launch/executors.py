@@ -38,7 +38,6 @@ class RunSlurmExecutor(SlurmExecutor):
     """
 
     def __init__(self, folder: Path, slurm: Slurm, step: str, umask: int) -> None:
-        slurm.require()
         super().__init__(folder)
         self._slurm = slurm
         self._step = step
@@ -86,11 +85,13 @@ class RunLocalExecutor(LocalExecutor):
     Args:
         folder: ``slurm/`` of the run.
         call: the command of one rank, as words.
+        umask: of the files that the job makes.
     """
 
-    def __init__(self, folder: Path, call: list[str]) -> None:
+    def __init__(self, folder: Path, call: list[str], umask: int) -> None:
         super().__init__(folder)
         self._call = call
+        self._umask = umask
 
     @property
     def _submitit_command_str(self) -> str:
@@ -124,6 +125,7 @@ class RunLocalExecutor(LocalExecutor):
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=self._umask,
             )
         tasks = list(range(asked.get("tasks_per_node", 1)))
         job: LocalJob[Any] = LocalJob(

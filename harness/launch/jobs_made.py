@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from harness.launch.request import Request
@@ -33,11 +35,25 @@ def _executor(
 ) -> RunSlurmExecutor:
     from harness.launch.executors import RunSlurmExecutor
 
-    access = resolved.spec.access
     step = step_command(request, paths, pickle)
-    executor = RunSlurmExecutor(paths.slurm, slurm, step, 0o007 if access == "group" else 0o077)
-    executor.update_parameters(**parameters(request, paths, resolved.site, access))
+    executor = RunSlurmExecutor(paths.slurm, slurm, step, _umask(resolved))
+    made = parameters(request, paths, resolved.site, resolved.spec.access)
+    executor.update_parameters(**made)
     return executor
+
+
+def _umask(resolved: Resolved) -> int:
+    return 0o007 if resolved.spec.access == "group" else 0o077
+
+
+@contextmanager
+def _pickles_are_ours_alone() -> Iterator[None]:
+    """submitit writes the call with the umask of the shell, and a rank loads only its own."""
+    held = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(held)
 
 
 def script_text(resolved: Resolved, request: Request, paths: RunPaths, slurm: Slurm) -> str:
@@ -54,7 +70,9 @@ def start_slurm(resolved: Resolved, request: Request, paths: RunPaths, slurm: Sl
     """
     from harness.worker.task import carry_out
 
-    job = _executor(resolved, request, paths, slurm).submit(carry_out, str(paths.root))
+    executor = _executor(resolved, request, paths, slurm)
+    with _pickles_are_ours_alone():
+        job = executor.submit(carry_out, str(paths.root))
     tasks = request.max_attempts if request.continue_by == "chain" else None
     return Job(job.job_id, site=resolved.site.name, ranks=request.ranks, tasks=tasks)
 
@@ -65,8 +83,9 @@ def prepare_job(resolved: Resolved, request: Request, paths: RunPaths, slurm: Sl
 
     from harness.worker.task import carry_out
 
-    DelayedSubmission(carry_out, str(paths.root)).dump(paths.slurm / PREPARED_PICKLE)
-    (paths.slurm / PREPARED_PICKLE).chmod(0o600)
+    (paths.slurm / PREPARED_PICKLE).unlink(missing_ok=True)
+    with _pickles_are_ours_alone():
+        DelayedSubmission(carry_out, str(paths.root)).dump(paths.slurm / PREPARED_PICKLE)
     script = paths.slurm / PREPARED_SCRIPT
     text = _executor(resolved, request, paths, slurm, PREPARED_PICKLE).text()
     write_atomic(script, text)
@@ -81,17 +100,15 @@ def start_local(resolved: Resolved, request: Request, paths: RunPaths) -> Job:
     from harness.worker.task import carry_out
 
     call = [sys.executable, "-u", "-m", "harness.worker.entry", str(paths.slurm)]
-    executor = RunLocalExecutor(paths.slurm, [*call, "%j_submitted.pkl"])
+    umask = _umask(resolved)
+    executor = RunLocalExecutor(paths.slurm, [*call, "%j_submitted.pkl"], umask)
     executor.update_parameters(
         timeout_min=_NO_LIMIT_MIN if request.time_s is None else request.time_s / 60,
         tasks_per_node=request.ranks_per_node,
         signal_delay_s=request.lead_s,
     )
-    umask = os.umask(0o007 if resolved.spec.access == "group" else 0o077)
-    try:
+    with _pickles_are_ours_alone():
         job = executor.submit(carry_out, str(paths.root))
-    finally:
-        os.umask(umask)
     return Job(
         job.job_id,
         executor=LOCAL,

@@ -10,6 +10,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from harness.errors import UsageError
 from harness.launch.environment_lines import cleanup_lines, environment_lines
 from harness.launch.request import Request
 from harness.runs.paths import RunPaths
@@ -29,7 +30,11 @@ def parameters(
     Args:
         access: of the run; who may read what the job writes.
         python: of the ranks where the site names none; None is the one that submits.
+
+    Raises:
+        UsageError: the path of the run cannot stand in a batch script.
     """
+    check_path(paths)
     return {
         "job_name": request.name,
         "nodes": request.nodes,
@@ -49,11 +54,30 @@ def parameters(
     }
 
 
+def check_path(paths: RunPaths) -> None:
+    """Raises UsageError for a path with which SLURM would do something else than write there."""
+    text = str(paths.root)
+    if not text.isprintable() or "\\" in text:
+        raise UsageError(
+            "the path of the run cannot stand in a batch script",
+            got=ascii(text),
+            allowed="printable characters, and no backslash",
+            action="choose another folder with --run-dir or --runs-root",
+        )
+
+
+def _log(request: Request, paths: RunPaths, rank: str, end: str) -> str:
+    """The pattern of a log's name as SLURM fills it in; %% is how it writes a %."""
+    job = "%A_%a" if request.continue_by == "chain" else "%j"
+    folder = str(paths.slurm).replace("%", "%%")
+    return f"{folder}/{paths.job_log('JOB', 0, end).name}".replace("JOB_0", f"{job}_{rank}")
+
+
 def _options(request: Request, paths: RunPaths) -> dict[str, str | int | bool]:
     """What submitit has no argument for, or sets otherwise."""
     options: dict[str, str | int | bool] = {
-        "output": str(paths.job_log(_job(request), 0, "out")),
-        "error": str(paths.job_log(_job(request), 0, "err")),
+        "output": _log(request, paths, "0", "out"),
+        "error": _log(request, paths, "0", "err"),
         "signal": f"B:USR2@{request.lead_s}",
         # A site's default would decide otherwise, and it is also what node failures need.
         "requeue" if request.continue_by != "none" else "no-requeue": True,
@@ -66,10 +90,6 @@ def _options(request: Request, paths: RunPaths) -> dict[str, str | int | bool]:
     if request.continue_by == "chain":
         options["array"] = f"0-{request.max_attempts - 1}%1"
     return options | {name: value for name, value in request.more.items() if value is not False}
-
-
-def _job(request: Request) -> str:
-    return "%A_%a" if request.continue_by == "chain" else "%j"
 
 
 def clock(seconds: int) -> str:
@@ -116,12 +136,11 @@ def step_command(request: Request, paths: RunPaths, pickle: str | None = None) -
     Args:
         pickle: name of the pickled call in ``slurm/``; None is submitit's, made of the job's id.
     """
-    out, err = (str(paths.job_log(_job(request), 0, end)) for end in ("out", "err"))
     words = [
         "srun",
         "--unbuffered",
-        f"--output={out.replace('_0_log', '_%t_log')}",
-        f"--error={err.replace('_0_log', '_%t_log')}",
+        f"--output={_log(request, paths, '%t', 'out')}",
+        f"--error={_log(request, paths, '%t', 'err')}",
         "--open-mode=append",
         "--kill-on-bad-exit=1",
         f"--wait={_END_OF_RANKS_S}",

@@ -27,9 +27,10 @@ demo: venv-train  ## train the quickstart, predict held-back pictures, say what 
 	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python jobs/quickstart_demo.py --run-dir $(DEMO_RUN)
 
-# Only continuous integration installs SLURM for a test run; elsewhere its tests skip without it.
+# Only continuous integration installs SLURM and shellcheck for a test run; elsewhere the tests that
+# need them skip without them.
 ci-packages:
-	@if [ -n "$${CI:-}" ]; then .ci/system-packages cluster; fi
+	@if [ -n "$${CI:-}" ]; then .ci/system-packages cluster; .ci/system-packages scripts; fi
 
 test: lint docs ci-packages  ## what continuous integration runs: lint, types, docs, all tests
 	@$(BIN)/python -m pytest tests/unit tests/local tests/cluster

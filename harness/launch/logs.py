@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import UsageError
 from harness.launch.jobfacts import base_id
 from harness.runs.jobs import Job, read_jobs
 from harness.runs.paths import RunPaths
@@ -17,6 +19,7 @@ TAIL_LINES = 40
 _NAME = re.compile(r"(?P<id>[0-9]+(?:_[0-9]+)?)_(?P<rank>[0-9]+)_log\.(?P<stream>out|err)")
 _TAIL_BYTES = 1 << 20
 """How much of the end of a log is read to find its last lines, and the failure in them."""
+_BLOCK = 1 << 16
 _START = "harness: job "
 """What the batch script writes at each start, see protocol.sh."""
 _TASK = re.compile(r"^srun: error: (?P<node>[^:\s]+): tasks? (?P<tasks>[0-9,-]+): (?P<how>.+)$")
@@ -92,6 +95,40 @@ def newest_log_id(paths: RunPaths, job: Job) -> str:
     return logs[-1].job if logs else job.id
 
 
+def require_logs(paths: RunPaths, job: str | None, rank: int | None, *, waits: bool) -> str | None:
+    """The id of the job whose logs are to be shown: the one asked for, else the newest with logs.
+
+    Args:
+        waits: logs that are not there yet will be waited for; None may come back.
+
+    Raises:
+        UsageError: the run has no such job, or nothing was printed yet.
+    """
+    known = [known.id for known in read_jobs(paths)]
+    if not known:
+        raise UsageError(
+            f"{paths.root}: was never submitted, so no job has printed anything",
+            action=f"`harness run` prints to its terminal; {paths.log} holds what TensorFlow said",
+        )
+    if job is not None and base_id(job) not in known:
+        raise UsageError(
+            "the run has no such job", got=job, allowed=", ".join(known), action="name one of these"
+        )
+    logs = find_logs(paths, job=job, rank=rank)
+    if logs or waits:
+        return logs[-1].job if logs else None
+    other = sorted({log.rank for log in find_logs(paths, job=job, rank=None)})
+    if other:
+        raise UsageError(
+            "that rank has no log", got=str(rank), allowed=f"{other[0]} to {other[-1]}, or all"
+        )
+    raise UsageError(
+        f"job {job or known[-1]} has printed nothing yet",
+        action=f"`harness status {shlex.quote(str(paths.root))}` says where it stands; "
+        "-f waits for its first line",
+    )
+
+
 def last_lines(path: Path, count: int) -> list[str]:
     """The last lines of a file; none if it is not there.
 
@@ -101,7 +138,35 @@ def last_lines(path: Path, count: int) -> list[str]:
     return _end_of(path).splitlines()[-count:] if count > 0 else []
 
 
+def last_lines_at(path: Path, count: int) -> int:
+    """Where the last ``count`` lines of a file begin, in bytes; 0 for all lines, or no file.
+
+    Raises:
+        StorageError: it is there and cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            size = at = stream.seek(0, os.SEEK_END)
+            while count > 0 and at > 0:
+                begin = max(0, at - _BLOCK)
+                stream.seek(begin)
+                block = stream.read(at - begin)
+                # The newline at the very end ends the last line and begins none.
+                place = len(block) - 1 if at == size else len(block)
+                while count and (place := block.rfind(b"\n", 0, place)) >= 0:
+                    count -= 1
+                    if not count:
+                        return begin + place + 1
+                at = begin
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise storage_error(error, path) from error
+    return 0
+
+
 def _end_of(path: Path) -> str:
+    """What a log ends with, as much as is looked at; empty if it is not there."""
     try:
         with path.open("rb") as stream:
             size = stream.seek(0, os.SEEK_END)

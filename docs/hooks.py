@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.cli.main import VERBS, build_parser
 from harness.errors import ExitCode
-from harness.spec.reference import spec_reference_markdown
+from harness.spec.reference import site_reference_markdown, spec_reference_markdown
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -92,9 +92,23 @@ def exit_codes_page() -> str:
     return "\n".join(rows)
 
 
+def site_profiles_page() -> str:
+    """Markdown of the site profiles that come with the package."""
+    from harness.spec.site import SITES, load_site
+
+    names = sorted(file.stem for file in SITES.glob("*.yaml"))
+    rows = [
+        f"| `{name}` | {_cell(load_site(str(SITES / f'{name}.yaml')).description)} |"
+        for name in names
+    ]
+    return "\n".join(["| site | what it is |", "|---|---|", *rows])
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "verbs": verbs_page,
     "spec": spec_reference_markdown,
+    "sites": site_reference_markdown,
+    "site profiles": site_profiles_page,
     "plugin example": plugin_example,
     "resume": resume_page,
     "exit codes": exit_codes_page,

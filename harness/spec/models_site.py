@@ -34,6 +34,12 @@ ModuleName = Annotated[
     Words("the name of one module, without spaces"),
 ]
 
+GresName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", max_length=100),
+    Words("a name of letters, digits and _.-"),
+]
+
 ONLY_SLURM = (
     "partitions",
     "gres",
@@ -169,7 +175,7 @@ class Site(SpecModel):
     """Values for fields of the spec's `cluster` that neither the spec nor the user config gives."""
     partitions: dict[str, Partition] = Field(default_factory=dict)
     """Partitions by name."""
-    gres: str = "gpu"
+    gres: GresName = "gpu"
     """Name under which GPUs are asked for, as in `--gres=gpu:4`."""
     environment: SiteEnvironment = new(SiteEnvironment)
     """How Python is found on compute nodes."""

@@ -1,8 +1,9 @@
-"""The reference of the spec for the docs site, made from the models."""
+"""The reference of the spec and of site profiles for the docs site, made from the models."""
 
 from __future__ import annotations
 
 from harness.spec.docs import REQUIRED, FieldDoc, field_docs
+from harness.spec.models_site import Site
 
 _RESUME = {
     "free": "may change on resume",
@@ -34,6 +35,19 @@ def spec_reference_markdown() -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def site_reference_markdown() -> str:
+    """A Markdown table of every field of a site profile: type, default, doc.
+
+    Those of `cluster` are the spec's, and documented there.
+    """
+    rows = [
+        f"| `{doc.path}` | {_cell(doc.type)} | {_default(doc)} | {_cell(doc.doc)} |"
+        for doc in field_docs(Site)
+        if not doc.path.startswith("cluster.")
+    ]
+    return "\n".join(["| field | takes | default | meaning |", "|---|---|---|---|", *rows])
+
+
 def _own(doc: FieldDoc) -> str:
     return doc.doc if doc.type == "group" else f"{doc.doc}\n\n{_facts(doc)}"
 
@@ -43,17 +57,22 @@ def _entry(doc: FieldDoc) -> str:
 
 
 def _facts(doc: FieldDoc) -> str:
-    default = "**required**" if doc.default == REQUIRED else f"`{doc.default}`"
     lines = [
         "| | |",
         "|---|---|",
         f"| takes | {_cell(doc.type)} |",
-        f"| default | {_cell(default)} |",
+        f"| default | {_default(doc)} |",
         f"| resume | *{doc.resume}*: {_RESUME[doc.resume]} |",
     ]
     if doc.so_far:
         lines.append(f"| so far | {_cell(doc.so_far)} |")
     return "\n".join(lines)
+
+
+def _default(doc: FieldDoc) -> str:
+    if not doc.default:
+        return ""
+    return "**required**" if doc.default == REQUIRED else _cell(f"`{doc.default}`")
 
 
 def _cell(text: str) -> str:

@@ -113,14 +113,13 @@ def _native_stderr_to(log: Path) -> Iterator[None]:
         yield
         return
     held, python_stderr = os.dup(2), sys.stderr
+    # Not closed: the loggers made meanwhile write to it as long as the process lives.
+    stream = os.fdopen(os.dup(held), "w", encoding="utf-8", errors="replace", buffering=1)
     try:
         sys.stderr.flush()
-        with os.fdopen(
-            os.dup(held), "w", encoding="utf-8", errors="replace", buffering=1
-        ) as stream:
-            sys.stderr = stream
-            os.dup2(target, 2)
-            yield
+        sys.stderr = stream
+        os.dup2(target, 2)
+        yield
     finally:
         os.dup2(held, 2)
         sys.stderr = python_stderr

@@ -116,7 +116,7 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
     found = {
         "batch_bytes_to_device": pixels,
         "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
-        "files_of_the_run": _FILES_OF_A_RUN + _FILES_OF_A_CHECKPOINT * (spec.checkpoint.keep + 1),
+        "files_of_the_run": files_of_the_run(spec),
     }
     folder = Path(spec.backbone.handle.removeprefix("hub:"))
     if folder.is_dir():
@@ -125,6 +125,12 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
     elif "://" not in spec.backbone.handle and not spec.backbone.handle.startswith("plugin:"):
         notes.append(f"backbone.handle: there is no folder {folder}")
     return found
+
+
+def files_of_the_run(spec: Spec) -> int:
+    """Files that a run makes at most, without those of its jobs."""
+    # One checkpoint more than are kept, since the new one is written before an old one goes.
+    return _FILES_OF_A_RUN + _FILES_OF_A_CHECKPOINT * (spec.checkpoint.keep + 1)
 
 
 def _image_sizes(spec: Spec) -> list[int]:

@@ -28,7 +28,7 @@ def check_paths(spec: Spec | Resolved, trust: Trust | None = None) -> list[Probl
     inner = spec.spec if isinstance(spec, Resolved) else spec
     trusted = resolved.user.trust if resolved else trust
     found = missing(inner, trusted or Trust())
-    return [_placed(path, problem, resolved) for path, problem in found]
+    return [placed(path, problem, resolved) for path, problem in found]
 
 
 def missing(spec: Spec, trust: Trust) -> Iterator[Found]:
@@ -38,8 +38,15 @@ def missing(spec: Spec, trust: Trust) -> Iterator[Found]:
     yield from _plugins(spec, trust)
 
 
-def _placed(path: str, problem: Problem, resolved: Resolved | None) -> Problem:
-    origin = resolved.origins.get(path) if resolved else None
+def placed(path: str, problem: Problem, resolved: Resolved | None) -> Problem:
+    """A problem of a field, with the file and line where the field was written, if it was.
+
+    Args:
+        path: dotted path of a field, or of a place inside one (``cluster.sbatch.tmp``).
+    """
+    origin, place = None, path
+    while resolved is not None and origin is None and place:
+        origin, place = resolved.origins.get(place), place.rpartition(".")[0]
     file, line = (origin.option or origin.file, origin.line) if origin else (None, None)
     got = problem.got
     if problem.file:

@@ -42,7 +42,7 @@ LOGIN = {
     "LOADEDMODULES": "tools/1.0",
 }
 """What a user's shell may hold, and no job must see."""
-QUICK_S = 120
+LONGEST_S = 300
 
 
 def site(more: dict[str, Any] | None = None, **environment: Any) -> Site:
@@ -93,7 +93,7 @@ class Work:
 
     def end(self) -> str:
         """Waits until it is over: its state and exit code."""
-        self.cluster.wait_until_ended(self.job, QUICK_S)
+        self.cluster.wait_until_ended(self.job, LONGEST_S)
         facts = self.cluster.job(self.job)
         return f"{facts['JobState']} {facts['ExitCode']}"
 

@@ -57,20 +57,20 @@ def parameters(
 def check_path(paths: RunPaths) -> None:
     """Raises UsageError for a path with which SLURM would do something else than write there."""
     text = str(paths.root)
-    if not text.isprintable() or "\\" in text:
+    # SLURM and submitit both put ids in the place of %j and the like.
+    if not text.isprintable() or "\\" in text or "%" in text:
         raise UsageError(
             "the path of the run cannot stand in a batch script",
             got=ascii(text),
-            allowed="printable characters, and no backslash",
+            allowed="printable characters, no backslash and no %",
             action="choose another folder with --run-dir or --runs-root",
         )
 
 
 def _log(request: Request, paths: RunPaths, rank: str, end: str) -> str:
-    """The pattern of a log's name as SLURM fills it in; %% is how it writes a %."""
+    """The pattern of a log's name, as SLURM fills it in."""
     job = "%A_%a" if request.continue_by == "chain" else "%j"
-    folder = str(paths.slurm).replace("%", "%%")
-    return f"{folder}/{paths.job_log('JOB', 0, end).name}".replace("JOB_0", f"{job}_{rank}")
+    return str(paths.slurm / paths.job_log("JOB", 0, end).name.replace("JOB_0", f"{job}_{rank}"))
 
 
 def _options(request: Request, paths: RunPaths) -> dict[str, str | int | bool]:

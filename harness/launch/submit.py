@@ -99,25 +99,13 @@ def submit(
             :func:`harness.runs.create.create_run`.
     """
     slurm = Slurm()
-    local = resolved.site.scheduler == LOCAL
-    notes: tuple[str, ...] = ()
-    seconds = None
-    if local:
-        _check_local(resolved, prepare)
-    elif not prepare:
-        slurm.require()
-    if check and not local and not prepare:
-        found = _preflight(resolved, expected_dir(resolved, run_dir, runs_root), slurm)
-        notes, seconds = found
+    notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare)
     paths, how = create_run(resolved, run_dir, new=new, runs_root=runs_root, say=say)
     job, command = None, None
     if how != FINISHED:
-        try:
-            job, command = _submit(resolved, paths, slurm, prepare)
-        except (HarnessError, SlurmError) as error:
-            _clean_up(paths, how, error)
-            raise _refused(error) if isinstance(error, SlurmError) else error from None
+        job, command = _submit(resolved, paths, slurm, prepare, made=how == CREATED)
     record = read_record(paths)
+    hidden = () if resolved.site.scheduler == LOCAL else tuple(slurm.hidden)
     return Submitted(
         paths,
         record["run_id"],
@@ -126,10 +114,29 @@ def submit(
         job,
         command,
         notes,
-        () if local else tuple(slurm.hidden),
+        hidden,
         seconds,
         _next(paths, job),
     )
+
+
+def _look_first(
+    resolved: Resolved,
+    slurm: Slurm,
+    run_dir: Path | None,
+    runs_root: Path | None,
+    check: bool,
+    prepare: bool,
+) -> tuple[tuple[str, ...], float | None]:
+    """What can be known before anything is made: notes, and the seconds of the preflight."""
+    if resolved.site.scheduler == LOCAL:
+        return _check_local(resolved, prepare), None
+    if prepare:
+        return (), None
+    slurm.require()
+    if not check:
+        return (), None
+    return _preflight(resolved, expected_dir(resolved, run_dir, runs_root), slurm)
 
 
 def dry_run(resolved: Resolved, run_dir: Path | None, runs_root: Path | None) -> str:
@@ -170,30 +177,55 @@ def _preflight(
     return found.notes, found.seconds
 
 
-def _check_local(resolved: Resolved, prepare: bool) -> None:
-    if prepare or resolved.spec.cluster.continue_by == "chain" or resolved.spec.cluster.sbatch:
+_OF_A_SCHEDULER = (
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "gpu_type",
+    "gpus_per_node",
+    "cpus_per_rank",
+    "cpus_per_gpu",
+    "mem_gb",
+    "time_floor",
+)
+
+
+def _check_local(resolved: Resolved, prepare: bool) -> tuple[str, ...]:
+    """Refuses what cannot be done without a scheduler, and names what has no meaning there."""
+    cluster = resolved.spec.cluster
+    if prepare or cluster.continue_by == "chain" or cluster.sbatch:
         got = "--prepare" if prepare else "cluster.continue_by: chain, or cluster.sbatch"
         raise UsageError(
             "that needs SLURM, and this site has none",
             got=f"{got} at site {resolved.site.name}",
             action="leave it out, or name a site with SLURM",
         )
+    unused = [name for name in _OF_A_SCHEDULER if getattr(cluster, name) is not None]
+    if not unused:
+        return ()
+    fields = ", ".join(f"cluster.{name}" for name in unused)
+    return (f"without a scheduler there is no use for {fields}",)
 
 
 def _submit(
-    resolved: Resolved, paths: RunPaths, slurm: Slurm, prepare: bool
+    resolved: Resolved, paths: RunPaths, slurm: Slurm, prepare: bool, *, made: bool
 ) -> tuple[Job | None, str | None]:
     """One submission at a time, and none for a run that is under way."""
     request = make_request(resolved)
     with submitting(paths):
         _refuse_live(paths, slurm)
-        with put_back_on_error(paths.failed, paths.cancelled, paths.without_progress):
-            if prepare:
-                return None, prepare_job(resolved, request, paths, slurm)
-            if resolved.site.scheduler == LOCAL:
-                job = start_local(resolved, request, paths)
-            else:
-                job = start_slurm(resolved, request, paths, slurm)
+        try:
+            with put_back_on_error(paths.failed, paths.cancelled, paths.without_progress):
+                if prepare:
+                    return None, prepare_job(resolved, request, paths, slurm)
+                if resolved.site.scheduler == LOCAL:
+                    job = start_local(resolved, request, paths)
+                else:
+                    job = start_slurm(resolved, request, paths, slurm)
+        except (HarnessError, SlurmError) as error:
+            _clean_up(paths, made, error)
+            raise _refused(error) if isinstance(error, SlurmError) else error from None
         job = record_job(paths, job)
         prune_job_files(paths, _KEPT_JOBS)
         return job, None
@@ -212,16 +244,20 @@ def _refuse_live(paths: RunPaths, slurm: Slurm) -> None:
     )
 
 
-def _clean_up(paths: RunPaths, how: str, error: Exception) -> None:
+def _clean_up(paths: RunPaths, made: bool, error: Exception) -> None:
     """Leaves nothing half-submitted: a run that was made for this submission goes again.
 
-    Not when sbatch may have been heard without our hearing its answer: the job would find nothing.
+    Called while submissions are locked, so nobody else has submitted it meanwhile.  Not when
+    sbatch may have been heard without our hearing its answer: its job would find nothing.
     """
     for left in paths.slurm.glob("*.pkl"):
-        if len(left.stem) == 32:  # submitit's name until it knows the job's id
+        if len(left.stem) == _UUID_LETTERS:  # submitit's name until it knows the job's id
             left.unlink(missing_ok=True)
-    if how == CREATED and not (isinstance(error, EnvironmentNotAble) and "time" in str(error)):
+    if made and not (isinstance(error, EnvironmentNotAble) and "time" in str(error)):
         shutil.rmtree(paths.root)
+
+
+_UUID_LETTERS = 32
 
 
 def _refused(error: SlurmError) -> UsageError:

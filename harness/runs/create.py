@@ -160,7 +160,11 @@ def _check_place(place: Path) -> None:
 def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPaths, str]:
     if not paths.record.exists():
         _refuse_foreign(paths)
-        return make_run(resolved, paths), CREATED
+        _check_place(paths.root)
+        RunPaths.create(paths.root, resolved.spec.access)
+        with RunLock(paths):  # two commands may name the same new folder at once
+            if not paths.record.exists():
+                return make_run(resolved, paths), CREATED
     if new:
         raise UsageError(
             f"{paths.root}: holds a run already",

@@ -58,6 +58,8 @@ def cancel(paths: RunPaths, slurm: Slurm, *, now: bool = False) -> Cancelled:
         try:
             return _cancel_slurm(job, facts, slurm, now)
         except SlurmError as error:
+            if not ask([job], slurm)[job.id].is_live:
+                return Cancelled(job.id, "ended")  # it has ended at the very moment
             raise _refused(job, facts, error) from error
 
 
@@ -81,7 +83,8 @@ def _cancel_slurm(job: Job, facts: JobFacts, slurm: Slurm, now: bool) -> Cancell
         slurm.run("scancel", job.id)
         return Cancelled(job.id, "ended")
     if facts.is_waiting or job.tasks is not None:
-        # Only what has not begun: a job may begin at this moment, and is then asked to save.
+        # Only what has not begun: a job may begin at this moment, and is then asked to save.  And
+        # of a chain first what waits: beside it scancel repeats the signal until the task has left.
         slurm.run("scancel", "--state=PENDING", job.id)
         facts = ask([job], slurm)[job.id]
         if facts.is_waiting:

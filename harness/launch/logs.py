@@ -20,7 +20,7 @@ _NAME = re.compile(r"(?P<id>[0-9]+(?:_[0-9]+)?)_(?P<rank>[0-9]+)_log\.(?P<stream
 _TAIL_BYTES = 1 << 20
 """How much of the end of a log is read to find its last lines, and the failure in them."""
 _BLOCK = 1 << 16
-_START = "harness: job "
+_START = re.compile(r"^harness: job \S+, start [0-9]+")
 """What the batch script writes at each start, see protocol.sh."""
 _TASK = re.compile(r"^srun: error: (?P<node>[^:\s]+): tasks? (?P<tasks>[0-9,-]+): (?P<how>.+)$")
 _TRACEBACK = ("Traceback (most recent call last)", "Fatal Python error", "harness: ")
@@ -212,7 +212,7 @@ def failure(paths: RunPaths, log_id: str, lines: int = TAIL_LINES) -> Failure | 
 def _first_of_srun(text: str) -> tuple[int | None, str]:
     """Rank and words of srun's first report on a rank in the last start."""
     lines = text.splitlines()
-    starts = [number for number, line in enumerate(lines) if line.startswith(_START)]
+    starts = [number for number, line in enumerate(lines) if _START.match(line)]
     for line in lines[starts[-1] if starts else 0 :]:
         said = _TASK.match(line)
         if said is not None:

@@ -1,4 +1,4 @@
-"""P10, start-up: how soon the command line answers.
+"""P10, start-up and submission: how soon the command line answers, and what it adds to sbatch.
 
 The peers are what the same answer costs otherwise.  For ``--help``, a training script of the usual
 kind, which imports TensorFlow before it looks at its arguments.  For ``validate``, the least that
@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+from benchmarks import submission
 from benchmarks.rows import Row, compare, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,7 +66,7 @@ CASES = (
 
 
 def rows() -> Iterator[Row]:
-    """``--help`` and ``validate`` as whole processes, seconds: against a peer, and as promised."""
+    """``--help``, ``validate`` and ``submit`` as whole processes, seconds."""
     for work, arguments, peer, program, its_arguments, target, promised in CASES:
         ours, theirs, spread = compare(
             partial(_process, "-m", "harness", *arguments),
@@ -74,3 +75,4 @@ def rows() -> Iterator[Row]:
         yield Row("P10", work, peer, ours, theirs, target, "lower", spread, "whole processes")
         limit = f"the promise, {promised:.2f} s"
         yield Row("P10", work, limit, ours, promised, 1.0, "lower", spread, "the same runs")
+    yield from submission.rows()

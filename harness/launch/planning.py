@@ -11,6 +11,8 @@ from harness.data.index import ExampleIndex, folder_index
 from harness.data.lanes import lane_count, steps_per_epoch
 from harness.data.split import split_validation
 from harness.errors import HarnessError
+from harness.launch.planning_job import job_json, job_lines
+from harness.launch.request import make_request
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
 
@@ -53,6 +55,7 @@ class Planned:
             "batch_per_replica": spec.training.batch_size,
             "phases": [_phase_json(phase) for phase in self.plan.phases] if self.plan else [],
             "total_steps": self.plan.total_steps if self.plan else None,
+            "job": job_json(make_request(self.resolved), self.resolved.site),
             "estimates": self.estimates,
             "notes": self.notes,
         }
@@ -186,6 +189,7 @@ def describe(planned: Planned) -> str:
     ]
     if planned.plan is not None:
         out += ["", "phases", *_phase_lines(planned.plan)]
+    out += ["", "job", *job_lines(make_request(planned.resolved), planned.resolved.site)]
     out += ["", "estimates"]
     out += [
         f"  {name.replace('_', ' '):<26}{_amount(name, value)}"

@@ -8,7 +8,6 @@ and each finding is told like a problem of the spec, with its line.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import tempfile
 import time
@@ -26,13 +25,12 @@ from harness.launch.preflight_test_only import check_test_only
 from harness.launch.quota import check_storage
 from harness.launch.request import Request
 from harness.launch.shared_fs import check_shared
-from harness.launch.slurm import Slurm, controller_down, last_line
+from harness.launch.slurm import Slurm, last_line
 from harness.runs.storage import owner_name
 from harness.spec import Resolved
 
 Done = subprocess.CompletedProcess[str]
 
-_PING_S = 20.0
 _ASK_S = 60.0
 _FILES_OF_A_RANK = 3
 _FILES_OF_A_JOB = 4
@@ -52,23 +50,12 @@ def preflight(
     report = Report(resolved)
     try:
         slurm.require()
-        _ping(slurm)
+        slurm.ping()
         _check(report, request, run_dir, script, slurm)
     except EnvironmentNotAble as error:
         # With no SLURM there, all else is guessing.
         return Preflight((error,), (), time.monotonic() - begun)
     return report.finish(time.monotonic() - begun)
-
-
-def _ping(slurm: Slurm) -> None:
-    """Alone among SLURM's commands it says at once, not after a minute, that nobody answers."""
-    done = slurm.run("scontrol", "ping", check=False, timeout_s=_PING_S)
-    if not re.search(r"\bis UP\b", done.stdout):
-        raise controller_down(_first_line(done.stdout) or last_line(done.stderr))
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
 
 
 def _check(

@@ -74,6 +74,7 @@ def _queue(ids: list[str], slurm: Slurm) -> dict[str, JobFacts]:
     """What squeue knows, jobs that have ended some minutes ago included."""
     if not slurm.has("squeue"):
         slurm.require()
+    slurm.ping()
     which = f"--jobs={','.join(ids)}" if len(ids) <= _MANY else f"--user={own_name()}"
     words = ["squeue", "--noheader", "--states=all", which, f"--Format={SQUEUE_FORMAT}"]
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -34,6 +35,7 @@ _DOWN = (
     "Zero Bytes were transmitted",
 )
 _TIMEOUT_S = 60.0
+_PING_S = 20.0
 
 
 class SlurmError(Exception):
@@ -63,6 +65,7 @@ class Slurm:
         """Variables of the shell that were not let through."""
         self.environment = {k: v for k, v in variables.items() if k not in self.hidden}
         self.environment["LC_ALL"] = "C"
+        self._answers = False
 
     def has(self, command: str) -> bool:
         """Whether the command is installed."""
@@ -79,6 +82,23 @@ class Slurm:
                 action="log in to the cluster and submit there, or train here with "
                 "`harness run SPEC` or `harness submit SPEC --site local`",
             )
+
+    def ping(self) -> None:
+        """Asks once whether the controller is up.
+
+        Alone among SLURM's commands this one says at once that nobody answers; sbatch and squeue
+        try again for a minute and more.
+
+        Raises:
+            EnvironmentNotAble: it is not.
+        """
+        if self._answers:
+            return
+        done = self.run("scontrol", "ping", check=False, timeout_s=_PING_S)
+        if not re.search(r"\bis UP\b", done.stdout):
+            said = done.stdout.strip().partition("\n")[0]
+            raise controller_down(said or last_line(done.stderr))
+        self._answers = True
 
     def run(
         self,

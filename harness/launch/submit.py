@@ -135,6 +135,7 @@ def _look_first(
         return (), None
     slurm.require()
     if not check:
+        slurm.ping()
         return (), None
     return _preflight(resolved, expected_dir(resolved, run_dir, runs_root), slurm)
 

@@ -21,11 +21,12 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
     """What the record says of the environment, at this moment.
 
     ``versions`` has every installed distribution of which a module is imported by now, so the
-    process that trains calls this again once its imports are done.
+    process that trains calls this once its imports are done.
 
     Args:
-        folder: where to look for a git repository.  Without it there is no ``git`` in the answer:
-            the record keeps that of the run's creation.
+        folder: at the creation of a run, where to look for a git repository.  ``versions`` is
+            empty then: what the creating process has imported is not what will train.  Without
+            it there is no ``git`` in the answer: the record keeps that of the creation.
     """
     git = {"git": git_facts(folder)} if folder is not None else {}
     return {
@@ -36,7 +37,7 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
         "host": socket.gethostname(),
         "user": _user(),
         "cpus": _cpus(),
-        "versions": imported_versions(),
+        "versions": imported_versions() if folder is None else {},
         **git,
     }
 

@@ -129,8 +129,10 @@ def _active(
     if ended and facts.where != HOST:
         return Joined("completing", "its attempt is over, and the job decides how to go on")
     if here and not ended:
-        return Joined("running", f"its job runs on {facts.nodes}, {_sign(row)}")
-    return Joined("starting", f"its job runs on {facts.nodes}, and no attempt has begun yet")
+        return Joined("running", f"its job runs on {facts.nodes or 'its nodes'}, {_sign(row)}")
+    return Joined(
+        "starting", f"its job runs on {facts.nodes or 'its nodes'}, and no attempt has begun yet"
+    )
 
 
 def _sign(row: RunSummary) -> str:

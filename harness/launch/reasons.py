@@ -121,12 +121,6 @@ def what_to_do(reason: str | None, job: str) -> str | None:
     return known[1].format(job=job) if known is not None and known[1] else None
 
 
-def never_starts(reason: str | None) -> bool:
-    """Whether a job with this reason waits for somebody to do something."""
-    known = _lookup(reason)
-    return known is not None and known[1] is not None and not (reason or "").startswith("ReqNode")
-
-
 def why_ended(
     state: str,
     *,
@@ -165,7 +159,7 @@ def _limit(reason: str) -> str | None:
     found = _LIMIT.match(reason)
     if found is None:
         return None
-    whose = _WHOSE.get(found[1], "you")
+    whose = _WHOSE.get(found[1], "your user")
     things = [words for part, words in _WHAT if part in reason]
     more = " and jobs of yours use it up" if "Grp" in reason or "PerUser" in reason else ""
     of = f" of {things[0]}" if things else ""

@@ -26,6 +26,7 @@ from tests.cluster.slurm_cluster import SlurmCluster
 from tests.unit.runs_helpers import make_run
 
 PLAYER = Path(__file__).with_name("played_run.py")
+SITE = "impatient"
 REPO = PLAYER.parents[2]
 
 
@@ -43,6 +44,11 @@ class LookedAfter:
         for variable, value in cluster.environment().items():
             monkeypatch.setenv(variable, value)
         monkeypatch.setenv("HARNESS_RUNS_ROOT", str(root))
+        # A site where SLURM may be asked often, so that those who follow soon see the end.
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(root.parent / "config"))
+        sites = root.parent / "config" / "harness" / "sites"
+        sites.mkdir(parents=True, exist_ok=True)
+        (sites / f"{SITE}.yaml").write_text(f"name: {SITE}\npolling: {{queue_s: 2}}\n")
         self.paths = make_run(root, name)
         self.name = name
         self.job = ""
@@ -63,14 +69,14 @@ class LookedAfter:
         executor = RunSlurmExecutor(
             self.paths.slurm, Slurm(), step_command(request, self.paths, "none.pkl"), 0o077
         )
-        site = load_site("generic")
+        site = load_site(SITE)
         executor.update_parameters(**parameters(request, self.paths, site, "private", str(player)))
         script = self.paths.slurm / "played_submission.sh"
         script.write_text(executor.text())
         self.paths.cancelled.unlink(missing_ok=True)
         self.job = self.cluster.submit(*options, str(script))
         tasks = request.max_attempts if request.continue_by == "chain" else None
-        record_job(self.paths, Job(self.job, ranks=request.ranks, tasks=tasks))
+        record_job(self.paths, Job(self.job, site=SITE, ranks=request.ranks, tasks=tasks))
         return self.job
 
     def call(self, verb: str, *words: str, code: int | None = 0) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
@@ -12,14 +13,18 @@ from typing import Any
 
 import pytest
 
+from harness.launch.looking import look_at
 from harness.launch.queue import ask, live
 from harness.launch.slurm import Slurm
+from harness.launch.watching import watch
 from harness.runs.jobs import Job, record_job
+from harness.runs.registry import find_runs
 from tests.cluster.looked_after import LookedAfter
 from tests.cluster.on import on
 from tests.cluster.processes import wait_until
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.test_cluster import preempt
+from tests.unit.runs_helpers import make_run
 
 BOTH = ("default", "no_accounting")
 New = Callable[..., LookedAfter]
@@ -32,14 +37,15 @@ def new(cluster: SlurmCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 class CountingSlurm(Slurm):
-    """Counts the commands that are called."""
+    """Counts the commands that are called, without the ping before the first."""
 
     def __init__(self, environment: dict[str, str]) -> None:
         super().__init__(environment)
         self.called: list[str] = []
 
     def run(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
-        self.called.append(words[0])
+        if words[:2] != ("scontrol", "ping"):
+            self.called.append(words[0])
         return super().run(*words, **more)
 
 
@@ -191,8 +197,6 @@ def test_a_node_that_fails(cluster: SlurmCluster, new: New) -> None:
 
 @on(*BOTH)
 def test_all_runs_with_one_question(cluster: SlurmCluster, new: New) -> None:
-    from harness.launch.looking import look_at
-
     slurm = CountingSlurm(cluster.environment())
     runs = [new() for _ in range(4)]
     paths = [run.paths for run in runs]
@@ -219,9 +223,21 @@ def test_all_runs_with_one_question(cluster: SlurmCluster, new: New) -> None:
     assert "is no longer known" not in text
 
 
-def test_a_run_that_was_moved_and_one_that_is_gone(cluster: SlurmCluster, new: New) -> None:
-    import shutil
+def test_a_thousand_runs_with_two_commands(cluster: SlurmCluster, new: New, tmp_path: Path) -> None:
+    first = new()
+    job = first.submit("train", options=("--hold",))
+    for number in range(999):
+        run = make_run(tmp_path / "runs", f"name{number % 7}", f"20260101-{number:06d}-aaaa")
+        record_job(run, Job(str(4_000_000 + number)))
+    slurm = CountingSlurm(cluster.environment())
+    looks, _ = look_at(find_runs(tmp_path / "runs"), slurm)
+    assert slurm.called == ["squeue", "sacct"]
+    assert len(looks) == 1000
+    queued = [look for look in looks if look.joined.state == "queued"]
+    assert [look.job.id for look in queued if look.job] == [job]
 
+
+def test_a_run_that_was_moved_and_one_that_is_gone(cluster: SlurmCluster, new: New) -> None:
     run = new()
     job = run.submit("finish")
     run.wait_for("finished")
@@ -274,8 +290,6 @@ def test_a_controller_that_is_down(
 def test_watching_ends_with_the_run_and_leaves_it_alone(
     cluster: SlurmCluster, new: New, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.launch.watching import watch
-
     run = new()
     run.submit("train", "finish")
     run.wait_for("running")

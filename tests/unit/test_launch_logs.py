@@ -1,0 +1,292 @@
+"""Logs of jobs: finding them, their last lines, who failed first, and following them."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import signal
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from runs_helpers import finish, make_run, python
+
+from harness.errors import ExitCode, UsageError
+from harness.launch.following import Printer, Reader, follow
+from harness.launch.logs import failure, find_logs, last_lines, last_lines_at, require_logs
+from harness.launch.watching import watch
+from harness.runs.attempts import begin_attempt, end_attempt
+from harness.runs.heartbeat import write_heartbeat
+from harness.runs.jobs import Job, record_job
+from harness.runs.marks import mark_failed
+from harness.runs.paths import RunPaths
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> RunPaths:
+    return make_run(tmp_path)
+
+
+def write(paths: RunPaths, job: str, rank: int, stream: str, text: str, age_s: int = 0) -> Path:
+    path = paths.job_log(job, rank, stream)
+    path.write_text(text)
+    os.utime(path, (1e9 - age_s, 1e9 - age_s))
+    return path
+
+
+def names(paths: RunPaths, **choice: object) -> list[str]:
+    return [log.path.name for log in find_logs(paths, **choice)]  # type: ignore[arg-type]
+
+
+class TestFinding:
+    @pytest.fixture
+    def many(self, paths: RunPaths) -> RunPaths:
+        record_job(paths, Job("20"))
+        record_job(paths, Job("9", tasks=3))
+        for name in ("20_0", "9_10_0", "9_2_0", "9_2_11", "9_2_2"):
+            for stream in ("err", "out"):
+                (paths.slurm / f"{name}_log.{stream}").write_text("x\n")
+        for name in ("outcome-1.json", "20_submission.sh", "20_0_log.out.gz", ".20_0_log.out"):
+            (paths.slurm / name).write_text("")
+        return paths
+
+    def test_in_the_order_of_submissions_tasks_ranks_and_streams(self, many: RunPaths) -> None:
+        assert names(many, rank=None, streams="out") == [
+            f"{name}_log.out" for name in ("20_0", "9_2_0", "9_2_2", "9_2_11", "9_10_0")
+        ]
+        assert names(many, job="20") == ["20_0_log.out", "20_0_log.err"]
+        assert names(many, job="9_2", streams="err") == ["9_2_0_log.err"]
+        assert names(many, job="9", rank=11, streams="err") == ["9_2_11_log.err"]
+
+    def test_the_newest_with_logs(self, many: RunPaths) -> None:
+        record_job(many, Job("30"))
+        assert require_logs(many, None, 0, waits=False) == "9_10"
+        assert require_logs(many, "9", 2, waits=False) == "9_2"
+        with pytest.raises(UsageError, match="no such job, got 8, allowed: 20, 9, 30"):
+            require_logs(many, "8", 0, waits=False)
+        with pytest.raises(UsageError, match="job 30 has printed nothing yet"):
+            require_logs(many, "30", 0, waits=False)
+        assert require_logs(many, "30", 0, waits=True) is None
+        with pytest.raises(UsageError, match="no log, got 5, allowed: 0 to 0, or all"):
+            require_logs(many, "20", 5, waits=False)
+
+    def test_never_submitted(self, paths: RunPaths) -> None:
+        with pytest.raises(UsageError, match=r"never submitted.*`harness run` prints to its"):
+            require_logs(paths, None, 0, waits=True)
+
+
+@given(st.binary(max_size=300).map(lambda raw: raw.replace(b"\r", b"")), st.integers(0, 9))
+def test_the_last_lines_begin_where_they_begin(raw: bytes, count: int) -> None:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(raw)
+        file.flush()
+        at = last_lines_at(Path(file.name), count)
+    lines = raw.split(b"\n")
+    lines = lines[:-1] if lines[-1] == b"" else lines
+    end = b"\n" if raw.endswith(b"\n") else b""
+    wanted = raw if count in (0, len(lines)) else b"\n".join(lines[-count:]) + end
+    assert raw[at:] == (wanted if lines else b"")
+
+
+def test_the_last_lines_of_a_long_file(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("".join(f"line {number}\n" for number in range(300_000)))
+    assert last_lines(path, 2) == ["line 299998", "line 299999"]
+    assert path.read_bytes()[last_lines_at(path, 20_000) :].startswith(b"line 280000\n")
+    assert last_lines(tmp_path / "none", 2) == []
+    assert last_lines_at(tmp_path / "none", 2) == 0
+
+
+TRACEBACK = "Traceback (most recent call last):\nValueError: x\n"
+STARTED = "harness: job 12, start {}, on n[1-2]\n"
+FIRST = {
+    "srun names it": ("srun: error: n2: task 3: Exited with exit code 7\n", 3, "code 7 on n2"),
+    "killed after it": (
+        "srun: error: n1: task 2: Out Of Memory\nsrun: error: n1: tasks 0-1,3: Killed\n",
+        2,
+        "Out Of Memory on n1",
+    ),
+    "several at once": ("srun: error: n1: tasks 1-2: Segmentation fault\n", 1, "fault on n1"),
+    "an older start does not count": (
+        STARTED.format(1) + "srun: error: n1: task 2: Killed\n" + STARTED.format(2) + "x\n",
+        1,
+        "its error came first",
+    ),
+    "nothing said": ("x\n", 1, "its error came first"),
+}
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_who_failed_first(paths: RunPaths, case: str) -> None:
+    text, rank, how = FIRST[case]
+    write(paths, "12", 0, "err", text)
+    write(paths, "12", 1, "err", TRACEBACK, age_s=50)
+    write(paths, "12", 2, "err", TRACEBACK, age_s=10)
+    write(paths, "12", 3, "err", "a warning\n", age_s=90)
+    found = failure(paths, "12")
+    assert found is not None
+    assert found.rank == rank
+    assert found.how.endswith(how)
+    assert found.lines == last_lines(paths.job_log("12", rank, "err"), 40)
+
+
+def test_a_failure_with_little_to_show(paths: RunPaths) -> None:
+    assert failure(paths, "12") is None
+    write(paths, "12", 0, "err", "")
+    write(paths, "12", 0, "out", "one\ntwo\n")
+    found = failure(paths, "12", 1)
+    assert found is not None
+    assert (found.rank, found.how, found.lines) == (0, "", ["two"])
+    assert found.log.name == "12_0_log.out"
+
+
+class TestReader:
+    def test_whole_lines_then_the_rest(self, tmp_path: Path) -> None:
+        path = tmp_path / "log"
+        reader = Reader(path)
+        assert reader.read() == []
+        path.write_bytes(b"one\ntw")
+        assert reader.read() == ["one"]
+        with path.open("ab") as stream:
+            stream.write(b"o\n\xff")
+        assert reader.read() == ["two"]
+        assert reader.read(last=True) == ["\ufffd"]
+
+    def test_truncated_or_replaced(self, tmp_path: Path) -> None:
+        path = tmp_path / "log"
+        path.write_text("a long first line\n")
+        reader = Reader(path)
+        assert reader.read() == ["a long first line"]
+        path.write_text("new\n")
+        assert reader.read() == ["new"]
+        other = tmp_path / "other"
+        other.write_text("another file, and a longer one\n")
+        other.replace(path)
+        assert reader.read() == ["another file, and a longer one"]
+
+
+def test_following_over_jobs_and_ranks(paths: RunPaths) -> None:
+    record_job(paths, Job("1"))
+    record_job(paths, Job("2"))
+    write(paths, "1", 0, "out", "old\n")
+    write(paths, "2", 0, "out", "a\nb\nc\n")
+    turns = iter(
+        [
+            lambda: write(paths, "2", 1, "out", "late rank\n"),
+            lambda: paths.job_log("2", 0, "out").open("a").write("after a requeue\n"),
+            lambda: (record_job(paths, Job("3")), write(paths, "3", 0, "out", "new job, no end")),
+        ]
+    )
+
+    def is_over() -> bool:
+        turn = next(turns, None)
+        if turn is not None:
+            turn()
+        return turn is None
+
+    out = io.StringIO()
+    follow(paths, Printer(out, prefix=True), is_over, rank=None, lines=2, every_s=0)
+    lines = out.getvalue().splitlines()
+    assert sorted(lines[:3]) == ["[0] b", "[0] c", "[1] late rank"]
+    assert lines[3:] == ["[0] after a requeue", "[0] new job, no end"]
+
+
+def test_headings_where_the_file_changes(paths: RunPaths) -> None:
+    record_job(paths, Job("2"))
+    write(paths, "2", 0, "out", "a\nb\n")
+    write(paths, "2", 0, "err", "e\n")
+    out = io.StringIO()
+    follow(paths, Printer(out, prefix=False), lambda: True)
+    assert out.getvalue() == "==> 2_0_log.out <==\na\nb\n\n==> 2_0_log.err <==\ne\n"
+
+
+class TestWatching:
+    def watched(self, paths: RunPaths) -> tuple[int, list[str]]:
+        lines: list[str] = []
+        return watch(paths, say=lines.append, every_s=0.05), lines
+
+    def test_finished(self, paths: RunPaths) -> None:
+        finish(paths)
+        assert self.watched(paths) == (0, ["finished    step 100/100"])
+
+    def test_failed_with_its_own_code(self, paths: RunPaths) -> None:
+        number = begin_attempt(paths, {})
+        mark_failed(paths, "no GPU")
+        end_attempt(paths, number, "failed", 0, 0, "no GPU", exit_code=3)
+        code, lines = self.watched(paths)
+        assert code == ExitCode.ENVIRONMENT
+        assert "no GPU" in lines[0] and "has failed: no GPU" in lines[-1]
+
+    def test_stopped(self, paths: RunPaths) -> None:
+        end_attempt(paths, begin_attempt(paths, {}), "stopped", 0, 10, "SIGTERM")
+        assert self.watched(paths) == (75, ["stopped     SIGTERM"])
+
+    def test_a_process_by_hand_until_it_finishes(self, paths: RunPaths) -> None:
+        child = python(PLAY, paths.root)
+        assert child.stdout is not None and child.stdout.readline() == "held\n"
+        code, lines = self.watched(paths)
+        assert child.wait(timeout=60) == 0
+        assert code == 0
+        assert re.match(r"running +step 1/9, epoch 0 of phase head, loss 0.5, about 7 s", lines[0])
+        assert "epoch 1" in lines[1]
+        assert lines[-1].startswith("finished")
+
+    def test_on_a_terminal_a_line_moves_and_ctrl_c_says_so(self, paths: RunPaths) -> None:
+        import pty
+
+        write_heartbeat(paths, step=1, total_steps=9)
+        record_job(paths, Job("1", "local", host="elsewhere"))
+        begin_attempt(paths, {"job": "1", "host": "elsewhere"})
+        text = paths.heartbeat.read_text()
+        paths.heartbeat.write_text(re.sub(r'"host": "[^"]*"', '"host": "elsewhere"', text))
+        reading, writing = pty.openpty()
+        child = python(WATCH, paths.root, stdout=writing)
+        os.close(writing)
+        said = b""
+        while said.count(b"\x1b[K") < 4:
+            said += os.read(reading, 4096)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(timeout=60) == 130
+        try:
+            while chunk := os.read(reading, 4096):
+                said += chunk
+        except OSError:
+            pass  # a closed terminal ends with EIO
+        os.close(reading)
+        assert said.count(b"running") >= 2
+        assert b"the run goes on as before" in said
+
+
+PLAY = """
+    import sys, time
+    from harness.runs.attempts import begin_attempt, end_attempt
+    from harness.runs.heartbeat import write_heartbeat
+    from harness.runs.lock import RunLock
+    from harness.runs.marks import mark_finished
+    from harness.runs.paths import RunPaths
+
+    paths = RunPaths(sys.argv[1])
+    with RunLock(paths):
+        number = begin_attempt(paths, {})
+        for epoch in (0, 1):
+            write_heartbeat(paths, step=1 + epoch, total_steps=9, phase="head", epoch=epoch,
+                            loss=0.5, eta_s=7)
+            if epoch == 0:
+                print("held", flush=True)
+            time.sleep(2)
+        end_attempt(paths, number, "finished", 0, 9)
+        mark_finished(paths, attempt=1, step=9, total_steps=9)
+"""
+
+WATCH = """
+    import os, sys
+    os.environ["TERM"] = "xterm"
+    from harness.launch.watching import watch
+    from harness.runs.paths import RunPaths
+
+    sys.exit(watch(RunPaths(sys.argv[1]), out=sys.stdout, every_s=0.1))
+"""

@@ -91,7 +91,7 @@ def of_this_start(last: Attempt | None, facts: JobFacts) -> bool:
 
 def _unasked(files: Joined, row: RunSummary, job: Job, mark: Mapping[str, Any] | None) -> Joined:
     if row.state == "new":
-        return replace(files, reason=f"it was submitted as job {job.id}, and no attempt has begun")
+        return replace(files, reason=f"it was submitted as job {job.id}")
     if mark is not None and row.state in ("stopped", "interrupted"):
         return Joined("cancelled", _by(mark, None))
     return files
@@ -121,7 +121,7 @@ def _active(
     if row.state == "failed" and (ended or facts.state == "COMPLETING"):
         return files
     if mark is not None and not ended:
-        return Joined("stopping", _by(mark, None) + "; it saves and leaves")
+        return Joined("stopping", f"cancelled {_by(mark, None)}; it saves and leaves")
     if facts.state == "COMPLETING":
         return Joined("completing", "its processes have ended, and SLURM cleans up behind them")
     if row.locked or (row.state == "running" and here):
@@ -210,5 +210,5 @@ def how_it_ended(facts: JobFacts) -> str:
 
 def _by(mark: Mapping[str, Any] | None, facts: JobFacts | None) -> str:
     if mark is not None:
-        return f"cancelled by {mark.get('user') or 'its user'} with harness cancel"
-    return f"job {facts.id}: {how_it_ended(facts)}" if facts is not None else "cancelled"
+        return f"by {mark.get('user') or 'its user'} with harness cancel"
+    return f"job {facts.id}: {how_it_ended(facts)}" if facts is not None else "by its user"

@@ -31,7 +31,7 @@ _SENTENCE = {
     "suspended": "is suspended",
     "stopping": "is being stopped",
     "completing": "is leaving its nodes",
-    "cancelled": "was cancelled; the same command continues it",
+    "cancelled": "was cancelled",
 }
 
 _AFTER = {
@@ -96,7 +96,7 @@ def paragraph(facts: dict[str, Any]) -> str:
     if facts["reason"]:
         sentences[0] += f": {facts['reason']}"
     path = shlex.quote(facts["path"])
-    if state == "failed" and facts.get("job"):
+    if state in ("failed", "cancelled") and facts.get("job"):
         sentences.append(f"`harness resume {path}` continues it from its last checkpoint")
     elif state == "failed":
         sentences.append(

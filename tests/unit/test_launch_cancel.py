@@ -71,8 +71,8 @@ def test_a_local_job(
     end_attempt(paths, 1, "stopped", 0, 5, "SIGTERM")
     assert main(["status", str(paths.root)]) == 0
     said = capsys.readouterr().out
-    assert "was cancelled; `harness resume" in said
-    assert "with harness cancel" in said
+    assert "was cancelled: by " in said
+    assert "with harness cancel. `harness resume" in said
     assert main(["cancel", str(paths.root)]) == 2
     assert (
         "no job of this run waits or runs, got a run that is cancelled" in capsys.readouterr().err

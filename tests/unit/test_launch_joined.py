@@ -58,7 +58,7 @@ FAILED = row("failed", "loss is NaN", last=last("failed"))
 TABLE: dict[str, tuple[RunSummary, Job | None, JobFacts | None, Any, str, str]] = {
     "never submitted": (row(), None, None, None, "new", "None"),
     "finished, job still there": (row("finished"), JOB, squeue("RUNNING"), None, "finished", ""),
-    "nobody asked": (row(), JOB, None, None, "new", "submitted as job 12, and no attempt"),
+    "nobody asked": (row(), JOB, None, None, "new", "^it was submitted as job 12$"),
     "nobody asked, cancelled": (STOPPED, JOB, None, MARK, "cancelled", "by ada with harness"),
     "nobody asked, running": (LOCKED, JOB, None, None, "running", "process 5"),
     "queued": (row(), JOB, pending(), None, "queued", "^other jobs come first$"),

@@ -93,6 +93,7 @@ harness_start() {
 }
 
 # Asks the ranks to save and stop.  srun passes the signal on to all of them.
+# shellcheck disable=SC2317 # the traps call it
 harness_forward() {
     harness_asked=$1
     if [ -n "$harness_pid" ]; then
@@ -150,9 +151,16 @@ harness_crashed() {
         harness_go_on "$why, without a word"
     fi
     # Python itself was not ready for the signal yet, or no rank was started any more.
-    case $harness_asked$harness_status in
-    USR2* | TERM* | 129 | 130 | 140 | 143) harness_go_on "it was stopped before it began" ;;
-    2 | 3 | 4 | 5) exit "$harness_status" ;; # the ranks have said why
+    if [ -n "$harness_asked" ]; then harness_go_on "it was stopped before it began"; fi
+    case $first in
+    *'Exited with exit code '[2-5]) exit "${first##* }" ;; # the rank has said why
+    *'Exited with exit code '*) ;;                         # srun has ended the others with SIGTERM
+    *)
+        case $harness_status in
+        129 | 130 | 140 | 143) harness_go_on "it was stopped before it began" ;;
+        2 | 3 | 4 | 5) exit "$harness_status" ;;
+        esac
+        ;;
     esac
     harness_refuse 3 "$why before training began; what they printed: $harness_log"
 }

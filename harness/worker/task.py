@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,9 @@ def carry_out(run_dir: str) -> int:
         from beginning.
     """
     paths = RunPaths(Path(run_dir))
+    if paths.cancelled.exists():  # between two starts of a local job, when nobody could hear it
+        _say("harness: the run was cancelled; next: harness resume " + shlex.quote(run_dir))
+        return 0
     before = newest_outcome(paths)
     try:
         run_attempt(

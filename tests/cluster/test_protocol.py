@@ -100,6 +100,16 @@ def test_ranks_that_leave_before_an_attempt_are_not_tried_again(
     assert stage.plays_left() == ["finish"]
 
 
+def test_one_of_several_ranks_that_leaves_early_ends_the_job(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    """srun ends the others with SIGTERM and returns 143, as if somebody had wanted a stop."""
+    stage = Stage(cluster, tmp_path, "leave 1", "deaf", "deaf", ranks_per_node=3).submit()
+    assert "Exited with exit code 1" in stage.ends("FAILED", 3)
+    assert not stage.plays_left()
+    assert cluster.job(stage.job)["Restarts"] == "0"
+
+
 def test_a_crash_is_requeued_and_noted(cluster: SlurmCluster, tmp_path: Path) -> None:
     stage = Stage(cluster, tmp_path, "crash", "finish").submit()
     said = stage.ends("COMPLETED", 0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,7 @@ from tests.cluster.conftest import require_packages
 from tests.cluster.harness_cli import HARNESS, Harness, wait_until_finished
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.local.training_helpers import write_spec
+from tests.wheels import build_wheelhouse
 
 SECRET = "xoxb-not-a-real-token-17"
 ODD = 'it\'s $(touch canary) `touch canary`; "touch canary" & é'
@@ -193,10 +197,51 @@ def test_a_site_with_modules_and_a_venv_trains(
         f"  variables: {{MODULEPATH: {modulefile.parents[1]}}}\n"
     )
     harness = Harness(cluster, tmp_path, PYTHONPATH="/nonsense", VIRTUAL_ENV="/nonsense")
-    paths, job = harness.submit(spec(), "--site", str(site))
+    out, err = harness.said("submit", spec(), "--site", str(site), "--wait")
+    assert "finished" in err, "it was followed to its end"
+    paths = RunPaths(Path(next(line.split()[1] for line in out.splitlines() if "path" in line)))
+    assert read_attempts(paths)[-1].outcome == "finished"
+    assert read_jobs(paths)[0].site == "here"
+
+
+def lend(packages: Path, wheels: Path) -> None:
+    """Makes the wheel of a package ``lent`` that puts a folder at the end of the search path."""
+    info = "lent-1.0.dist-info"
+    files = {
+        "lent.pth": f"{packages}\n",
+        f"{info}/METADATA": "Metadata-Version: 2.1\nName: lent\nVersion: 1.0\n",
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{info}/RECORD": "",
+    }
+    with zipfile.ZipFile(wheels / "lent-1.0-py3-none-any.whl", "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+
+
+def test_a_site_that_builds_its_python_trains(
+    cluster: SlurmCluster,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    spec: Callable[..., str],
+) -> None:
+    """harness is installed on the node from a wheelhouse; TensorFlow, too large for a test's
+    wheelhouse, is lent by a package that only says where it is."""
+    wheels = build_wheelhouse(tmp_path_factory.mktemp("source"), tmp_path / "wheels")
+    lend(Path(sysconfig.get_path("purelib")), wheels)
+    (tmp_path / "requirements.txt").write_text("harness\nlent\n")
+    site = tmp_path / "building.yaml"
+    site.write_text(
+        "name: building\n"
+        "environment:\n"
+        f"  build: {{requirements: requirements.txt, wheelhouse: {wheels}}}\n"
+    )
+    paths, job = Harness(cluster, tmp_path).submit(spec(), "--site", str(site))
     wait_until_finished(paths)
     assert cluster.wait_until_ended(job) == "COMPLETED"
-    assert read_jobs(paths)[0].site == "here"
+    started = json.loads(paths.attempts.read_text().splitlines()[0])["argv"][0]
+    assert "/site-packages/harness/worker/entry.py" in started, "the installed one, not this tree"
+    assert sysconfig.get_path("purelib") not in started
+    assert not Path(started).exists(), "it was built for this job and is gone with it"
 
 
 def test_without_slurm_the_way_out_is_told(tmp_path: Path, spec: Callable[..., str]) -> None:

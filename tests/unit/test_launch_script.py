@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ from harness.launch.slurm import Slurm, slurm_variables
 from harness.launch.submit import dry_run
 from harness.runs.paths import RunPaths
 from harness.spec import load_site, load_spec
+from tests.unit.rights import lacking
 
 GOLDEN = Path(__file__).with_name("golden")
 PYTHON = "/opt/python/bin/python"
@@ -94,6 +96,16 @@ def test_a_site_with_modules_and_a_venv(tmp_path: Path, monkeypatch: pytest.Monk
 def test_bash_can_read_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     made = script(monkeypatch, CASES[name])
     subprocess.run(["bash", "-n"], input=made, text=True, check=True)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_shellcheck_finds_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("shellcheck") is None:
+        lacking("no shellcheck; next: sudo .ci/system-packages scripts")
+    made = script(monkeypatch, CASES[name])
+    words = ["shellcheck", "--shell=bash", "-"]
+    done = subprocess.run(words, input=made, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 def test_a_local_site_has_no_script(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,13 @@ def test_an_attempt_that_wrote_its_outcome_leaves_with_0(tmp_path: Path) -> None
     assert pickle_load(paths.slurm / "9_0_result.pkl") == ("success", 0)
 
 
+def test_a_run_that_was_cancelled_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    paths = make_run(tmp_path)
+    paths.cancelled.touch()
+    assert carry_out(str(paths.root)) == 0
+    assert read_attempts(paths) == []
+
+
 def test_the_local_code_is_the_one_submitit_waits_for() -> None:
     from submitit.local import local
 

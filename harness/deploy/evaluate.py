@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from harness.distribute.base import Distribution
+from harness.distribute.base import Distribution, global_sums
 from harness.distribute.pace import Pace
 from harness.model.task import Task
 
@@ -47,9 +47,10 @@ class Evaluator:
     def _on_replica(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = self._keras(batch["image"], training=False)
         losses = self._task.losses(batch["label"], logits, training=False)
-        return self._task.sums.update(
+        sums = self._task.sums.update(
             batch["label"], logits, losses, batch["mask"], batch["weight"]
         )
+        return global_sums(self._distribution, sums)
 
     def run(
         self,
@@ -65,7 +66,7 @@ class Evaluator:
         """
         for variable in self._sums.values():
             variable.assign(tf.zeros_like(variable))
-        iterator, pace, done = iter(dataset), Pace(), 0
+        iterator, pace, done = iter(self._distribution.share(dataset)), Pace(), 0
         while done < batches:
             steps = pace.next(batches - done)
             began = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +30,15 @@ class Distribution(Protocol):
         """The context in which variables are made."""
         ...
 
+    def share(self, dataset: tf.data.Dataset) -> Any:
+        """What ``iter`` makes pieces for :meth:`run` of.
+
+        Args:
+            dataset: batches (dicts of tensors of static shape [b, ...]) with the rows of all
+                local replicas, one after the other.
+        """
+        ...
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls ``function`` once on every local replica; returns the first one's result."""
         ...
@@ -53,3 +62,8 @@ class Distribution(Protocol):
     def agree(self, flag: bool) -> bool:
         """True on every rank if ``flag`` is true on any."""
         ...
+
+
+def global_sums(distribution: Distribution, sums: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """The metric sums of one replica, summed over all; called inside ``run``."""
+    return dict(zip(sums, distribution.reduce_sum(list(sums.values())), strict=True))

@@ -33,6 +33,9 @@ class SingleDevice:
             return contextlib.nullcontext()
         return tf.device(self.device)
 
+    def share(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return dataset
+
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
         with self.scope():
             return function(*arguments)

@@ -66,10 +66,8 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "logging.histograms": _only(False),
     "sweep": _NULL,
     "cluster.nodes": _only(1),
-    "cluster.strategy": _only("auto", "single"),
-    "cluster.gpus_per_node": _only(None, 0, 1),
+    "cluster.strategy": _only("auto", "single", "mirrored"),
     "cluster.ranks_per_node": _only(None, 1),
-    "cluster.replicas_per_rank": _only(None, 1),
     "cluster.container": _NULL,
 }
 

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from harness.distribute.base import Distribution
+from harness.distribute.base import Distribution, global_sums
 from harness.model.assemble import Assembled
 from harness.train.optimizer import learning_rate
 from harness.train.plan import Phase
@@ -108,4 +108,6 @@ class Steps:
         self._optimizer.apply_gradients(
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True
         )
-        return task.sums.update(label, logits, losses, mask, weight)
+        return global_sums(
+            self._distribution, task.sums.update(label, logits, losses, mask, weight)
+        )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-
-import tensorflow as tf
+from typing import Any
 
 from harness.data.augment import Augmenter
 from harness.data.balance import class_weights
@@ -31,6 +30,7 @@ class Feeds:
         self, spec: Spec, sets: Datasets, distribution: Distribution, paths: RunPaths
     ) -> None:
         self._spec = spec
+        self._distribution = distribution
         data, batch = spec.data, spec.training.batch_size
         counts = sets.counts().items()
         self._recorders = {of: make_recorder(spec, count, of, paths) for of, count in counts}
@@ -55,9 +55,11 @@ class Feeds:
         """Global batches an epoch."""
         return self.train.steps_per_epoch
 
-    def training(self, epoch: int, step: int, image_size: int) -> tf.data.Dataset:
+    def training(self, epoch: int, step: int, image_size: int) -> Any:
         """See the protocol."""
-        return self.train.training(epoch, step, image_size)
+        place = self._distribution.topology
+        batches = self.train.training(epoch, step, image_size, place.rank, place.size)
+        return self._distribution.share(batches)
 
     def check(self) -> None:
         """See the protocol; holds every split to the limit by itself."""

@@ -129,7 +129,8 @@ def _open(
     from harness.worker.training import build_model
 
     load_run_plugins(paths, trust)
-    choice = choose(spec.cluster.strategy, spec.cluster.device, Topology())
+    # One device whatever the training had: a finished model is used anywhere.
+    choice = choose("single", spec.cluster.device, Topology())
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=say)
     wanted = step if step is not None else best_step(record, store)
     restored = store.restore(wanted)

@@ -119,7 +119,13 @@ def make(
     """
     record = read_record(paths)
     topology = Topology.from_environment(environment)
-    choice = choose(spec.cluster.strategy, spec.cluster.device, topology)
+    choice = choose(
+        spec.cluster.strategy,
+        spec.cluster.device,
+        topology,
+        replicas=spec.cluster.replicas_per_rank,
+        gpus=(spec.cluster.gpus_per_node or 0) // (spec.cluster.ranks_per_node or 1),
+    )
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     begun = bool(list_checkpoints(paths.checkpoints))

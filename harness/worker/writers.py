@@ -27,6 +27,6 @@ def show_beginning(writer: MultiWriter, spec: Spec, feeds: Feeds) -> None:
     """The spec as text, and a few training pictures as the model will see them."""
     writer.text("spec", "\n".join(f"    {line}" for line in dump_spec(spec).splitlines()))
     if spec.logging.images and not spec.data.sensitive:
-        batch = next(iter(feeds.training(0, 0, spec.data.image_size)))
+        batch = next(iter(feeds.train.training(0, 0, spec.data.image_size)))
         good = batch["mask"].numpy() > 0
         writer.images(0, "inputs", batch["image"].numpy()[good][:_PICTURES], split="train")

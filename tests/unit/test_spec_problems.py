@@ -238,7 +238,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"sweep": {"parameters": {"training.seed": [1, 2]}}}, "sweep"),
         ({"cluster": {"nodes": 2}}, "cluster.nodes"),
         ({"cluster": {"strategy": "horovod"}}, "cluster.strategy"),
-        ({"cluster": {"gpus_per_node": 4}}, "cluster.gpus_per_node"),
         ({"cluster": {"ranks_per_node": 2}}, "cluster.ranks_per_node"),
         ({"cluster": {"container": "image.sif"}}, "cluster.container"),
     ],

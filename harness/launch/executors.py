@@ -15,12 +15,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+from submitit.core.utils import FailedSubmissionError
 from submitit.local.local import LocalExecutor, LocalJob
 from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 
 from harness.errors import EnvironmentNotAble
 from harness.launch.scrubbed import scrubbed
-from harness.launch.slurm import Slurm
+from harness.launch.slurm import Slurm, no_answer
 from harness.runs.files import write_atomic
 
 LOCAL_LOG = "local.log"
@@ -42,6 +43,8 @@ class RunSlurmExecutor(SlurmExecutor):
         self._slurm = slurm
         self._step = step
         self._umask = umask
+        self.job_id: str | None = None
+        """Id of the job once SLURM has taken it, whatever fails after that."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -64,12 +67,18 @@ class RunSlurmExecutor(SlurmExecutor):
             done = self._slurm.run(
                 "sbatch", str(file), environment=job_variables(), umask=self._umask
             )
-            job_id = self._get_job_id_from_submission_command(done.stdout)
+            self.job_id = job_id = self._id_of(done.stdout)
             job: SlurmJob[Any] = SlurmJob(self.folder, job_id, list(range(self._num_tasks())))
             file.rename(self.folder / f"{job_id}_submission.sh")
         finally:
             file.unlink(missing_ok=True)
         return job
+
+    def _id_of(self, said: str) -> str:
+        try:
+            return str(self._get_job_id_from_submission_command(said))
+        except FailedSubmissionError:
+            raise no_answer(f"sbatch tells no job id: {said.strip()[:200]!r}") from None
 
 
 def job_variables() -> dict[str, str]:

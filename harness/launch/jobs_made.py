@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.launch.request import Request
 from harness.launch.script import parameters, step_command
-from harness.launch.slurm import Slurm
+from harness.launch.slurm import NoAnswer, Slurm
 from harness.runs.files import write_atomic
-from harness.runs.jobs import LOCAL, Job
+from harness.runs.jobs import LOCAL, Job, record_job
 from harness.runs.lock import process_start
 from harness.runs.paths import RunPaths
+from harness.runs.storage import storage_error
+from harness.worker.entry import PREPARED_PICKLE
 
 if TYPE_CHECKING:
     from harness.launch.executors import RunSlurmExecutor
     from harness.spec import Resolved
 
-PREPARED_PICKLE = "prepared.pkl"
 PREPARED_SCRIPT = "prepared_submission.sh"
+_UUID_LETTERS = 32
 _NO_LIMIT_MIN = 60 * 24 * 365
 
 
@@ -37,7 +41,8 @@ def _executor(
 
     step = step_command(request, paths, pickle)
     executor = RunSlurmExecutor(paths.slurm, slurm, step, _umask(resolved))
-    made = parameters(request, paths, resolved.site, resolved.spec.access)
+    access, prepared = resolved.spec.access, pickle is not None
+    made = parameters(request, paths, resolved.site, access, prepared=prepared)
     executor.update_parameters(**made)
     return executor
 
@@ -62,19 +67,40 @@ def script_text(resolved: Resolved, request: Request, paths: RunPaths, slurm: Sl
 
 
 def start_slurm(resolved: Resolved, request: Request, paths: RunPaths, slurm: Slurm) -> Job:
-    """Submits the run through submitit.
+    """Submits the run through submitit and notes the job; takes it back if that fails.
 
     Raises:
         SlurmError: sbatch refused.
+        NoAnswer: the job may be in the queue; the call waits for it under another name.
         EnvironmentNotAble: SLURM does not answer.
+        StorageError: a file of the job cannot be written.
     """
     from harness.worker.task import carry_out
 
     executor = _executor(resolved, request, paths, slurm)
-    with _pickles_are_ours_alone():
-        job = executor.submit(carry_out, str(paths.root))
     tasks = request.max_attempts if request.continue_by == "chain" else None
-    return Job(job.job_id, site=resolved.site.name, ranks=request.ranks, tasks=tasks)
+    try:
+        with _pickles_are_ours_alone():
+            job = executor.submit(carry_out, str(paths.root))
+        made = Job(job.job_id, site=resolved.site.name, ranks=request.ranks, tasks=tasks)
+        return record_job(paths, made)
+    except NoAnswer:
+        (call,) = _unnamed_calls(paths)
+        call.replace(paths.slurm / PREPARED_PICKLE)
+        raise
+    except BaseException as error:
+        for call in _unnamed_calls(paths):
+            call.unlink(missing_ok=True)
+        if executor.job_id is not None:
+            slurm.run("scancel", executor.job_id, check=False)
+        if isinstance(error, OSError):
+            raise storage_error(error, paths.slurm) from error
+        raise
+
+
+def _unnamed_calls(paths: RunPaths) -> list[Path]:
+    """Pickled calls whose job submitit does not know yet: it calls them by a UUID."""
+    return [path for path in paths.slurm.glob("*.pkl") if len(path.stem) == _UUID_LETTERS]
 
 
 def prepare_job(resolved: Resolved, request: Request, paths: RunPaths, slurm: Slurm) -> str:
@@ -109,10 +135,15 @@ def start_local(resolved: Resolved, request: Request, paths: RunPaths) -> Job:
     )
     with _pickles_are_ours_alone():
         job = executor.submit(carry_out, str(paths.root))
-    return Job(
+    made = Job(
         job.job_id,
         executor=LOCAL,
         site=resolved.site.name,
         ranks=request.ranks,
         start=process_start(int(job.job_id)),
     )
+    try:
+        return record_job(paths, made)
+    except BaseException:
+        os.kill(int(job.job_id), signal.SIGTERM)
+        raise

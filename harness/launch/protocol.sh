@@ -63,7 +63,7 @@ harness_start() {
     if [ -n "${SLURM_ARRAY_JOB_ID:-}" ]; then
         harness_job=${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID
     fi
-    harness_asked='' harness_pid=''
+    harness_asked='' harness_pid='' harness_sender=''
     trap 'harness_forward USR2' USR2
     trap 'harness_forward TERM' TERM
     if [ ! -d "$harness_run/slurm" ]; then
@@ -92,13 +92,15 @@ harness_start() {
     harness_begun_before=$(harness_begun)
 }
 
-# Asks the ranks to save and stop.  srun passes the signal on to all of them.
+# Asks the ranks to save and stop.  srun passes the signal on to all of them, but not before it
+# has started them all, and Python is deaf at its start: so it is sent until srun has ended.
 # shellcheck disable=SC2317 # the traps call it
 harness_forward() {
     harness_asked=$1
-    if [ -n "$harness_pid" ]; then
+    if [ -n "$harness_pid" ] && [ -z "$harness_sender" ]; then
         harness_say "SIG$1: the ranks are asked to save and stop"
-        kill -USR2 "$harness_pid" 2>/dev/null
+        while kill -USR2 "$harness_pid" 2>/dev/null; do sleep 2; done &
+        harness_sender=$!
     fi
 }
 
@@ -109,11 +111,13 @@ harness_step() {
     if [ -n "$harness_asked" ]; then return; fi
     "$@" &
     harness_pid=$!
+    if [ -n "$harness_asked" ]; then harness_forward "$harness_asked"; fi
     wait "$harness_pid"
     while kill -0 "$harness_pid" 2>/dev/null; do wait "$harness_pid"; done
     wait "$harness_pid" # one that a signal has cut short did not tell the code
     harness_status=$?
     harness_pid=''
+    if [ -n "$harness_sender" ]; then kill "$harness_sender" 2>/dev/null; fi
 }
 
 # Ends the job by how the attempt ended.
@@ -151,15 +155,16 @@ harness_crashed() {
         harness_go_on "$why, without a word"
     fi
     # Python itself was not ready for the signal yet, or no rank was started any more.
-    if [ -n "$harness_asked" ]; then harness_go_on "it was stopped before it began"; fi
+    if [ -n "$harness_asked" ] || [ -e "$harness_run/slurm/CANCELLED" ]; then
+        harness_go_on "it was stopped before it began"
+    fi
     case $first in
     *'Exited with exit code '[2-5]) exit "${first##* }" ;; # the rank has said why
-    *'Exited with exit code '*) ;;                         # srun has ended the others with SIGTERM
+    *'Exited with exit code '*) ;;                         # and so it would the next time
     *)
-        case $harness_status in
-        129 | 130 | 140 | 143) harness_go_on "it was stopped before it began" ;;
-        2 | 3 | 4 | 5) exit "$harness_status" ;;
-        esac
+        case $harness_status in 2 | 3 | 4 | 5) exit "$harness_status" ;; esac
+        # Killed, or srun could not start it: that may be better the next time.
+        harness_go_on "$why before training began"
         ;;
     esac
     harness_refuse 3 "$why before training began; what they printed: $harness_log"

@@ -13,6 +13,7 @@ from typing import Any
 from harness.errors import UsageError
 from harness.launch.environment_lines import cleanup_lines, environment_lines
 from harness.launch.request import Request
+from harness.launch.scrubbed import unset_line
 from harness.runs.paths import RunPaths
 from harness.spec import Site
 
@@ -23,13 +24,20 @@ barrier, so one that stays this long will not come any more."""
 
 
 def parameters(
-    request: Request, paths: RunPaths, site: Site, access: str, python: str | None = None
+    request: Request,
+    paths: RunPaths,
+    site: Site,
+    access: str,
+    python: str | None = None,
+    *,
+    prepared: bool = False,
 ) -> dict[str, Any]:
     """Arguments for ``update_parameters`` of submitit's SLURM executor.
 
     Args:
         access: of the run; who may read what the job writes.
         python: of the ranks where the site names none; None is the one that submits.
+        prepared: sbatch will be called by hand, in a shell of which nothing is known.
 
     Raises:
         UsageError: the path of the run cannot stand in a batch script.
@@ -47,7 +55,10 @@ def parameters(
         "qos": request.qos,
         "constraint": request.constraint,
         "wckey": None,  # submitit's own would be refused where these are enforced
-        "setup": setup_lines(request, paths, site, access, python),
+        "setup": [
+            *([unset_line()] if prepared else []),
+            *setup_lines(request, paths, site, access, python),
+        ],
         "teardown": teardown_lines(site),
         "use_srun": False,  # the step runs in the background, see protocol.sh
         "additional_parameters": _options(request, paths),

@@ -77,6 +77,9 @@ _PREFIXES = (
     "__LMOD_REF_COUNT_",
     "_ModuleTable",
 )
+# Of these the job itself may have some, from its scheduler or its site: a script must leave them.
+_OF_THE_JOB = ("TMP", "TEMP", "VISIBLE_DEVICES", "GPU_DEVICE", "AFFINITY", "XDG_RUNTIME", "LOADED")
+_OF_MODULES = ("_LMFILES_", "__MODULES_", "__LMOD_REF_COUNT_", "_ModuleTable")
 # Whatever an odd prefix says, these are the system's.
 _SYSTEM = frozenset(
     f"{above}/{name}" for above in ("", "/usr", "/usr/local") for name in ("bin", "sbin")
@@ -112,6 +115,17 @@ def scrubbed(environ: Mapping[str, str], prefix: str | None = None) -> Scrubbed:
         if name == "VIRTUAL_ENV" or name.startswith("CONDA_PREFIX")
     ]
     return Scrubbed(sorted(removed), _path(environ.get("PATH", ""), [*active, prefix or ""]))
+
+
+def unset_line() -> str:
+    """The bash line that takes them out of a job whose sbatch somebody else has called.
+
+    What the job may have been given by its scheduler, its site's prologue or its modules stays,
+    and so does PATH.
+    """
+    names = sorted(name for name in _NAMES if not any(part in name for part in _OF_THE_JOB))
+    prefixes = sorted(set(_PREFIXES) - set(_OF_MODULES))
+    return " ".join(["unset", *names, *(f'"${{!{prefix}@}}"' for prefix in prefixes)])
 
 
 def _path(path: str, prefixes: Iterable[str]) -> str:

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import EnvironmentNotAble, HarnessError, UsageError
+from harness.errors import UsageError
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
 from harness.launch.queue import live
 from harness.launch.request import make_request
-from harness.launch.slurm import Slurm, SlurmError
-from harness.launch.submitting import put_back_on_error, submitting
+from harness.launch.slurm import NoAnswer, Slurm, SlurmError
+from harness.launch.submitting import put_back_on_error, set_aside, submitting
 from harness.runs import registry
 from harness.runs.create import CREATED, FINISHED, create_run
 from harness.runs.ids import new_run_id
-from harness.runs.jobs import LOCAL, Job, prune_job_files, record_job
+from harness.runs.jobs import LOCAL, Job, prune_job_files
+from harness.runs.lock import lock_holder
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 
@@ -100,10 +101,12 @@ def submit(
     """
     slurm = Slurm()
     notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare)
+    there = run_dir is not None and Path(run_dir).expanduser().exists()
     paths, how = create_run(resolved, run_dir, new=new, runs_root=runs_root, say=say)
     job, command = None, None
     if how != FINISHED:
-        job, command = _submit(resolved, paths, slurm, prepare, made=how == CREATED)
+        disposable = how == CREATED and not there
+        job, command = _submit(resolved, paths, slurm, prepare, disposable=disposable)
     record = read_record(paths)
     hidden = () if resolved.site.scheduler == LOCAL else tuple(slurm.hidden)
     return Submitted(
@@ -195,14 +198,21 @@ _OF_A_SCHEDULER = (
 def _check_local(resolved: Resolved, prepare: bool) -> tuple[str, ...]:
     """Refuses what cannot be done without a scheduler, and names what has no meaning there."""
     cluster = resolved.spec.cluster
-    if prepare or cluster.continue_by == "chain" or cluster.sbatch:
-        got = "--prepare" if prepare else "cluster.continue_by: chain, or cluster.sbatch"
+    needing = {
+        "--prepare": prepare,
+        "cluster.continue_by: chain": cluster.continue_by == "chain",
+        "cluster.sbatch": bool(cluster.sbatch),
+    }
+    if any(needing.values()):
         raise UsageError(
             "that needs SLURM, and this site has none",
-            got=f"{got} at site {resolved.site.name}",
+            got=", ".join(name for name, asked in needing.items() if asked)
+            + f" at site {resolved.site.name}",
             action="leave it out, or name a site with SLURM",
         )
     unused = [name for name in _OF_A_SCHEDULER if getattr(cluster, name) is not None]
+    if resolved.sources.get("cluster.max_attempts", "default") != "default":
+        unused.append("max_attempts")
     if not unused:
         return ()
     fields = ", ".join(f"cluster.{name}" for name in unused)
@@ -210,29 +220,50 @@ def _check_local(resolved: Resolved, prepare: bool) -> tuple[str, ...]:
 
 
 def _submit(
-    resolved: Resolved, paths: RunPaths, slurm: Slurm, prepare: bool, *, made: bool
+    resolved: Resolved, paths: RunPaths, slurm: Slurm, prepare: bool, *, disposable: bool
 ) -> tuple[Job | None, str | None]:
-    """One submission at a time, and none for a run that is under way."""
+    """One submission at a time, and none for a run that is under way.
+
+    Args:
+        disposable: the run was made for this submission, in a folder that was not there before:
+            if it fails, nothing of it stays.
+    """
     request = make_request(resolved)
-    with submitting(paths):
-        _refuse_live(paths, slurm)
-        try:
-            with put_back_on_error(paths.failed, paths.cancelled, paths.without_progress):
-                if prepare:
-                    return None, prepare_job(resolved, request, paths, slurm)
-                if resolved.site.scheduler == LOCAL:
-                    job = start_local(resolved, request, paths)
-                else:
-                    job = start_slurm(resolved, request, paths, slurm)
-        except (HarnessError, SlurmError) as error:
-            _clean_up(paths, made, error)
-            raise _refused(error) if isinstance(error, SlurmError) else error from None
-        job = record_job(paths, job)
-        prune_job_files(paths, _KEPT_JOBS)
-        return job, None
+    aside: Path | None = None
+    try:
+        with submitting(paths):
+            _refuse_live(paths, slurm)
+            try:
+                with put_back_on_error(paths.failed, paths.cancelled, paths.without_progress):
+                    if prepare:
+                        return None, prepare_job(resolved, request, paths, slurm)
+                    if resolved.site.scheduler == LOCAL:
+                        job = start_local(resolved, request, paths)
+                    else:
+                        job = start_slurm(resolved, request, paths, slurm)
+            except NoAnswer:
+                raise  # the job may be in the queue, and would find nothing
+            except BaseException:
+                # While submissions are locked: nobody else has submitted it meanwhile.
+                aside = set_aside(paths.root) if disposable else None
+                raise
+            prune_job_files(paths, _KEPT_JOBS)
+            return job, None
+    except SlurmError as error:
+        raise _refused(error) from None
+    finally:
+        if aside is not None:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def _refuse_live(paths: RunPaths, slurm: Slurm) -> None:
+    holder = lock_holder(paths)
+    if holder is not None:
+        raise UsageError(
+            f"{paths.root}: another process trains this run",
+            got=str(holder),
+            action=f"wait for its end, or stop it; `harness status {paths.root}` shows where it is",
+        )
     found = live(paths, slurm)
     if found is None:
         return
@@ -243,22 +274,6 @@ def _refuse_live(paths: RunPaths, slurm: Slurm) -> None:
         action=f"`harness status {paths.root}` shows it, `harness cancel {paths.root}` ends it; "
         "--new begins another run",
     )
-
-
-def _clean_up(paths: RunPaths, made: bool, error: Exception) -> None:
-    """Leaves nothing half-submitted: a run that was made for this submission goes again.
-
-    Called while submissions are locked, so nobody else has submitted it meanwhile.  Not when
-    sbatch may have been heard without our hearing its answer: its job would find nothing.
-    """
-    for left in paths.slurm.glob("*.pkl"):
-        if len(left.stem) == _UUID_LETTERS:  # submitit's name until it knows the job's id
-            left.unlink(missing_ok=True)
-    if made and not (isinstance(error, EnvironmentNotAble) and "time" in str(error)):
-        shutil.rmtree(paths.root)
-
-
-_UUID_LETTERS = 32
 
 
 def _refused(error: SlurmError) -> UsageError:

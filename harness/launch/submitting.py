@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,20 @@ def submitting(paths: RunPaths) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def set_aside(folder: Path) -> Path:
+    """Takes a folder away under a name that nobody knows, at once; it is removed later.
+
+    Removing it in its place would not do: on NFS a folder with an open file (the lock) stays, and
+    another command may already make something new there.
+    """
+    aside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.refused")
+    try:
+        folder.rename(aside)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    return aside
 
 
 @contextmanager

@@ -85,12 +85,33 @@ def begin_attempt(paths: RunPaths, facts: dict[str, Any]) -> int:
         StorageError: the run directory cannot be written.
     """
     number = 1 + max((attempt.number for attempt in read_attempts(paths)), default=0)
+    _settle(paths, number - _KEPT_OUTCOMES)
     line = {"attempt": number, "event": "begin", "time": utc_now()}
     line |= {"host": socket.gethostname(), "pid": os.getpid()}
     append_line(paths.attempts, to_json_line({**facts, **line}))
     paths.failed.unlink(missing_ok=True)
     update_record(paths, attempts=number)
     return number
+
+
+def _settle(paths: RunPaths, before: int) -> None:
+    """Removes outcome files of attempts below ``before``: the number of files stays bounded.
+
+    What only such a file tells, since a batch script wrote it, goes into ``attempts.jsonl``.
+    """
+    lines, _torn = read_lines(paths.attempts)
+    told = {line.get("attempt") for line in lines if line.get("event") == "end"}
+    for path in paths.slurm.glob("outcome-*.json"):
+        number = path.stem.removeprefix("outcome-")
+        if not number.isdecimal() or int(number) >= before:
+            continue
+        if int(number) not in told:
+            end = _outcome_file(paths, int(number))
+            append_line(paths.attempts, to_json_line({**end, "event": "end"}))
+        path.unlink(missing_ok=True)
+
+
+_KEPT_OUTCOMES = 20
 
 
 def end_attempt(

@@ -159,6 +159,7 @@ def _check_place(place: Path) -> None:
 
 def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPaths, str]:
     if not paths.record.exists():
+        _refuse_own_spec(resolved, paths)
         _refuse_foreign(paths)
         _check_place(paths.root)
         RunPaths.create(paths.root, resolved.spec.access)
@@ -174,6 +175,16 @@ def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPa
     check_space(paths.root, NEED_BYTES)
     _refuse_other_owner(paths)
     return _carry_on(resolved.spec, paths)
+
+
+def _refuse_own_spec(resolved: Resolved, paths: RunPaths) -> None:
+    """The run's ``spec.yaml`` and ``plugins/`` would be written over the user's own."""
+    if resolved.file is not None and paths.root in resolved.file.parents:
+        raise UsageError(
+            f"{paths.root}: holds the spec itself, and the run's files would be written over yours",
+            got=str(resolved.file),
+            action="name another --run-dir, as a new folder in it",
+        )
 
 
 def _refuse_foreign(paths: RunPaths) -> None:

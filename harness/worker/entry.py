@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,8 @@ from typing import Any
 from harness.errors import ExitCode, HarnessError, StorageError
 from harness.runs.storage import owner_name, storage_error
 
+PREPARED_PICKLE = "prepared.pkl"
+"""The call of a submission whose job id was not known to those who wrote it."""
 _SHARED = 0o022  # writable by the group or by all
 _WAIT_S = 60.0
 """How long the pickle may be late: it gets its name once the scheduler has told the job's id, and
@@ -28,6 +31,9 @@ network file systems take a while to show it to other nodes."""
 
 def main(argv: list[str] | None = None) -> int:
     """Carries out what was submitted; the process's exit code."""
+    # One that comes too early is sent again until it is heard, see protocol.sh; and one that
+    # comes too late must not change the code of an attempt that has ended well.
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     folder, name = sys.argv[1:] if argv is None else argv
     try:
         # A local job learns its id only from its environment.
@@ -43,9 +49,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def wait_for(path: Path, wait_s: float = _WAIT_S) -> Path:
-    """Waits until the file is there, at most ``wait_s``; gives its path either way."""
+    """Waits until the file is there, at most ``wait_s``; gives its path either way.
+
+    A call that sbatch was sent with, and whose job id was never heard, lies under another name.
+    """
     end = time.monotonic() + wait_s
+    other = path.with_name(PREPARED_PICKLE)
     while not path.exists() and time.monotonic() < end:
+        if other.exists():
+            return other
         time.sleep(0.1)
     return path
 

@@ -6,13 +6,15 @@
 #   finish       an attempt begins, saves and finishes
 #   refuse C     an attempt begins and ends with outcome refused and code C
 #   crash        an attempt begins and is killed without a word
+#   first leaves of several ranks the first leaves with code 1, the others wait for ever
+#   die          is killed before any attempt begins
 #   leave C      leaves with code C before any attempt begins
 #   deaf         has no attempt yet, and the signal kills it
 if [ "$1" != -u ]; then exit 0; fi # the script looks whether this Python has harness
 run=$(dirname "$4")
 play=$run/play
 line=$(head -n 1 "$play")
-sed -i 1d "$play"
+if [ "$line" != "first leaves" ]; then sed -i 1d "$play"; fi
 set -- $line
 # what the rank prints is what its logs hold
 echo "rank ${SLURM_PROCID:-none} of job ${SLURM_JOB_ID:-none} plays: $line"
@@ -65,6 +67,15 @@ crash)
     begin
     kill -KILL $$
     ;;
+first)
+    if [ "$SLURM_PROCID" = 0 ]; then
+        sleep 1 # until all have read the line
+        sed -i 1d "$play"
+        exit 1
+    fi
+    for _ in $(seq 3000); do sleep 0.1; done
+    ;;
+die) kill -KILL $$ ;;
 leave) exit "$2" ;;
 deaf)
     echo training

@@ -35,6 +35,7 @@ class Stage:
         self.cluster = cluster
         self.paths = RunPaths.create(folder / "run", "private")
         (self.paths.root / "play").write_text("".join(f"{play}\n" for play in plays))
+        self.change = ("", "")
         self.request = Request("played", **{**SHORT, **wanted})  # type: ignore[arg-type]
 
     def text(self) -> str:
@@ -49,7 +50,7 @@ class Stage:
 
     def submit(self) -> Stage:
         script = self.paths.slurm / "script.sh"
-        script.write_text(self.text())
+        script.write_text(self.text().replace(*self.change))
         self.job = self.cluster.submit(str(script))
         return self
 
@@ -104,9 +105,9 @@ def test_one_of_several_ranks_that_leaves_early_ends_the_job(
     cluster: SlurmCluster, tmp_path: Path
 ) -> None:
     """srun ends the others with SIGTERM and returns 143, as if somebody had wanted a stop."""
-    stage = Stage(cluster, tmp_path, "leave 1", "deaf", "deaf", ranks_per_node=3).submit()
+    stage = Stage(cluster, tmp_path, "first leaves", "finish", ranks_per_node=3).submit()
     assert "Exited with exit code 1" in stage.ends("FAILED", 3)
-    assert not stage.plays_left()
+    assert stage.plays_left() == ["finish"]
     assert cluster.job(stage.job)["Restarts"] == "0"
 
 
@@ -148,6 +149,41 @@ def test_a_signal_before_any_attempt_only_costs_the_start(
     stage.wait_for("training")
     cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
     assert "stopped before it began" in stage.ends("COMPLETED", 0)
+
+
+def test_a_rank_that_is_killed_before_any_attempt_is_started_again(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    """For memory, or by a node that goes down: not a fault of the run, but it is counted."""
+    stage = Stage(cluster, tmp_path, "die", "die", "finish", max_attempts=2).submit()
+    assert "2 attempts in a row without a new checkpoint" in stage.ends("FAILED", 1)
+    assert stage.plays_left() == ["finish"]
+
+
+# srun that takes its time to create the step, as on a busy controller, and is deaf meanwhile.
+SLOW_SRUN = """#!/bin/bash
+trap '' USR2
+sleep 3
+exec env --default-signal=USR2 {srun} "$@"
+"""
+
+
+def test_a_signal_while_the_step_is_being_made_is_not_lost(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "srun").write_text(SLOW_SRUN.format(srun=shutil.which("srun")))
+    (tools / "srun").chmod(0o755)
+    stage = Stage(cluster, tmp_path, "train 300", "finish")
+    start = "harness_step srun"
+    assert start in stage.text()
+    stage.change = (start, f"harness_step {tools}/srun")
+    stage.submit()
+    stage.wait_for("start 1", "err")
+    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
+    assert "the job is requeued" in stage.ends("COMPLETED", 0)
+    assert "asked by USR2" in stage.log("out").read_text()
 
 
 def test_a_cancelled_run_stays_where_it_is(cluster: SlurmCluster, tmp_path: Path) -> None:

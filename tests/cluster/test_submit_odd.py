@@ -169,6 +169,74 @@ def test_a_refused_job_leaves_nothing(
     assert len(read_jobs(paths)) == 1
 
 
+def test_what_was_there_before_stays_when_a_job_is_refused(
+    cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    harness = Harness(cluster, tmp_path)
+    words = ["--no-preflight", "-o", "cluster.partition=nonsense", "--run-dir", str(folder)]
+    harness.said("submit", spec(), *words, code=2)
+    assert folder.is_dir(), "it was the user's, empty as it was"
+    # The spec in the folder of the run itself would be written over.
+    own = Path(spec()).rename(folder / "spec.yaml")
+    (folder / "plugins").mkdir()
+    (folder / "plugins" / "mine.py").write_text("# mine\n")
+    shutil.rmtree(folder / "slurm", ignore_errors=True)
+    (folder / "run.json").unlink()
+    before = own.read_bytes()
+    _, err = harness.said("submit", str(own), *words, code=2)
+    assert "holds the spec itself" in err
+    assert own.read_bytes() == before
+    assert (folder / "plugins" / "mine.py").exists()
+
+
+SLOW_SBATCH = """#!/bin/bash
+{sbatch} "$@" >/dev/null
+echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2
+exit 1
+"""
+
+
+def test_a_job_that_was_taken_although_sbatch_heard_no_answer(
+    cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
+) -> None:
+    """The real sbatch submits it; what is changed is only that its answer gets lost."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    (tools / "sbatch").write_text(SLOW_SBATCH.format(sbatch=shutil.which("sbatch")))
+    (tools / "sbatch").chmod(0o755)
+    harness = Harness(cluster, tmp_path, PATH=f"{tools}:{cluster.environment()['PATH']}")
+    _, err = harness.said("submit", spec(), "--no-preflight", code=3)
+    assert "squeue --me" in err
+    (paths,) = (RunPaths(path) for path in (tmp_path / "runs" / "tiny").iterdir())
+    wait_until_finished(paths)
+    (job,) = read_jobs(paths)
+    assert cluster.wait_until_ended(job.id) == "COMPLETED"
+
+
+def test_a_run_that_is_trained_elsewhere_is_not_submitted(
+    cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
+) -> None:
+    harness = Harness(cluster, tmp_path)
+    paths, job = harness.submit(spec(), "-o", "cluster.sbatch={hold: true}")
+    cluster.run("scancel", job)
+    holding = "import sys, time; from harness.runs.lock import RunLock; "
+    holding += "from harness.runs.paths import RunPaths\n"
+    holding += "with RunLock(RunPaths(sys.argv[1])):\n print('held', flush=True); time.sleep(99)"
+    other = subprocess.Popen(
+        [sys.executable, "-c", holding, str(paths.root)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        _, err = harness.said("resume", str(paths.root), "--no-preflight", code=2)
+        assert "another process trains this run" in err
+    finally:
+        other.kill()
+        other.communicate()
+
+
 def test_a_run_directory_that_is_gone(
     cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
 ) -> None:

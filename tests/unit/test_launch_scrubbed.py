@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.launch.scrubbed import scrubbed
+from harness.launch.scrubbed import scrubbed, unset_line
 
 GONE = [
     "SLURM_JOB_ID",
@@ -148,3 +148,19 @@ def test_env_takes_it_as_it_is() -> None:
         [env, *words, f"PATH={path}", env], env=environ, capture_output=True, text=True, check=True
     )
     assert sorted(done.stdout.split()) == ["A=1", "PATH=/usr/bin:/bin"]
+
+
+def test_the_line_for_other_shells_unsets_what_a_job_cannot_have_of_its_own() -> None:
+    gone = ["TF_CONFIG", "PYTHONPATH", "VIRTUAL_ENV", "HOROVOD_RANK", "OMPI_X", "CONDA_PREFIX"]
+    kept = ["CUDA_VISIBLE_DEVICES", "TMPDIR", "SLURM_JOB_ID", "LOADEDMODULES", "PATH", "HOME"]
+    code = unset_line() + '\nfor name in "$@"; do echo "$name=${!name-unset}"; done'
+    done = subprocess.run(
+        ["bash", "-c", code, "bash", *gone, *kept],
+        env={"PATH": "/usr/bin:/bin", **dict.fromkeys([*gone, *kept[:-2], "HOME"], "x")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said = dict(line.split("=", 1) for line in done.stdout.split())
+    assert {name for name, value in said.items() if value == "unset"} == set(gone)
+    assert done.stderr == ""

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
-from harness.launch.submitting import put_back_on_error, submitting
+from harness.launch.submitting import put_back_on_error, set_aside, submitting
 from harness.runs.jobs import Job, last_job, prune_job_files, read_jobs, record_job
 from harness.runs.paths import RunPaths
+from harness.runs.registry import find_runs
 from tests.unit.runs_helpers import make_run, python
 
 
@@ -23,6 +24,7 @@ import sys
 from pathlib import Path
 from harness.launch.submitting import submitting
 from harness.runs.paths import RunPaths
+from harness.runs.registry import find_runs
 with submitting(RunPaths(Path(sys.argv[1]))):
     print("held", flush=True)
     import time; time.sleep(60)
@@ -56,6 +58,14 @@ def test_marks_come_back_when_a_submission_fails(paths: RunPaths) -> None:
         raise UsageError("refused")
     assert paths.failed.read_text() == "why"
     assert not paths.cancelled.exists()
+
+
+def test_a_folder_set_aside_is_gone_at_once_even_with_an_open_file(paths: RunPaths) -> None:
+    with (paths.root / "held").open("w"):
+        aside = set_aside(paths.root)
+        assert not paths.root.exists()
+        assert aside.name.startswith(".")
+        assert find_runs(aside.parent) == [], "no registry shows it"
 
 
 def test_jobs_are_noted_in_their_order(paths: RunPaths) -> None:

@@ -19,7 +19,7 @@ from runs_helpers import (
     resolved,
 )
 
-from harness.errors import SpecError, StorageError
+from harness.errors import SpecError, StorageError, UsageError
 from harness.runs.create import create_run
 from harness.runs.ids import looks_like_run_id
 from harness.runs.record import read_record
@@ -28,6 +28,19 @@ from harness.runs.state import run_state
 from harness.spec import dump_spec, load_spec, spec_digest, spec_from_file_resolved
 
 __all__ = ["bare_user"]  # a fixture, found by its name
+
+
+class TestPlace:
+    def test_a_folder_that_holds_the_spec_itself_is_refused(self, tmp_path):
+        folder = tmp_path / "experiment"
+        folder.mkdir()
+        (folder / "spec.yaml").write_text(dump_spec(resolved().spec))
+        mine = load_spec(folder / "spec.yaml")
+        with pytest.raises(UsageError, match="holds the spec itself"):
+            create_run(mine, folder)
+        assert names_in(folder) == ["spec.yaml"]
+        paths, _ = create_run(mine, folder / "run")
+        assert paths.root == folder / "run"
 
 
 class TestCreated:

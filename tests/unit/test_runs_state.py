@@ -13,7 +13,7 @@ from runs_helpers import finish, holding_child, make_run
 from harness.errors import StorageError
 from harness.runs.attempts import OUTCOMES, begin_attempt, end_attempt, read_attempts
 from harness.runs.clock import format_time, parse_time, seconds_since, utc_now, words_for
-from harness.runs.files import append_line
+from harness.runs.files import append_line, to_json, write_atomic
 from harness.runs.heartbeat import read_heartbeat, write_heartbeat
 from harness.runs.ids import looks_like_run_id, new_run_id
 from harness.runs.lock import RunLock
@@ -319,3 +319,16 @@ def test_a_mark_keeps_its_figures(paths):
     mark_finished(paths, attempt=3, step=7, total_steps=7)
     state = run_state(paths)
     assert (state.attempt, state.step, state.total_steps) == (3, 7, 7)
+
+
+def test_outcome_files_stay_bounded_and_what_they_alone_tell_is_kept(tmp_path):
+    paths = make_run(tmp_path)
+    for number in range(1, 31):
+        assert begin_attempt(paths, {}) == number
+        # by the batch script, for a process that was killed
+        write_atomic(paths.outcome(number), to_json({"attempt": number, "outcome": "interrupted"}))
+    left = sorted(int(path.stem.split("-")[1]) for path in paths.slurm.glob("outcome-*"))
+    assert left == list(range(10, 31))
+    attempts = read_attempts(paths)
+    assert [one.number for one in attempts] == list(range(1, 31))
+    assert {one.outcome for one in attempts} == {"interrupted"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -187,7 +188,6 @@ _OF_A_SCHEDULER = (
     "qos",
     "constraint",
     "gpu_type",
-    "gpus_per_node",
     "cpus_per_rank",
     "cpus_per_gpu",
     "mem_gb",
@@ -234,7 +234,8 @@ def _submit(
         with submitting(paths):
             _refuse_live(paths, slurm)
             try:
-                with put_back_on_error(paths.failed, paths.cancelled, paths.without_progress):
+                marks = (paths.failed, paths.cancelled, paths.without_progress)
+                with put_back_on_error(*marks, but_not=NoAnswer):
                     if prepare:
                         return None, prepare_job(resolved, request, paths, slurm)
                     if resolved.site.scheduler == LOCAL:
@@ -285,8 +286,6 @@ def _refused(error: SlurmError) -> UsageError:
 
 
 def _next(paths: RunPaths, job: Job | None) -> tuple[str, ...]:
-    import shlex
-
     where = shlex.quote(os.path.relpath(paths.root))
     if job is None:
         return (f"harness status {where}",)

@@ -63,17 +63,21 @@ def set_aside(folder: Path) -> Path:
 
 
 @contextmanager
-def put_back_on_error(*marks: Path) -> Iterator[None]:
+def put_back_on_error(*marks: Path, but_not: type[BaseException] | None = None) -> Iterator[None]:
     """Removes marks of earlier attempts, which would end the new job at once.
 
     They come back if the submission fails: the run is then what it was before.
+
+    Args:
+        but_not: an error after which the job may be there all the same.
     """
     held = {mark: mark.read_bytes() for mark in marks if mark.exists()}
     for mark in held:
         mark.unlink()
     try:
         yield
-    except BaseException:
-        for mark, content in held.items():
-            write_atomic(mark, content)
+    except BaseException as error:
+        if but_not is None or not isinstance(error, but_not):
+            for mark, content in held.items():
+                write_atomic(mark, content)
         raise

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UsageError
+from harness.launch.slurm import NoAnswer, no_answer
 from harness.launch.submitting import put_back_on_error, set_aside, submitting
 from harness.runs.jobs import Job, last_job, prune_job_files, read_jobs, record_job
 from harness.runs.paths import RunPaths
@@ -57,6 +58,13 @@ def test_marks_come_back_when_a_submission_fails(paths: RunPaths) -> None:
     with pytest.raises(UsageError), put_back_on_error(paths.failed, paths.cancelled):
         raise UsageError("refused")
     assert paths.failed.read_text() == "why"
+    assert not paths.cancelled.exists()
+
+
+def test_marks_stay_gone_when_the_job_may_be_there_all_the_same(paths: RunPaths) -> None:
+    paths.cancelled.write_text("by the user")
+    with pytest.raises(NoAnswer), put_back_on_error(paths.cancelled, but_not=NoAnswer):
+        raise no_answer("nothing was heard")
     assert not paths.cancelled.exists()
 
 

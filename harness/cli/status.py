@@ -4,7 +4,8 @@ RUN is a run directory, a run id or its beginning, or a spec name (its newest ru
 run's files with what SLURM says of its job, if it was submitted.  Of a run that failed it shows the
 end of the log of the rank that failed first.
 
-exit codes with --watch: 0 finished, 75 stopped or cancelled; of a failed run its own, mostly 1.
+exit codes with --watch: 0 finished, 75 stopped or cancelled; of a run that has failed or was
+refused its own, as of `harness run`.
 """
 
 from __future__ import annotations

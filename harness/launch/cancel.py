@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from harness.errors import EnvironmentNotAble, UsageError
 from harness.launch.jobfacts import JobFacts, own_name
 from harness.launch.looking import look_at
-from harness.launch.queue import ask, live
+from harness.launch.queue import ask, is_own, live
 from harness.launch.slurm import Slurm, SlurmError
 from harness.runs.clock import utc_now
 from harness.runs.files import to_json, write_atomic
-from harness.runs.jobs import LOCAL, Job
+from harness.runs.jobs import LOCAL, Job, last_job
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 
@@ -49,9 +49,9 @@ def cancel(paths: RunPaths, slurm: Slurm, *, now: bool = False) -> Cancelled:
     read_record(paths)
     found = live(paths, slurm)
     if found is None:
+        _refuse_other(paths, slurm)
         raise _nothing_to_cancel(paths, slurm)
     job, facts = found
-    _refuse_other(paths, facts)
     with _marked(paths):
         if job.executor == LOCAL:
             return _cancel_local(job, now)
@@ -116,14 +116,18 @@ def _cancel_local(job: Job, now: bool) -> Cancelled:
     return Cancelled(job.id, "ended" if now else "asked")
 
 
-def _refuse_other(paths: RunPaths, facts: JobFacts) -> None:
-    """A run may have come from another cluster, where its job's id means another job."""
-    name = read_record(paths).get("name")
-    if facts.name is not None and facts.name != name:
+def _refuse_other(paths: RunPaths, slurm: Slurm) -> None:
+    """Says so where the id of the newest job means another one, see :func:`is_own`."""
+    job, name = last_job(paths), read_record(paths).get("name")
+    if job is None or job.executor == LOCAL or not slurm.has("squeue"):
+        return
+    facts = ask([job], slurm)[job.id]
+    if facts.is_live and not is_own(name, job, facts):
+        by = f" by {job.user}" if job.user else ""
         raise UsageError(
             f"job {facts.id} is not of this run",
-            got=f"a job named {facts.name}",
-            allowed=f"one named {name}",
+            got=f"a job named {facts.name}, submitted by {facts.user}",
+            allowed=f"one named {name}, submitted{by}",
             action="if it is all the same, use scancel; run directories of another cluster hold "
             "ids that mean other jobs here",
         )

@@ -10,7 +10,7 @@ from harness.errors import EnvironmentNotAble, StorageError
 from harness.launch.jobfacts import JobFacts
 from harness.launch.joined import Joined, join
 from harness.launch.logs import Failure, failure, newest_log_id
-from harness.launch.queue import ask
+from harness.launch.queue import ask, own_facts
 from harness.launch.slurm import Slurm
 from harness.runs.describe import status
 from harness.runs.jobs import Job, last_job
@@ -55,7 +55,8 @@ def look_at(
     facts, note = facts_of(jobs, slurm, who=who)
     looks = []
     for paths, (row, job) in zip(runs, rows, strict=True):
-        looks.append(look_with(paths, row, job, facts.get(job.id) if job else None, note))
+        own = own_facts(row.name, job, facts.get(job.id)) if job else None
+        looks.append(look_with(paths, row, job, own, note))
     return looks, note
 
 

@@ -1,9 +1,9 @@
-"""Asking what became of jobs: one ``squeue`` and at most one ``sacct``, however many they are."""
+"""Asking what became of jobs: one ``squeue`` and at most one ``sacct`` for thousands of them."""
 
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from harness.launch.jobfacts import (
     SACCT_SEPARATOR,
     SQUEUE_FORMAT,
     JobFacts,
-    own_name,
     parse_sacct,
     parse_squeue,
 )
@@ -24,9 +23,10 @@ from harness.launch.slurm import Slurm, SlurmError, controller_down
 from harness.runs.jobs import LOCAL, Job, read_jobs
 from harness.runs.lock import process_start
 from harness.runs.paths import RunPaths
+from harness.runs.record import read_record
 
-_MANY = 5000
-"""Above this number all jobs of the user are asked for: a list of ids would be too long a word."""
+_AT_ONCE = 5000
+"""Ids in one command: they are one word, and Linux takes none of 128 KiB."""
 
 
 def ask(jobs: Collection[Job], slurm: Slurm, *, who: bool = False) -> dict[str, JobFacts]:
@@ -67,7 +67,32 @@ def live(paths: RunPaths, slurm: Slurm) -> tuple[Job, JobFacts] | None:
         jobs = [job for job in jobs if job.executor == LOCAL]
     facts = ask(jobs, slurm)
     alive = [job for job in jobs if facts[job.id].is_live]
-    return (alive[-1], facts[alive[-1].id]) if alive else None
+    name = read_record(paths).get("name") if alive else None
+    own = [job for job in alive if is_own(name, job, facts[job.id])]
+    return (own[-1], facts[own[-1].id]) if own else None
+
+
+def is_own(name: str | None, job: Job, facts: JobFacts) -> bool:
+    """Whether SLURM speaks of a run's own job.
+
+    A run may have come from another cluster, where its job's id means another job: one of another
+    name than the run, or of another user than the one who has submitted it.
+    """
+    if None not in (name, facts.name) and name != facts.name:
+        return False
+    # A number is a user whom this machine has no name for, which proves nothing.
+    users = [user for user in (job.user, facts.user) if user and not user.isdecimal()]
+    return len(set(users)) < 2
+
+
+def own_facts(name: str | None, job: Job, facts: JobFacts | None) -> JobFacts | None:
+    """What is known of a run's own job: of another one with its id here, nothing is.
+
+    Args:
+        name: of the run, which is its job's too.
+        facts: what SLURM says of the id; None if it was not asked.
+    """
+    return facts if facts is None or is_own(name, job, facts) else JobFacts(job.id)
 
 
 def _queue(ids: list[str], slurm: Slurm) -> dict[str, JobFacts]:
@@ -75,7 +100,19 @@ def _queue(ids: list[str], slurm: Slurm) -> dict[str, JobFacts]:
     if not slurm.has("squeue"):
         slurm.require()
     slurm.ping()
-    which = f"--jobs={','.join(ids)}" if len(ids) <= _MANY else f"--user={own_name()}"
+    found: dict[str, JobFacts] = {}
+    for some in _portions(ids):
+        found |= _queue_portion(some, slurm)
+    return found
+
+
+def _portions(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(ids), _AT_ONCE):
+        yield ids[first : first + _AT_ONCE]
+
+
+def _queue_portion(ids: Sequence[str], slurm: Slurm) -> dict[str, JobFacts]:
+    which = f"--jobs={','.join(ids)}"
     words = ["squeue", "--noheader", "--states=all", which, f"--Format={SQUEUE_FORMAT}"]
     try:
         said = slurm.run(*words).stdout
@@ -90,25 +127,21 @@ def _queue(ids: list[str], slurm: Slurm) -> dict[str, JobFacts]:
     return {job: facts for job, facts in parse_squeue(said).items() if job in wanted}
 
 
-def _accounting(ids: Iterable[str], slurm: Slurm) -> dict[str, JobFacts]:
+def _accounting(ids: Sequence[str], slurm: Slurm) -> dict[str, JobFacts]:
     """What sacct knows; nothing where the site has no accounting or it does not answer."""
-    ids = list(ids)
+    found: dict[str, JobFacts] = {}
     if not ids or not slurm.has("sacct"):
-        return {}
-    try:
-        said = slurm.run(
-            "sacct",
-            "--allocations",
-            "--noheader",
-            "--parsable2",
-            f"--delimiter={SACCT_SEPARATOR}",
-            f"--jobs={','.join(ids)}",
-            f"--format={SACCT_FORMAT}",
-        ).stdout
-    except (EnvironmentNotAble, SlurmError):
-        return {}  # the jobs are unknown then, which is said
-    wanted = set(ids)
-    return {job: facts for job, facts in parse_sacct(said).items() if job in wanted}
+        return found
+    words = ["sacct", "--allocations", "--noheader", "--parsable2"]
+    words += [f"--delimiter={SACCT_SEPARATOR}", f"--format={SACCT_FORMAT}"]
+    for some in _portions(ids):
+        try:
+            said = slurm.run(*words, f"--jobs={','.join(some)}").stdout
+        except (EnvironmentNotAble, SlurmError):
+            return found  # the other jobs are unknown then, which is said
+        wanted = set(some)
+        found |= {job: facts for job, facts in parse_sacct(said).items() if job in wanted}
+    return found
 
 
 def _local(job: Job) -> JobFacts:

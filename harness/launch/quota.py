@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from harness.errors import Problem, StorageError
+from harness.launch.commands import call
 from harness.launch.quota_table import Quota, Use, read_quotas
 from harness.launch.shared_fs import Mount, here
 from harness.launch.slurm import last_line
@@ -90,16 +91,7 @@ def _ask(words: Sequence[str]) -> tuple[str | None, str]:
     a limit, so an answer counts whatever the code."""
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(  # noqa: S603 - a list of words, no shell
-            words,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
+        done = call(words, environment, _TIMEOUT_S)
     except subprocess.TimeoutExpired:
         return None, f"`{words[0]}` gave no answer within {_TIMEOUT_S:g} s"
     except (OSError, ValueError) as error:

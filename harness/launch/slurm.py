@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping
 
 from harness.errors import EnvironmentNotAble
+from harness.launch.commands import call
 
 # Variables that say which SLURM is meant and who asks it, not what is wanted of it.
 _KEPT = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_JWT")
@@ -115,27 +116,24 @@ class Slurm:
             umask: of the command; -1 is that of this process.
 
         Raises:
-            EnvironmentNotAble: it is not installed, does not answer in time, or the controller
-                cannot be reached.
+            EnvironmentNotAble: it is not installed or cannot be run, does not answer in time, or
+                the controller cannot be reached.
             SlurmError: with ``check``, it refused; the text is its own.
         """
         try:
-            done = subprocess.run(  # noqa: S603 - a list of words, no shell
-                words,
-                env=self.environment if environment is None else dict(environment),
-                umask=umask,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout_s,
-                check=False,
-            )
+            given = self.environment if environment is None else environment
+            done = call(words, given, timeout_s, umask)
         except FileNotFoundError:
             self.require()
             raise EnvironmentNotAble(
                 f"{words[0]} is not installed here", action="ask the cluster's operators"
             ) from None
+        except OSError as error:
+            raise EnvironmentNotAble(
+                f"{words[0]} cannot be run here",
+                got=error.strerror or type(error).__name__,
+                action=f"`type {words[0]}` shows which one it is; ask the cluster's operators",
+            ) from error
         except subprocess.TimeoutExpired:
             raise controller_down(f"{words[0]} gave no answer within {timeout_s:g} s") from None
         if done.returncode and any(sign in done.stderr for sign in _DOWN):

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from harness.errors import ExitCode
-from harness.launch.joined import Joined
+from harness.launch.joined import Joined, has_begun
 from harness.launch.looking import Look, facts_of, look_closely, look_with
+from harness.launch.queue import own_facts
 from harness.launch.slurm import Slurm
 from harness.launch.telling import expected, text_of
 from harness.runs.clock import words_for
@@ -62,7 +63,7 @@ class Watcher:
         now = self._clock()
         if self._asked_at is None or now - self._asked_at >= self._queue_s:
             facts, note = facts_of([job], self._slurm, who=True)
-            self._said = facts.get(job.id), note
+            self._said = own_facts(row.name, job, facts.get(job.id)), note
             self._asked_at, self._asked = now, (job.id, row.state, row.attempt)
         facts_now, note = self._said
         # What SLURM said before the attempt that runs now had begun is of the past.
@@ -101,8 +102,8 @@ def watch(
         out: where a line that moves is shown if it is a terminal; standard error by default.
 
     Returns:
-        0 when it has finished, 75 when it was stopped or cancelled, 130 after Ctrl-C; of a failed
-        run its own code, else 1.
+        0 when it has finished, 75 when it was stopped or cancelled, 130 after Ctrl-C; of a run that
+        has failed or was refused (by spec, data, machine or storage) its own code, else 1.
     """
     asked = (slurm or Slurm()) if ask_slurm else None
     watcher = Watcher(paths, queue_s, asked)
@@ -131,10 +132,14 @@ def code_of(look: Look) -> int:
     """Exit code of a run that is over."""
     if look.joined.state == "finished":
         return int(ExitCode.DONE)
-    if look.joined.state not in ("failed", BROKEN):
+    last = look.row.last
+    refused = look.joined.state == "stopped" and last is not None and last.outcome == "refused"
+    if look.joined.state not in ("failed", BROKEN) and not refused:
         return int(ExitCode.STOPPED)
-    codes = [look.row.last.exit_code if look.row.last else None]
-    codes += [look.facts.exit_code if look.facts else None]
+    # An attempt of an earlier job does not say why the newest one has failed.
+    if last is not None and look.job is not None and last.job is not None:
+        last = last if has_begun(last, look.job) else None
+    codes = [last.exit_code if last else None, look.facts.exit_code if look.facts else None]
     known = [code for code in codes if code and code in list(ExitCode)]
     return known[0] if known else int(ExitCode.TRAINING_FAILED)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from dataclasses import asdict, dataclass, fields
 
 from harness.runs.clock import utc_now
 from harness.runs.files import append_line, read_lines, to_json_line
 from harness.runs.paths import RunPaths
-from harness.runs.storage import storage_error
+from harness.runs.storage import owner_name, storage_error
 
 SLURM, LOCAL = "slurm", "local"
 
@@ -20,7 +21,8 @@ class Job:
     ``id`` is the scheduler's, of an array without the task; for a local job it is the process id
     of its controller, ``host`` the machine that it is on, and ``start`` what the kernel says of
     its start (:func:`harness.runs.lock.process_start`), since process ids are used again.
-    ``tasks`` is the number of tasks of a chain, None for a job that is no array.
+    ``tasks`` is the number of tasks of a chain, None for a job that is no array.  ``user`` is who
+    has submitted it, None where that is not known.
     """
 
     id: str
@@ -31,10 +33,11 @@ class Job:
     ranks: int = 1
     host: str | None = None
     start: str | None = None
+    user: str | None = None
 
 
 def record_job(paths: RunPaths, job: Job) -> Job:
-    """Notes a submission, with the present time and this host unless it has its own.
+    """Notes a submission, with the present time, host and user unless it has its own.
 
     Raises:
         StorageError: the run directory cannot be written.
@@ -42,6 +45,7 @@ def record_job(paths: RunPaths, job: Job) -> Job:
     facts = asdict(job)
     facts["submitted"] = job.submitted or utc_now()
     facts["host"] = job.host or socket.gethostname()
+    facts["user"] = job.user or owner_name(os.geteuid())
     append_line(paths.jobs, to_json_line(facts))
     return Job(**facts)
 

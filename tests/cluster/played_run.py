@@ -8,6 +8,7 @@ SLURM_RESTART_COUNT or the task of a chain; the last one is played from then on.
     wait           waits for the file ``go`` in the run, then as train
     finish         an attempt goes through
     nan            an attempt fails
+    refuse         an attempt finds that its data cannot be used
     silent         an attempt begins and its process ends without a word
     raise          a traceback, before any attempt
     broken-rank    rank 1 raises; the others print and wait
@@ -75,6 +76,9 @@ def attempt(paths: RunPaths, play: str, asked: list[int]) -> int:
         if play == "nan":
             mark_failed(paths, "the loss is not finite", attempt=number, step=step)
             end_attempt(paths, number, "failed", first, step, "the loss is not finite")
+        elif play == "refuse":
+            end_attempt(paths, number, "refused", first, first, "no such data", exit_code=4)
+            return 4
         elif play == "finish":
             write_heartbeat(paths, attempt=number, step=TOTAL, total_steps=TOTAL)
             end_attempt(paths, number, "finished", first, TOTAL)

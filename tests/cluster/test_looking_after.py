@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from harness.launch.jobfacts import own_name
 from harness.launch.looking import look_at
 from harness.launch.queue import ask, live
 from harness.launch.slurm import Slurm
@@ -109,9 +110,10 @@ def check_followed(run: LookedAfter, follower: subprocess.Popen[str]) -> None:
 
 @on(*BOTH)
 def test_why_a_run_failed(cluster: SlurmCluster, new: New) -> None:
-    early, nan, ranks = new(), new(), new()
+    early, nan, ranks, data = new(), new(), new(), new()
     early.submit("raise")
     nan.submit("nan")
+    data.submit("refuse")
     ranks.submit("broken-rank", ranks_per_node=3, continue_by="none")
     facts = early.wait_for("failed")
     assert "before training began: it ended with exit code 3" in facts["reason"]
@@ -133,8 +135,10 @@ def test_why_a_run_failed(cluster: SlurmCluster, new: New) -> None:
     assert "that rank has no log, got 7, allowed: 0 to 2" in ranks.call("logs", "--rank=7", code=2)
     assert "no such job" in ranks.call("logs", "--job", "1234567", code=2)
     listed = json.loads(early.call("list", "--json"))
-    assert {row["state"] for row in listed} == {"failed"}
+    assert sorted(row["state"] for row in listed) == ["failed"] * 3 + ["stopped"]
     assert "RuntimeError" in early.call("status", "--watch", code=3)
+    assert "stopped     no such data" in data.call("status", "--watch", code=4)
+    assert data.status()["job"]["exit_code"] == 4
 
 
 @on(*BOTH)
@@ -235,6 +239,29 @@ def test_a_thousand_runs_with_two_commands(cluster: SlurmCluster, new: New, tmp_
     assert len(looks) == 1000
     queued = [look for look in looks if look.joined.state == "queued"]
     assert [look.job.id for look in queued if look.job] == [job]
+
+
+def test_an_id_that_means_another_job_here(cluster: SlurmCluster, new: New) -> None:
+    """As of a run that came from another cluster; its job's id is taken here."""
+    foreign, taken = new(name="foreign"), new(name="taken")
+    job = taken.submit("train", options=("--hold",))
+    record_job(foreign.paths, Job(job))
+    facts = foreign.status()
+    assert (facts["state"], facts["job"]["state"]) == ("interrupted", "UNKNOWN")
+    assert foreign.call("list").count("queued") == 1
+    assert live(foreign.paths, Slurm()) is None, "it can be submitted here"
+    said = foreign.call("cancel", code=2)
+    assert f"job {job} is not of this run, got a job named taken, submitted by" in said
+    assert not foreign.paths.cancelled.exists()
+    # One with the same name that somebody else has submitted there.
+    same = new(name="taken")
+    record_job(same.paths, Job(job, user="somebody"))
+    assert same.status()["job"]["state"] == "UNKNOWN"
+    assert live(same.paths, Slurm()) is None
+    found = live(taken.paths, Slurm())
+    assert found is not None
+    assert found[0].user == found[1].user == own_name()
+    assert "was taken off the queue" in taken.call("cancel")
 
 
 def test_a_run_that_was_moved_and_one_that_is_gone(cluster: SlurmCluster, new: New) -> None:

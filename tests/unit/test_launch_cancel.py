@@ -15,7 +15,7 @@ from runs_helpers import finish, holding_child, make_run, stop
 
 from harness.cli.main import main
 from harness.errors import UsageError
-from harness.launch.cancel import _refuse_other, _refused, cancel
+from harness.launch.cancel import _refused, cancel
 from harness.launch.jobfacts import JobFacts
 from harness.launch.slurm import Slurm, SlurmError
 from harness.runs.attempts import begin_attempt, end_attempt
@@ -110,13 +110,6 @@ class TestNothingToCancel:
         assert "log in to the cluster that it was submitted to" in self.refused(paths, bare)
         record_job(paths, Job("77", "local", host="elsewhere"))
         assert "if it runs on host elsewhere, cancel it there" in self.refused(paths, bare)
-
-
-def test_a_job_of_another_cluster_with_the_same_id(paths: RunPaths) -> None:
-    _refuse_other(paths, JobFacts("12", name="textures"))
-    _refuse_other(paths, JobFacts("12"))
-    with pytest.raises(UsageError, match="not of this run, got a job named other, allowed: one"):
-        _refuse_other(paths, JobFacts("12", name="other"))
 
 
 def test_a_job_of_somebody_else() -> None:

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -26,7 +27,7 @@ from harness.launch.jobfacts import (
     parse_tasks,
     user_of,
 )
-from harness.launch.queue import ask, live
+from harness.launch.queue import ask, is_own, live, own_facts
 from harness.launch.slurm import Slurm
 from harness.runs.jobs import Job, record_job
 from harness.runs.lock import process_start
@@ -196,3 +197,58 @@ def test_without_slurm(tmp_path: object) -> None:
         ask([Job("12")], bare)
     assert live(paths, bare) is None
     assert JobFacts("1").is_live is False
+
+
+@pytest.mark.parametrize(
+    ("name", "by", "facts", "own"),
+    [
+        ("textures", "ada", {"name": "textures", "user": "ada"}, True),
+        ("textures", None, {"name": "textures", "user": "ada"}, True),
+        ("textures", "ada", {}, True),
+        ("textures", "ada", {"name": "textures", "user": "1007"}, True),
+        ("textures", "1007", {"name": "textures", "user": "ada"}, True),
+        ("textures", "ada", {"name": "other", "user": "ada"}, False),
+        ("textures", "ada", {"name": "textures", "user": "bob"}, False),
+        ("textures", None, {"name": "other"}, False),
+    ],
+)
+def test_an_id_may_mean_another_job_here(
+    name: str, by: str | None, facts: dict[str, str], own: bool
+) -> None:
+    job, said = Job("12", user=by), JobFacts("12", "RUNNING", "squeue", **facts)
+    assert is_own(name, job, said) is own
+    assert own_facts(name, job, said) == (said if own else JobFacts("12"))
+    assert own_facts(name, job, None) is None
+
+
+RECORDING = """#!/bin/bash
+printf '%s\\n' "$0" >> "$(dirname "$0")/called"
+if [ "${0##*/}" = scontrol ]; then echo "Slurmctld(primary) at here is UP"; fi
+"""
+
+
+def test_more_jobs_than_fit_in_a_word(tmp_path: Path) -> None:
+    """Linux refuses a word of 128 KiB; twenty thousand ids are more."""
+    for name in ("scontrol", "squeue", "sacct"):
+        (tmp_path / name).write_text(RECORDING)
+        (tmp_path / name).chmod(0o700)
+    slurm = Slurm({"PATH": f"{tmp_path}:{os.environ['PATH']}"})
+    jobs = [Job(str(10_000_000 + number)) for number in range(20_001)]
+    found = ask(jobs, slurm)
+    assert {facts.state for facts in found.values()} == {"UNKNOWN"}
+    called = [Path(line).name for line in (tmp_path / "called").read_text().splitlines()]
+    assert called == ["scontrol", *["squeue"] * 5, *["sacct"] * 5]
+
+
+def test_a_command_that_may_not_be_run_or_is_called_with_too_much(tmp_path: Path) -> None:
+    (tmp_path / "squeue").write_text("not a program\n")
+    (tmp_path / "squeue").chmod(0o700)
+    (tmp_path / "sacct").mkdir()
+    slurm = Slurm({"PATH": str(tmp_path)})
+    with pytest.raises(EnvironmentNotAble, match="squeue cannot be run here, got Exec format"):
+        slurm.run("squeue")
+    with pytest.raises(EnvironmentNotAble, match="sacct cannot be run here, got Permission"):
+        slurm.run("sacct")
+    (tmp_path / "squeue").write_text("#!/bin/sh\n")
+    with pytest.raises(EnvironmentNotAble, match="squeue cannot be run here, got Argument list"):
+        slurm.run("squeue", "1," * 100_000)

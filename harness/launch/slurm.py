@@ -31,12 +31,15 @@ _DOWN = (
     "Unable to contact slurm controller",
     "Connection refused",
     "slurm_load",
-    "Socket timed out",
     "Protocol authentication error",
-    "Zero Bytes were transmitted",
 )
+_UNHEARD = ("Socket timed out", "Zero Bytes were transmitted", "Transport endpoint")
 _TIMEOUT_S = 60.0
 _PING_S = 20.0
+
+
+class NoAnswer(EnvironmentNotAble):
+    """SLURM was asked and its answer did not come: what was asked for may have been done."""
 
 
 class SlurmError(Exception):
@@ -135,7 +138,9 @@ class Slurm:
                 action=f"`type {words[0]}` shows which one it is; ask the cluster's operators",
             ) from error
         except subprocess.TimeoutExpired:
-            raise controller_down(f"{words[0]} gave no answer within {timeout_s:g} s") from None
+            raise no_answer(f"{words[0]} gave no answer within {timeout_s:g} s") from None
+        if done.returncode and any(sign in done.stderr for sign in _UNHEARD):
+            raise no_answer(last_line(done.stderr))
         if done.returncode and any(sign in done.stderr for sign in _DOWN):
             raise controller_down(last_line(done.stderr))
         if check and done.returncode:
@@ -149,6 +154,15 @@ def controller_down(said: str) -> EnvironmentNotAble:
         "SLURM does not answer",
         got=said,
         action="try again in some minutes; `scontrol ping` says whether its controller is up",
+    )
+
+
+def no_answer(said: str) -> NoAnswer:
+    """The error for a SLURM that was asked and has not answered."""
+    return NoAnswer(
+        "SLURM does not answer",
+        got=said,
+        action="look with `squeue --me` whether it was done all the same, before you try again",
     )
 
 

@@ -60,7 +60,7 @@ def block(template: Path, name: str) -> str:
 
 
 def test_there_are_the_templates_that_the_tables_name() -> None:
-    assert NAMES == ["array", "cpu", "single_gpu", "tensorboard"]
+    assert NAMES == ["array", "cpu", "multi_gpu", "single_gpu", "tensorboard"]
     for page in (ROOT / "slurm" / "README.md", ROOT / "docs" / "templates.md"):
         assert sorted(re.findall(r"^\| `(\w+)\.sbatch` \|", page.read_text(), re.M)) == NAMES
 

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
     """SPEC, ``-o`` and ``--site``."""
     parser.add_argument("spec", metavar="SPEC", help="job spec, a YAML file")
+    add_override(parser, "field", "training.phases.0.epochs=3")
+    parser.add_argument(
+        "--site", metavar="SITE", help="site profile: its name, or the path of a YAML file"
+    )
+
+
+def add_override(parser: argparse.ArgumentParser, what: str, example: str) -> None:
+    """``-o``, which sets one of ``what``."""
     parser.add_argument(
         "-o",
         "--override",
@@ -21,10 +29,7 @@ def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FIELD=VALUE",
         action="append",
         default=[],
-        help="set one field, as -o training.phases.0.epochs=3; may be given again",
-    )
-    parser.add_argument(
-        "--site", metavar="SITE", help="site profile: its name, or the path of a YAML file"
+        help=f"set one {what}, as -o {example}; may be given again",
     )
 
 

@@ -15,18 +15,10 @@ HELP = "begin a run of your own from a checkpoint of another"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from harness.cli.common import add_json, add_runs_root
+    from harness.cli.common import add_json, add_override, add_runs_root
 
     parser.add_argument("run", metavar="RUN", help="run directory, run id or spec name")
-    parser.add_argument(
-        "-o",
-        "--override",
-        dest="overrides",
-        metavar="FIELD=VALUE",
-        action="append",
-        default=[],
-        help="set one field of the run's spec, as -o training.seed=2; may be given again",
-    )
+    add_override(parser, "field of the run's spec", "training.seed=2")
     parser.add_argument("--run-dir", metavar="DIR", type=Path, help="directory of the new run")
     parser.add_argument(
         "--step", type=int, help="checkpoint to begin from (default: the newest that verifies)"

@@ -2,29 +2,25 @@
 
 For a run that was cancelled, was stopped for good, has failed, or was trained with `harness run`
 so far.  Fields that may change (cluster, checkpoint, logging) can be given another value with -o.
+
+With --site of another cluster, what the run had from its old site (partition, account, ...) gives
+way to what the new site says; it is told which values those are.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 
 HELP = "submit a run again, from its last checkpoint"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from harness.cli.common import add_runs_root
+    from harness.cli.common import add_override, add_runs_root
     from harness.cli.submit import add_submission_arguments
 
     parser.add_argument("run", metavar="RUN", help="run directory, run id or spec name")
-    parser.add_argument(
-        "-o",
-        "--override",
-        dest="overrides",
-        metavar="FIELD=VALUE",
-        action="append",
-        default=[],
-        help="set one field of the run's spec, as -o cluster.time=4:00:00; may be given again",
-    )
+    add_override(parser, "field of the run's spec", "cluster.time=4:00:00")
     parser.add_argument("--site", metavar="SITE", help="site profile, if not that of the run")
     add_runs_root(parser)
     add_submission_arguments(parser, parser.add_mutually_exclusive_group())
@@ -33,8 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from harness.cli.submit import submit_and_tell
     from harness.runs.registry import chosen_root, resolve_run
-    from harness.spec import load_spec
+    from harness.spec.other_site import load_at_site
 
     paths = resolve_run(args.run, chosen_root(args.runs_root))
-    resolved = load_spec(paths.spec, overrides=args.overrides, site=args.site)
+    resolved, changes = load_at_site(paths.spec, args.overrides, args.site)
+    for change in changes:
+        print(f"harness: {change}", file=sys.stderr)
     return submit_and_tell(args, resolved, paths.root)

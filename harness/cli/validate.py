@@ -1,7 +1,8 @@
 """Checks a job spec and says everything that is wrong with it, each with its line.
 
-Also looks whether the data, the backbone and the plug-in files are there.  Nothing is run and
-nothing is written.  Exit code 0: the spec is valid; 2: it is not.
+Also looks whether the data, the backbone and the plug-in files are there, and whether the profile
+of the site leaves room for the job.  Nothing is run and nothing is written.  Exit code 0: the spec
+is valid; 2: it is not.
 """
 
 from __future__ import annotations
@@ -42,8 +43,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem]]:
+    from harness.launch.site_checks import check_by_profile
+
     try:
-        return spec_from_arguments(args, check_files=True), []
+        resolved = spec_from_arguments(args, check_files=True)
+        check_by_profile(resolved)
+        return resolved, []
     except SpecError as error:
         return None, list(error.problems)
 

@@ -13,6 +13,7 @@ from harness.data.split import split_validation
 from harness.errors import HarnessError
 from harness.launch.planning_job import job_json, job_lines
 from harness.launch.request import make_request
+from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
 
@@ -65,10 +66,10 @@ def make(resolved: Resolved) -> Planned:
     """Plans a spec; data and backbone that cannot be looked at become notes, not errors.
 
     Raises:
-        SpecError: lanes and batch size do not fit.
+        SpecError: lanes and batch size do not fit, or the job and the profile of its site.
     """
     spec = resolved.spec
-    notes: list[str] = []
+    notes = check_by_profile(resolved)
     lanes = lane_count(spec.training.batch_size, spec.data.lanes)
     train, counts = _count(spec, notes)
     plan = None

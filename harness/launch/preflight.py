@@ -25,6 +25,7 @@ from harness.launch.preflight_test_only import check_test_only
 from harness.launch.quota import check_storage
 from harness.launch.request import Request
 from harness.launch.shared_fs import check_shared
+from harness.launch.site_checks import check_site
 from harness.launch.slurm import Slurm, last_line
 from harness.runs.storage import owner_name
 from harness.spec import Resolved
@@ -80,6 +81,7 @@ def _check(
         parents = partial(ask_parents, slurm)
         check_account(report, request, facts, chosen, accounts.result(), parents)
         check_chain(report, request, facts)
+        check_site(report, request)
         check_test_only(report, tested.result(), fit)
         problems, notes = stored.result()
     hosts = {node.host for part in chosen for node in facts.nodes_of(part.name)}

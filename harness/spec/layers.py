@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,16 @@ class Tree:
         for key in where[:-1]:
             node = node[key]
         del node[where[-1]]
+
+    def discard(self, places: Iterable[Where]) -> None:
+        """Takes values, where they are there, out of their mappings, with their origins."""
+        for where in places:
+            node: Any = self.data
+            for key in where[:-1]:
+                node = node.get(key) if isinstance(node, dict) else None
+            if isinstance(node, dict) and where[-1] in node:
+                del node[str(where[-1])]
+                self._forget(where)
 
     def _forget(self, where: Where) -> None:
         for place in [place for place in self.origins if place[: len(where)] == where]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ def load_spec(
     site: str | None = None,
     user_config: Path | None = None,
     check_files: bool = False,
+    without: Collection[Where] = (),
 ) -> Resolved:
     """Reads, merges and checks a spec.
 
@@ -68,12 +69,14 @@ def load_spec(
         site: name or file of a site profile; wins over ``cluster.site``.
         user_config: the user config's file, instead of the one at the usual place.
         check_files: also whether data, backbone and plug-in files are there.
+        without: places of the source that are read as if they were not written.
 
     Raises:
         SpecError: with every problem found, in the order of the file.
     """
     findings = Findings()
     tree, file = _read_source(source, findings)
+    tree.discard(without)
     migrate(tree, findings)
     user, user_tree = read_user_config(user_config, findings)
     _apply_overrides(tree, overrides, findings)

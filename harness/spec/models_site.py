@@ -64,15 +64,16 @@ class Partition(SpecModel):
     """A partition (queue) of the scheduler."""
 
     time_max: TimeLimit | None = None
-    """Longest time limit, "H:MM:SS"; null is unknown."""
+    """Longest time limit, "H:MM:SS"; null is unknown.  This and what nodes have is held against a
+    spec by `harness validate` and `harness plan`; `harness submit` asks the cluster itself."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """GPUs of each node."""
     cpus_per_node: Annotated[int, Field(ge=1)] | None = None
-    """CPU cores of each node."""
+    """CPU cores of each node; null is unknown."""
     mem_gb: Annotated[int, Field(ge=1)] | None = None
-    """Memory of each node in GB."""
+    """Memory of each node in GB; null is unknown."""
     preemptable: bool = False
-    """Whether jobs here are stopped for others."""
+    """Whether jobs here are stopped for others; `harness plan` notes it."""
 
 
 class Build(SpecModel):
@@ -88,9 +89,9 @@ class SiteContainer(SpecModel):
     """How containers are run."""
 
     runtime: Many[str] = ("apptainer", "exec", "--nv")
-    """Command and options that come before the image."""
+    """Command and options that come before the image.  Not used yet."""
     binds: Many[PathText] = ()
-    """Folders that are visible inside."""
+    """Folders that are visible inside.  Not used yet."""
 
 
 class SiteEnvironment(SpecModel):
@@ -108,7 +109,7 @@ class SiteEnvironment(SpecModel):
     build: Build | None = None
     """Environment that every job makes on node-local disk at its start and removes at its end."""
     container: SiteContainer | None = None
-    """How containers are run; null if the site has none."""
+    """How containers are run; null if the site has none.  Not used yet."""
     variables: dict[VariableName, OneLine] = Field(default_factory=dict)
     """Environment variables set in every job, before `init` and `modules`; nothing in them is
     expanded."""
@@ -148,18 +149,18 @@ class Ssh(SpecModel):
     """How the login nodes are reached from outside."""
 
     host: str | None = None
-    """Host that users log in to."""
+    """Host that users log in to.  Not used yet."""
     jump: str | None = None
-    """Host to jump through."""
+    """Host to jump through.  Not used yet."""
 
 
 class Polling(SpecModel):
     """How often the scheduler may be asked."""
 
     queue_s: Seconds = 60
-    """Seconds between two questions to the queue."""
+    """Seconds between two questions to the queue; the accounting is asked along with it."""
     accounting_s: Seconds = 300
-    """Seconds between two questions to the accounting."""
+    """Seconds between two questions to the accounting.  Not used yet."""
 
 
 class Site(SpecModel):
@@ -183,15 +184,17 @@ class Site(SpecModel):
     """Environment variables that name node-local scratch in a job, first choice first; where none
     is set, `/tmp` is used."""
     ssh: Ssh = new(Ssh)
-    """How the login nodes are reached."""
+    """How the login nodes are reached.  Not used yet."""
     quota_command: Many[str] = ()
     """Command that prints the user's quota, as a list of words."""
     purge_days: Annotated[int, Field(ge=1)] | None = None
-    """Days after which untouched files on scratch are deleted; null is never."""
-    compute_may_submit: bool = False
-    """Whether compute nodes may call sbatch."""
-    compute_may_control: bool = False
-    """Whether compute nodes may call scontrol."""
+    """Days after which untouched files on scratch are deleted; null is never.  `harness plan` and
+    `harness submit` note it."""
+    compute_may_submit: bool | None = None
+    """Whether compute nodes may call sbatch.  Not used yet."""
+    compute_may_control: bool | None = None
+    """Whether compute nodes may call scontrol: where they may not, `cluster.continue_by: requeue`
+    is refused; null is unknown, so it is tried."""
     polling: Polling = new(Polling)
     """How often the scheduler may be asked."""
 

@@ -117,7 +117,7 @@ def _unknown(saved: Spec, unsure: Values, error: SpecError) -> UsageError:
     return UsageError(
         f"the profile of site {saved.cluster.site}, which the run was at, cannot be read any more: "
         "which of the run's values were that site's cannot be told",
-        got=str(error.problems[0]),
+        got=error.problems[0].what,
         action=f"say with -o what shall hold at the new site; now it is {flags}",
     )
 

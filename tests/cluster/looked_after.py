@@ -124,3 +124,20 @@ class LookedAfter:
             stderr=subprocess.STDOUT,
             text=True,
         )
+
+
+New = Callable[..., LookedAfter]
+"""Makes another run on the cluster."""
+
+
+class CountingSlurm(Slurm):
+    """Counts the commands that are called, without the ping before the first."""
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        super().__init__(environment)
+        self.called: list[str] = []
+
+    def run(self, *words: str, **more: Any) -> subprocess.CompletedProcess[str]:
+        if words[:2] != ("scontrol", "ping"):
+            self.called.append(words[0])
+        return super().run(*words, **more)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import shutil
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.errors import EnvironmentNotAble, Problem, SpecError, StorageError
-from harness.launch.jobs_made import script_text
-from harness.launch.preflight import preflight
-from harness.launch.preflight_report import Preflight
-from harness.launch.request import make_request
-from harness.launch.slurm import Slurm
-from harness.runs.paths import RunPaths
-from harness.spec import load_spec
+from harness.errors import SpecError
 from tests.cluster.configuration import (
     ACCOUNT,
     CPUS_PER_NODE,
@@ -28,75 +17,15 @@ from tests.cluster.configuration import (
     OTHER_ACCOUNT,
     OTHER_QOS,
     QOS,
-    user_name,
 )
 from tests.cluster.on import on
-from tests.cluster.processes import free_ports
+from tests.cluster.preflight_helpers import LINES_BEFORE, Asking, changed
 from tests.cluster.slurm_cluster import SlurmCluster
-
-SPEC = """\
-harness_spec: 1
-name: textures
-backbone: {handle: "https://tfhub.dev/google/imagenet/mobilenet_v2/5"}
-data: {train: /data/train}
-cluster:
-"""
-LINES_BEFORE = SPEC.count("\n")
-
-
-class Asking:
-    """Preflights of specs on one cluster, written to files so that findings have lines."""
-
-    def __init__(self, cluster: SlurmCluster, folder: Path) -> None:
-        self.cluster = cluster
-        self.folder = folder
-        self.run_dir = folder / "runs" / "textures" / "1"
-        self.file = folder / "job.yaml"
-
-    def __call__(
-        self,
-        *lines: str,
-        site: Path | None = None,
-        environment: dict[str, str] | None = None,
-        **changes: Any,
-    ) -> Preflight:
-        """The result for a spec with these lines under ``cluster``; ``changes`` are what specs
-        cannot say yet, laid over the request."""
-        self.file.write_text(SPEC + "".join(f"  {line}\n" for line in lines or ["nodes: 1"]))
-        resolved = load_spec(self.file, site=None if site is None else str(site))
-        request = replace(make_request(resolved), **changes)
-        slurm = Slurm(self.cluster.environment(**(environment or {})))
-        script = script_text(resolved, request, RunPaths(self.run_dir), slurm)
-        return preflight(resolved, request, self.run_dir, script, slurm)
-
-    def one(self, *lines: str, **changes: Any) -> Problem:
-        """The only problem, which must be one of the spec."""
-        found = self(*lines, **changes)
-        with pytest.raises(SpecError) as caught:
-            found.raise_if_bad()
-        assert len(caught.value.problems) == 1, str(caught.value)
-        return caught.value.problems[0]
-
-    def place(self, line: int) -> tuple[str, int]:
-        """The file and the line of one of the lines given, counted from 1."""
-        return str(self.file), LINES_BEFORE + line
 
 
 @pytest.fixture
 def ask(cluster: SlurmCluster, tmp_path: Path) -> Asking:
     return Asking(cluster, tmp_path)
-
-
-@contextlib.contextmanager
-def changed(
-    cluster: SlurmCluster, place: str, change: str, back: str, *more: str
-) -> Iterator[None]:
-    """The cluster with one ``scontrol update`` done to it."""
-    cluster.run("scontrol", "update", place, change, *more)
-    try:
-        yield
-    finally:
-        cluster.run("scontrol", "update", place, back)
 
 
 @on("default", "no_accounting")
@@ -304,111 +233,3 @@ def test_features_are_those_of_the_nodes(cluster: SlurmCluster, ask: Asking) -> 
         assert any("for SLURM to say" in note for note in found.notes)
     finally:
         give("")
-
-
-def test_values_of_the_site_are_placed_in_the_site(ask: Asking, tmp_path: Path) -> None:
-    site = tmp_path / "ours.yaml"
-    site.write_text("name: ours\ncluster:\n  partition: gone\n")
-    problem = ask.one("nodes: 1", site=site)
-    assert (problem.path, problem.line) == ("cluster.partition", 3)
-    assert str(problem.file) == str(site)
-
-
-def quota_script(folder: Path, table: str, code: int = 0) -> Path:
-    """A quota command that prints this table, with the path that it is given in it."""
-    script = folder / "quota"
-    (folder / "table").write_text(table)
-    script.write_text(f'#!/bin/sh\nsed "s|PATH|$2|; s|USER|$1|" {folder}/table\nexit {code}\n')
-    script.chmod(0o700)
-    site = folder / "site.yaml"
-    site.write_text(
-        f'name: ours\nquota_command: ["{script}", "{{user}}", "{{path}}"]\ncluster: {{}}\n'
-    )
-    return site
-
-
-LFS = """\
-Disk quotas for usr USER (uid 1000):
-     Filesystem  kbytes   quota   limit   grace   files   quota   limit   grace
-           PATH  %s
-"""
-
-
-def test_the_sites_quota_command(ask: Asking, tmp_path: Path) -> None:
-    roomy = quota_script(tmp_path, LFS % "4521340  50000000 55000000       -   81234  1000000 0 -")
-    found = ask("partition: low", site=roomy)
-    found.raise_if_bad()
-    assert any(note.endswith("51.7 GB left, no limit of files") for note in found.notes)
-    full = quota_script(tmp_path, LFS % "5000000*  4000000 5000000 6d2h 99990  90000 100000 -", 1)
-    found = ask("partition: low", site=full)
-    with pytest.raises(StorageError) as caught:
-        found.raise_if_bad()
-    assert caught.value.exit_code == 5
-    texts = [str(problem) for problem in caught.value.problems]
-    assert len(texts) == 2
-    assert f"your quota of bytes on {tmp_path} leaves too little" in texts[0]
-    assert "got 10 left of 100000" in texts[1]
-    # With a mistake of the spec beside it, both are told, as the spec's.
-    found = ask("partition: nonsense", site=full)
-    with pytest.raises(SpecError) as both:
-        found.raise_if_bad()
-    assert len(both.value.problems) == 3
-    for table, code, said in (
-        ("Everything is fine, USER!", 0, f"Everything is fine, {user_name()}!"),
-        ("", 3, "ended with 3"),
-    ):
-        found = ask("partition: low", site=quota_script(tmp_path, table, code))
-        found.raise_if_bad()
-        assert any(said in note for note in found.notes)
-
-
-def test_a_database_that_is_down_is_told_and_stops_nothing(
-    cluster: SlurmCluster, ask: Asking, tmp_path: Path
-) -> None:
-    # The same cluster, seen through a file that looks for the database where nobody listens.
-    (port,) = free_ports(1)
-    text = (cluster.folder / "slurm.conf").read_text()
-    other = tmp_path / "slurm.conf"
-    other.write_text(re.sub(r"(AccountingStoragePort)=\d+", rf"\1={port}", text))
-    found = ask(f"account: {OTHER_ACCOUNT}", environment={"SLURM_CONF": str(other)})
-    with pytest.raises(SpecError) as caught:
-        found.raise_if_bad()
-    # sbatch is there to say no.
-    assert [problem.path for problem in caught.value.problems] == ["cluster.account"]
-    assert "Invalid account" in str(caught.value)
-    assert any("could not be looked up" in note for note in found.notes)
-
-
-def test_a_controller_that_is_down_is_the_only_thing_told(short_path: Path) -> None:
-    with SlurmCluster(short_path, "no_accounting") as own:
-        ask = Asking(own, short_path.parent)
-        ask("partition: low").raise_if_bad()
-        (daemon,) = (one for one in own.daemons if one.name == "slurmctld")
-        daemon.stop(20)
-        found = ask("partition: nonsense", "mem_gb: 99")
-        with pytest.raises(EnvironmentNotAble, match=r"SLURM does not answer, got .* is DOWN"):
-            found.raise_if_bad()
-        assert len(found.errors) == 1
-        assert len(found.errors[0].problems) == 1
-        assert found.errors[0].exit_code == 3
-
-
-def test_no_slurm_and_no_sacctmgr(cluster: SlurmCluster, tmp_path: Path) -> None:
-    spec = tmp_path / "job.yaml"
-    spec.write_text(SPEC + f"  account: {OTHER_ACCOUNT}\n")
-    resolved = load_spec(spec)
-    request = make_request(resolved)
-    tools = tmp_path / "bin"
-    tools.mkdir()
-    slurm = Slurm(cluster.environment(PATH=str(tools)))
-    with pytest.raises(EnvironmentNotAble, match="no SLURM on this machine"):
-        preflight(resolved, request, tmp_path, None, slurm).raise_if_bad()
-    for name in ("sbatch", "srun", "squeue", "scontrol"):
-        found = shutil.which(name, path=cluster.environment()["PATH"])
-        assert found is not None
-        (tools / name).symlink_to(found)
-    found = preflight(resolved, request, tmp_path, None, slurm)
-    found.raise_if_bad()
-    notes = "\n".join(found.notes)
-    assert "sacctmgr is not installed here" in notes
-    assert "was not given to `sbatch --test-only`" in notes

@@ -101,6 +101,7 @@ harness_forward() {
         harness_say "SIG$1: the ranks are asked to save and stop"
         while kill -USR2 "$harness_pid" 2>/dev/null; do sleep 2; done &
         harness_sender=$!
+        disown "$harness_sender" # bash need not say how it ended
     fi
 }
 

@@ -13,8 +13,7 @@ import tf_keras
 from harness.checkpoint.manifest import list_checkpoints
 from harness.checkpoint.store import Store
 from harness.deploy.evaluate import Evaluator
-from harness.distribute.choose import Choice, choose
-from harness.distribute.topology import Topology
+from harness.distribute.choose import Choice
 from harness.errors import SpecError
 from harness.model.assemble import Assembled, assemble, load_backbone
 from harness.model.task import make_task
@@ -35,6 +34,7 @@ from harness.train.parts import Parts
 from harness.train.plan import Plan, make_plan
 from harness.train.position import Position
 from harness.worker.datasets import Datasets, check_unchanged, open_datasets
+from harness.worker.devices import choose_devices
 from harness.worker.exactness import Exactness
 from harness.worker.facts import start_facts
 from harness.worker.feeds import Feeds
@@ -118,14 +118,7 @@ def make(
         EnvironmentNotAble, DataError, SpecError, UsageError: something does not fit.
     """
     record = read_record(paths)
-    topology = Topology.from_environment(environment)
-    choice = choose(
-        spec.cluster.strategy,
-        spec.cluster.device,
-        topology,
-        replicas=spec.cluster.replicas_per_rank,
-        gpus=(spec.cluster.gpus_per_node or 0) // (spec.cluster.ranks_per_node or 1),
-    )
+    choice = choose_devices(spec, environment)
     if spec.training.deterministic:
         tf.config.experimental.enable_op_determinism()
     begun = bool(list_checkpoints(paths.checkpoints))

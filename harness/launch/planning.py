@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.index import ExampleIndex, folder_index
-from harness.data.lanes import lane_count, steps_per_epoch
+from harness.data.lanes import check_replicas, lane_count, steps_per_epoch
 from harness.data.split import split_validation
 from harness.errors import HarnessError
 from harness.launch.planning_job import job_json, job_lines
@@ -53,7 +53,8 @@ class Planned:
             "counts": self.counts,
             "classes": list(self.classes),
             "lanes": self.lanes,
-            "batch_per_replica": spec.training.batch_size,
+            "replicas": replicas_of(spec),
+            "batch_per_replica": spec.training.batch_size // replicas_of(spec),
             "phases": [_phase_json(phase) for phase in self.plan.phases] if self.plan else [],
             "total_steps": self.plan.total_steps if self.plan else None,
             "job": job_json(make_request(self.resolved), self.resolved.site),
@@ -70,7 +71,7 @@ def make(resolved: Resolved) -> Planned:
     """
     spec = resolved.spec
     notes = check_by_profile(resolved)
-    lanes = lane_count(spec.training.batch_size, spec.data.lanes)
+    lanes = checked_lanes(spec)
     train, counts = _count(spec, notes)
     plan = None
     if train is not None:
@@ -159,6 +160,29 @@ def flat_values(spec: Spec) -> dict[str, Any]:
     return flat
 
 
+def checked_lanes(spec: Spec) -> int:
+    """The lanes of a run, which its replicas share evenly.
+
+    Raises:
+        SpecError: ``data.lanes`` does not fit the batch.
+        UsageError: the replicas cannot share them; names numbers that fit.
+    """
+    batch = spec.training.batch_size
+    lanes = lane_count(batch, spec.data.lanes)
+    check_replicas(lanes, replicas_of(spec), batch)
+    return lanes
+
+
+def replicas_of(spec: Spec) -> int:
+    """The replicas that ``cluster`` asks for; what a node really has is seen only there."""
+    cluster = spec.cluster
+    ranks = cluster.nodes * (cluster.ranks_per_node or 1)
+    if cluster.strategy == "single":
+        return ranks
+    gpus = (cluster.gpus_per_node or 1) // (cluster.ranks_per_node or 1)
+    return ranks * (cluster.replicas_per_rank or max(1, gpus))
+
+
 def _phase_json(phase: Phase) -> dict[str, Any]:
     return {
         "name": phase.name,
@@ -182,11 +206,13 @@ def describe(planned: Planned) -> str:
     out += [f"  {split:<12}{count:>10} examples" for split, count in planned.counts.items()]
     if planned.classes:
         out.append(f"  {'classes':<12}{len(planned.classes):>10}")
+    replicas = replicas_of(spec)
     out += [
         "",
         "batches",
         f"  global batch {spec.training.batch_size}, {planned.lanes} lanes, "
-        f"{spec.training.batch_size} rows a replica on one replica",
+        f"{spec.training.batch_size // replicas} rows on each of {replicas} "
+        f"replica{'' if replicas == 1 else 's'}",
     ]
     if planned.plan is not None:
         out += ["", "phases", *_phase_lines(planned.plan)]

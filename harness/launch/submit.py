@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
+from harness.launch.planning import checked_lanes
 from harness.launch.queue import live
 from harness.launch.request import make_request
 from harness.launch.slurm import NoAnswer, Slurm, SlurmError
@@ -133,6 +134,7 @@ def _look_first(
     prepare: bool,
 ) -> tuple[tuple[str, ...], float | None]:
     """What can be known before anything is made: notes, and the seconds of the preflight."""
+    checked_lanes(resolved.spec)
     if resolved.site.scheduler == LOCAL:
         return _check_local(resolved, prepare), None
     if prepare:

@@ -159,6 +159,9 @@ def test_a_refused_job_leaves_nothing(
     _, err = harness.said(*[word for word in words if word != "--no-preflight"], code=2)
     assert "cluster.partition" in err
     assert not list((tmp_path / "runs").rglob("run.json"))
+    # So is what no cluster could train.
+    _, err = harness.said("submit", spec(), "-o", "cluster.gpus_per_node=3", code=2)
+    assert "3 replicas cannot share the 8 lanes" in err
     # And a run that was there stays what it was.
     paths, job = harness.submit(spec(), "-o", "cluster.sbatch={hold: true}")
     cluster.run("scancel", job)

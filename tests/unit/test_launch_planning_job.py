@@ -6,9 +6,20 @@ import json
 
 import pytest
 
+from harness.errors import UsageError
+from harness.launch.planning import make, replicas_of
 from harness.launch.planning_job import job_json, job_lines
 from harness.launch.request import Request
-from harness.spec import load_site
+from harness.spec import load_site, load_spec
+
+SPEC = {
+    "harness_spec": 1,
+    "name": "textures",
+    "backbone": {"handle": "hub:/models/m"},
+    "data": {"train": "/data/train"},
+    "training": {"batch_size": 32, "phases": [{"name": "head", "epochs": 1}]},
+    "checkpoint": {"best": {"metric": "loss"}},
+}
 
 
 @pytest.mark.parametrize(
@@ -42,3 +53,25 @@ def test_the_job_as_json() -> None:
     assert (facts["site"], facts["scheduler"]) == ("generic", "slurm")
     assert facts["sbatch"] == {"comment": "c"}
     assert facts["time_s"] is None
+
+
+@pytest.mark.parametrize(
+    ("cluster", "replicas"),
+    [
+        ({}, 1),
+        ({"gpus_per_node": 4}, 4),
+        ({"gpus_per_node": 4, "strategy": "single"}, 1),
+        ({"gpus_per_node": 4, "replicas_per_rank": 2}, 2),
+        ({"device": "cpu", "replicas_per_rank": 2}, 2),
+    ],
+)
+def test_replicas_that_a_spec_asks_for(cluster: dict, replicas: int) -> None:
+    resolved = load_spec({**SPEC, "cluster": cluster})
+    assert replicas_of(resolved.spec) == replicas
+    planned = make(resolved).to_json()
+    assert (planned["replicas"], planned["batch_per_replica"]) == (replicas, 32 // replicas)
+
+
+def test_replicas_that_cannot_share_the_batch_are_refused() -> None:
+    with pytest.raises(UsageError, match="3 replicas cannot share"):
+        make(load_spec({**SPEC, "cluster": {"gpus_per_node": 3}}))

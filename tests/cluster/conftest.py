@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.cluster.packages import INSTALL, missing_packages
 from tests.cluster.slurm_cluster import SlurmCluster
+from tests.local.training_helpers import write_spec
 
 
 def require_packages() -> None:
@@ -55,3 +57,18 @@ def cluster(running_cluster: SlurmCluster) -> Iterator[SlurmCluster]:
     """
     yield running_cluster
     running_cluster.clear()
+
+
+@pytest.fixture
+def spec(
+    tmp_path: Path, write_pictures: Callable[..., Path], tiny_backbone: Path
+) -> Callable[..., str]:
+    """Writes a spec that is trained within seconds, and gives its path."""
+    write_pictures(tmp_path / "data" / "train", ["blue", "green", "red"], 8)
+    write_pictures(tmp_path / "data" / "test", ["blue", "green", "red"], 4)
+
+    def write(folder: Path = tmp_path, **changes: Any) -> str:
+        more = {"cluster.partition": "low", "cluster.cpus_per_rank": 1, **changes}
+        return str(write_spec(folder, tiny_backbone, tmp_path / "data", **more))
+
+    return write

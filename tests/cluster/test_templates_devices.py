@@ -11,11 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.slurm_cluster import SlurmCluster
+from tests.cluster.templates_helpers import TEMPLATES, ends
 from tests.local.training_helpers import CLASSES, write_spec
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "slurm"
-# On a machine busy with other things a task takes its time to import TensorFlow.
-TRAINED_S = 240
 ON_NODE = ("--gres=gpu:2", "--cpus-per-task=2", "--mem=3G")
 """The test cluster's nodes are smaller than those that the template is for."""
 
@@ -24,15 +22,6 @@ def sbatch(cluster: SlurmCluster, work: Path, *arguments: str) -> str:
     """Submits ``arguments``, of which the one that ends with .sbatch is a template's name."""
     found = (str(TEMPLATES / one) if one.endswith(".sbatch") else one for one in arguments)
     return cluster.submit(*found, cwd=work)
-
-
-def ends(cluster: SlurmCluster, work: Path, job: str, state: str, name: str) -> str:
-    """Waits until the job has ended as it should; what its log says."""
-    found = cluster.wait_until_ended(job, timeout_s=TRAINED_S)
-    log = work / f"{name}-{job}.out"
-    text = log.read_text() if log.exists() else f"there is no {log}"
-    assert found == state, text
-    return text
 
 
 @pytest.fixture

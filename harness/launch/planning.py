@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.data.index import ExampleIndex, folder_index
-from harness.data.lanes import check_replicas, lane_count, steps_per_epoch
+from harness.data.lanes import steps_per_epoch
 from harness.data.split import split_validation
 from harness.errors import HarnessError
 from harness.launch.planning_job import job_json, job_lines
-from harness.launch.request import make_request
+from harness.launch.request import checked_lanes, make_request, replicas_of
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
@@ -158,29 +158,6 @@ def flat_values(spec: Spec) -> dict[str, Any]:
 
     walk(spec.model_dump(mode="json", by_alias=True), "")
     return flat
-
-
-def checked_lanes(spec: Spec) -> int:
-    """The lanes of a run, which its replicas share evenly.
-
-    Raises:
-        SpecError: ``data.lanes`` does not fit the batch.
-        UsageError: the replicas cannot share them; names numbers that fit.
-    """
-    batch = spec.training.batch_size
-    lanes = lane_count(batch, spec.data.lanes)
-    check_replicas(lanes, replicas_of(spec), batch)
-    return lanes
-
-
-def replicas_of(spec: Spec) -> int:
-    """The replicas that ``cluster`` asks for; what a node really has is seen only there."""
-    cluster = spec.cluster
-    ranks = cluster.nodes * (cluster.ranks_per_node or 1)
-    if cluster.strategy == "single":
-        return ranks
-    gpus = (cluster.gpus_per_node or 1) // (cluster.ranks_per_node or 1)
-    return ranks * (cluster.replicas_per_rank or max(1, gpus))
 
 
 def _phase_json(phase: Phase) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from harness.data.lanes import check_replicas, lane_count
 from harness.spec import Resolved, Site, Spec
 from harness.spec.models_cluster import seconds_of
 
@@ -104,3 +105,26 @@ def _cpus_per_rank(spec: Spec, site: Site, ranks_per_node: int) -> tuple[int, st
     if known is not None and known.cpus_per_node:
         return min(CPUS_PER_RANK, known.cpus_per_node), "default"
     return CPUS_PER_RANK, "default"
+
+
+def checked_lanes(spec: Spec) -> int:
+    """The lanes of a run, which its replicas share evenly.
+
+    Raises:
+        SpecError: ``data.lanes`` does not fit the batch.
+        UsageError: the replicas cannot share them; names numbers that fit.
+    """
+    batch = spec.training.batch_size
+    lanes = lane_count(batch, spec.data.lanes)
+    check_replicas(lanes, replicas_of(spec), batch)
+    return lanes
+
+
+def replicas_of(spec: Spec) -> int:
+    """The replicas that ``cluster`` asks for; what a node really has is seen only there."""
+    cluster = spec.cluster
+    ranks = cluster.nodes * (cluster.ranks_per_node or 1)
+    if cluster.strategy == "single":
+        return ranks
+    gpus = (cluster.gpus_per_node or 1) // (cluster.ranks_per_node or 1)
+    return ranks * (cluster.replicas_per_rank or max(1, gpus))

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
-from harness.launch.planning import checked_lanes
 from harness.launch.queue import live
-from harness.launch.request import make_request
+from harness.launch.request import checked_lanes, make_request
 from harness.launch.slurm import NoAnswer, Slurm, SlurmError
 from harness.launch.submitting import put_back_on_error, set_aside, submitting
 from harness.runs import registry

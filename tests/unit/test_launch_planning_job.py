@@ -7,9 +7,9 @@ import json
 import pytest
 
 from harness.errors import UsageError
-from harness.launch.planning import make, replicas_of
+from harness.launch.planning import make
 from harness.launch.planning_job import job_json, job_lines
-from harness.launch.request import Request
+from harness.launch.request import Request, replicas_of
 from harness.spec import load_site, load_spec
 
 SPEC = {

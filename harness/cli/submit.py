@@ -69,7 +69,13 @@ def run(args: argparse.Namespace) -> int:
 
     resolved = spec_from_arguments(args, check_files=True)
     if args.dry_run:
-        print(submit.dry_run(resolved, args.run_dir, args.runs_root), end="")
+        script = submit.dry_run(resolved, args.run_dir, args.runs_root)
+        if args.json:
+            from harness.cli.common import print_json
+
+            print_json({"script": script})
+        else:
+            print(script, end="")
         return 0
     return submit_and_tell(args, resolved, args.run_dir, prepare=args.prepare)
 

@@ -23,9 +23,13 @@ from harness.errors import EnvironmentNotAble
 from harness.launch.scrubbed import scrubbed
 from harness.launch.slurm import Slurm, no_answer
 from harness.runs.files import write_atomic
+from harness.worker.entry import SAFE_PATH
 
 LOCAL_LOG = "local.log"
 """What the controller of local jobs prints, in the folder of the jobs."""
+
+_RUN = "import runpy; runpy.run_module('submitit.local._local', run_name='__main__')"
+_CONTROLLER = SAFE_PATH + _RUN
 
 
 class RunSlurmExecutor(SlurmExecutor):
@@ -125,7 +129,7 @@ class RunLocalExecutor(LocalExecutor):
         # The devices that this shell may use are those that a local job may.
         if "CUDA_VISIBLE_DEVICES" in os.environ:
             variables["CUDA_VISIBLE_DEVICES"] = os.environ["CUDA_VISIBLE_DEVICES"]
-        words = [sys.executable, "-m", "submitit.local._local", str(self.folder)]
+        words = [sys.executable, "-c", _CONTROLLER, str(self.folder)]
         with (self.folder / LOCAL_LOG).open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - a list of words, no shell
                 words,

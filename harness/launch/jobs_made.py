@@ -19,7 +19,7 @@ from harness.runs.jobs import LOCAL, Job, record_job
 from harness.runs.lock import process_start
 from harness.runs.paths import RunPaths
 from harness.runs.storage import storage_error
-from harness.worker.entry import PREPARED_PICKLE
+from harness.worker.entry import PREPARED_PICKLE, START
 
 if TYPE_CHECKING:
     from harness.launch.executors import RunSlurmExecutor
@@ -125,7 +125,7 @@ def start_local(resolved: Resolved, request: Request, paths: RunPaths) -> Job:
     from harness.launch.executors import RunLocalExecutor
     from harness.worker.task import carry_out
 
-    call = [sys.executable, "-u", "-m", "harness.worker.entry", str(paths.slurm)]
+    call = [sys.executable, "-u", "-c", START, str(paths.slurm)]
     umask = _umask(resolved)
     executor = RunLocalExecutor(paths.slurm, [*call, "%j_submitted.pkl"], umask)
     executor.update_parameters(

@@ -4,9 +4,10 @@
 
 harness_say() { printf 'harness: %s\n' "$*" >&2; }
 
-# Ends the job with a code and a reason: another start would meet the same.
+# Ends the job with a code and a reason.  But for 75, another start would meet the same.
 harness_refuse() {
     harness_say "$2"
+    if [ "$1" != 75 ]; then harness_end_chain; fi
     exit "$1"
 }
 
@@ -160,10 +161,10 @@ harness_crashed() {
         harness_go_on "it was stopped before it began"
     fi
     case $first in
-    *'Exited with exit code '[2-5]) exit "${first##* }" ;; # the rank has said why
+    *'Exited with exit code '[2-5]) harness_refuse "${first##* }" "$why" ;;
     *'Exited with exit code '*) ;;                         # and so it would the next time
     *)
-        case $harness_status in 2 | 3 | 4 | 5) exit "$harness_status" ;; esac
+        case $harness_status in 2 | 3 | 4 | 5) harness_refuse "$harness_status" "$why" ;; esac
         # Killed, or srun could not start it: that may be better the next time.
         harness_go_on "$why before training began"
         ;;

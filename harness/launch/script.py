@@ -16,6 +16,7 @@ from harness.launch.request import Request
 from harness.launch.scrubbed import unset_line
 from harness.runs.paths import RunPaths
 from harness.spec import Site
+from harness.worker.entry import START
 
 PROTOCOL = Path(__file__).with_name("protocol.sh")
 _END_OF_RANKS_S = 300
@@ -162,5 +163,5 @@ def step_command(request: Request, paths: RunPaths, pickle: str | None = None) -
     name = '"${harness_job}_submitted.pkl"' if pickle is None else shlex.quote(pickle)
     if pickle is None and request.continue_by == "chain":
         name = '"${SLURM_ARRAY_JOB_ID}_submitted.pkl"'
-    start = f'"$harness_python" -u -m harness.worker.entry {folder} {name}'
+    start = f'"$harness_python" -u -c {shlex.quote(START)} {folder} {name}'
     return f"harness_step {shlex.join(words)} {start}"

@@ -98,7 +98,10 @@ class Slurm:
         """
         if self._answers:
             return
-        done = self.run("scontrol", "ping", check=False, timeout_s=_PING_S)
+        try:
+            done = self.run("scontrol", "ping", check=False, timeout_s=_PING_S)
+        except NoAnswer as error:
+            raise controller_down(str(error.problems[0].got)) from None
         if not re.search(r"\bis UP\b", done.stdout):
             said = done.stdout.strip().partition("\n")[0]
             raise controller_down(said or last_line(done.stderr))
@@ -153,7 +156,8 @@ def controller_down(said: str) -> EnvironmentNotAble:
     return EnvironmentNotAble(
         "SLURM does not answer",
         got=said,
-        action="try again in some minutes; `scontrol ping` says whether its controller is up",
+        action="try again in some minutes (`scontrol ping` says whether its controller is up); if "
+        "it never answers, this is no login node of a cluster, or SLURM_CONF is missing or wrong",
     )
 
 

@@ -103,7 +103,7 @@ def submit(
     slurm = Slurm()
     notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare)
     there = run_dir is not None and Path(run_dir).expanduser().exists()
-    paths, how = create_run(resolved, run_dir, new=new, runs_root=runs_root, say=say)
+    paths, how = create_run(resolved, run_dir, new=new, runs_root=runs_root, say=say, beside=False)
     job, command = None, None
     if how != FINISHED:
         disposable = how == CREATED and not there
@@ -259,23 +259,22 @@ def _submit(
 
 
 def _refuse_live(paths: RunPaths, slurm: Slurm) -> None:
+    found = live(paths, slurm)
+    if found is not None:
+        job, facts = found
+        raise UsageError(
+            f"{paths.root}: a job of this run is {facts.state.lower()} already",
+            got=f"job {job.id}, submitted {job.submitted or 'by hand'}",
+            action=f"`harness status {paths.root}` shows it, `harness cancel {paths.root}` ends "
+            "it; --new begins another run",
+        )
     holder = lock_holder(paths)
     if holder is not None:
         raise UsageError(
             f"{paths.root}: another process trains this run",
             got=str(holder),
-            action=f"wait for its end, or stop it; `harness status {paths.root}` shows where it is",
+            action=f"wait for its end, or stop it; `harness status {paths.root}` shows it",
         )
-    found = live(paths, slurm)
-    if found is None:
-        return
-    job, facts = found
-    raise UsageError(
-        f"{paths.root}: a job of this run is {facts.state.lower()} already",
-        got=f"job {job.id}, submitted {job.submitted or 'by hand'}",
-        action=f"`harness status {paths.root}` shows it, `harness cancel {paths.root}` ends it; "
-        "--new begins another run",
-    )
 
 
 def _refused(error: SlurmError) -> UsageError:

@@ -45,6 +45,7 @@ def create_run(
     new: bool = False,
     runs_root: str | Path | None = None,
     say: Callable[[str], None] | None = None,
+    beside: bool = True,
 ) -> tuple[RunPaths, str]:
     """The run that a spec is to be trained in, and how it was come by.
 
@@ -57,6 +58,7 @@ def create_run(
     Args:
         new: do not look for a run to continue.
         runs_root: wins over ``$HARNESS_RUNS_ROOT`` and the user's config.
+        beside: a new run may begin while the newest one of this spec is being trained.
         say: hears, in a sentence, that a run which failed is left alone, and how to go on with it.
 
     Returns:
@@ -76,6 +78,12 @@ def create_run(
         found, word = _newest_of(resolved.spec, folder)
         if found is not None and word in _OPEN:
             return _carry_on(resolved.spec, found)
+        if found is not None and word == "running" and not beside:
+            raise UsageError(
+                f"{found.root}: this spec is being trained in this run already",
+                action=f"`harness status {found.root}` shows it, `harness cancel {found.root}` "
+                "ends it; --new begins another run",
+            )
         if found is not None and word == "failed" and say is not None:
             path = shlex.quote(str(found.root))
             say(
@@ -236,7 +244,7 @@ def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:
     if record.get("spec_digest") != spec_digest(spec):
         return None, ""
     word = run_state(paths, record).word
-    if word not in (*_OPEN, "failed"):
+    if word not in (*_OPEN, "failed", "running"):
         return None, word
     can_continue = compare(spec_from_file_resolved(paths.spec), spec).can_continue
     return (paths if can_continue else None), word

@@ -143,6 +143,10 @@ class Cluster(SpecModel):
                 field = OWN_FIELD[option]
                 action = f"use {field}" if field else "remove it, harness sets it itself"
                 yield Complaint(path, "is not for cluster.sbatch", option, None, action)
+            elif any(own.startswith(option) for own in OWN_FIELD):
+                # sbatch takes abbreviations, which would get past the fields.
+                full = ", ".join(own for own in OWN_FIELD if own.startswith(option))
+                yield Complaint(path, "is an abbreviation", option, None, f"write {full} in full")
             elif isinstance(value, str) and not value.isprintable():
                 # A second line of the script would be executed.
                 what = "must be one line of printable text"

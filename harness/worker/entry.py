@@ -1,4 +1,4 @@
-"""``python -m harness.worker.entry FOLDER PICKLE``: the process of one rank of a submitted run.
+"""The process of one rank of a submitted run: ``python -u -c START FOLDER PICKLE``.
 
 Stands in the place of submitit's own ``submitit.core._submit``.  That one installs handlers which
 save on one rank only and requeue the job behind the back of the others; here the run listens to
@@ -21,6 +21,10 @@ from typing import Any
 from harness.errors import ExitCode, HarnessError, StorageError
 from harness.runs.storage import owner_name, storage_error
 
+SAFE_PATH = "import sys; sys.path[:1] = [p for p in sys.path[:1] if p]; "
+"""Python finds modules in the present folder first, which for a job is wherever its user was: a
+``dataclasses.py`` there would be taken for Python's own.  (``-P`` does it from Python 3.11 on.)"""
+START = SAFE_PATH + "from harness.worker.entry import run; run()"
 PREPARED_PICKLE = "prepared.pkl"
 """The call of a submission whose job id was not known to those who wrote it."""
 _SHARED = 0o022  # writable by the group or by all
@@ -102,7 +106,9 @@ def _keep_result(folder: Path, code: int) -> None:
     temporary.replace(result)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Carries out what was submitted and ends the process."""
+    sys.argv[0] = __file__
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

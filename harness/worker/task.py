@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,8 +43,11 @@ def carry_out(run_dir: str) -> int:
             leave_code=lambda: _stop_code(paths),
         )
     except HarnessError as error:
+        if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, OSError):
+            traceback.print_exception(error.__cause__)  # the log is where --debug would be
         for problem in error.problems:
-            _say(f"harness: {problem}")
+            # How it goes on is the batch script's to say.
+            _say(f"harness: {problem.what if isinstance(error, StoppedEarly) else problem}")
         if newest_outcome(paths) == before:
             return int(error.exit_code)
         return _stop_code(paths) if isinstance(error, StoppedEarly) else 0

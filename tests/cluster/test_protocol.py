@@ -241,6 +241,18 @@ def test_a_chain_goes_on_and_ends_with_the_run(cluster: SlurmCluster, tmp_path: 
     assert not stage.plays_left()
 
 
+def test_a_chain_that_cannot_begin_ends_with_its_first_job(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    wanted = {"continue_by": "chain", "max_attempts": 5}
+    stage = Stage(cluster, tmp_path, "leave 1", "finish", **wanted).submit()
+    assert cluster.wait_until_ended(f"{stage.job}_0") == "FAILED"
+    stage.wait_for("before training began", "err", task=0)
+    cluster.wait_until_ended(f"{stage.job}_4")
+    assert stage.plays_left() == ["finish"]
+    assert not stage.log(task=2).exists()
+
+
 @on("no_user_signal")
 def test_with_sigterm_alone_it_saves_and_is_requeued(cluster: SlurmCluster, tmp_path: Path) -> None:
     stage = Stage(cluster, tmp_path, "train 300", "finish").submit()

@@ -47,6 +47,9 @@ def test_an_odd_place_odd_variables_and_an_open_umask(
     """From a folder with a hostile name, in a shell that is itself inside of a job."""
     place = tmp_path / ODD
     place.mkdir()
+    # Modules of the user's that are named as Python's own, and a checkout beside them.
+    (place / "dataclasses.py").write_text("raise ImportError('the wrong one')\n")
+    (place / "harness").mkdir()
     harness = Harness(cluster, place, SECRET_TOKEN=SECRET, **INHERITED)
     words = [spec(place), "-o", f"cluster.sbatch.comment={ODD}"]
     umask = os.umask(0)

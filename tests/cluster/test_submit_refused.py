@@ -12,8 +12,9 @@ from pathlib import Path
 from harness.runs.jobs import read_jobs
 from harness.runs.paths import RunPaths
 from tests.cluster.conftest import require_packages
-from tests.cluster.harness_cli import HARNESS, Harness, wait_until_finished
+from tests.cluster.harness_cli import HARNESS, Harness, wait_for_step, wait_until_finished
 from tests.cluster.slurm_cluster import SlurmCluster
+from tests.local.training_helpers import mischief
 
 
 def test_two_submissions_of_one_run_at_once(
@@ -31,6 +32,21 @@ def test_two_submissions_of_one_run_at_once(
     assert len(read_jobs(RunPaths(tmp_path / "run"))) == 1
     _, err = harness.said(*words, code=2)
     assert "a job of this run is pending already" in err
+
+
+def test_a_spec_that_is_being_trained_is_not_trained_twice_by_mistake(
+    cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
+) -> None:
+    harness = Harness(cluster, tmp_path)
+    slow = spec(**mischief(tmp_path, sleep_s=1.0))
+    paths, job = harness.submit(slow)
+    wait_for_step(paths, 1)
+    _, err = harness.said("submit", slow, "--no-preflight", code=2)
+    assert "this spec is being trained in this run already" in err
+    assert f"harness cancel {paths.root}" in err
+    again, _ = harness.submit(slow, "--new", "-o", "cluster.sbatch={hold: true}")
+    assert again.root != paths.root
+    cluster.run("scancel", job)
 
 
 def test_a_refused_job_leaves_nothing(

@@ -122,7 +122,7 @@ def test_a_backbone_that_others_may_write_to_is_not_loaded(
     [
         ({"cluster.device": "gpu"}, {}, 3, "sees no GPU"),
         ({}, {"HOROVOD_RANK": "0", "HOROVOD_SIZE": "2"}, 3, "several ranks"),
-        ({}, {"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2"}, 3, "not a rank"),
+        ({}, {"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2"}, 3, "do not say where"),
         ({"checkpoint.best": {"metric": "val_dice"}}, {}, 2, "val_f1"),
         ({"training.early_stopping": {"metric": "mae"}}, {}, 2, "early_stopping.metric"),
     ],

@@ -127,6 +127,7 @@ def test_every_problem_says_what_is_next(tmp_path: Path) -> None:
         ({"cluster": {"sbatch": {"comment": "a\nb"}}}, "cluster.sbatch.comment", None),
         ({"cluster": {"sbatch": {"output": "x"}}}, "cluster.sbatch.output", None),
         ({"cluster": {"sbatch": {"nodes": 2}}}, "cluster.sbatch.nodes", None),
+        ({"cluster": {"sbatch": {"parti": "x"}}}, "cluster.sbatch.parti", "is an abbreviation"),
         ({"cluster": {"time": "0:00:30"}}, "cluster.time", "is less than SLURM's least"),
         (
             {"cluster": {"time": "0:02:00", "signal_lead_s": 120}},

@@ -16,7 +16,7 @@ from submitit.core.utils import DelayedSubmission, pickle_load
 from harness.errors import StorageError
 from harness.runs.attempts import newest_outcome, read_attempts
 from harness.runs.paths import RunPaths
-from harness.worker.entry import load_own, wait_for
+from harness.worker.entry import START, load_own, wait_for
 from harness.worker.task import LOCAL_REQUEUE, carry_out
 from tests.unit.rights import needs_root
 from tests.unit.runs_helpers import NOBODY, make_run
@@ -76,10 +76,19 @@ def test_a_late_pickle_is_waited_for(tmp_path: Path) -> None:
 
 
 def entry(folder: Path, name: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "harness.worker.entry", str(folder), name]
+    command = [sys.executable, "-u", "-c", START, str(folder), name]
     environment = {**os.environ, **variables}
+    # From a folder in which modules of the user's lie that are named as Python's own.
+    (folder / "dataclasses.py").write_text("raise ImportError('the wrong one')\n")
+    (folder / "harness").mkdir()
     return subprocess.run(
-        command, env=environment, capture_output=True, text=True, check=False, timeout=120
+        command,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        cwd=folder,
     )
 
 

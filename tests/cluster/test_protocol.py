@@ -21,6 +21,7 @@ from harness.runs.jobs import read_jobs
 from harness.runs.paths import RunPaths
 from harness.spec import load_site
 from tests.cluster.on import on
+from tests.cluster.processes import wait_until
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.test_cluster import preempt
 
@@ -248,7 +249,8 @@ def test_a_chain_that_cannot_begin_ends_with_its_first_job(
     stage = Stage(cluster, tmp_path, "leave 1", "finish", **wanted).submit()
     assert cluster.wait_until_ended(f"{stage.job}_0") == "FAILED"
     stage.wait_for("before training began", "err", task=0)
-    cluster.wait_until_ended(f"{stage.job}_4")
+    waiting = ["squeue", "-h", "-j", stage.job, "-t", "PENDING"]
+    wait_until(lambda: not cluster.run(*waiting, check=False).stdout, "no job of it waits", 30)
     assert stage.plays_left() == ["finish"]
     assert not stage.log(task=2).exists()
 

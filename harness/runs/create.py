@@ -13,7 +13,8 @@ from harness.runs import registry
 from harness.runs.clock import utc_now
 from harness.runs.continuing import Comparison, compare, refusal
 from harness.runs.environment import environment_facts, git_diff, installed_distributions
-from harness.runs.files import TEMPORARY, apply_access, write_atomic
+from harness.runs.files import apply_access, write_atomic
+from harness.runs.folder import refuse_foreign, refuse_other_owner, refuse_own_spec
 from harness.runs.ids import looks_like_run_id, new_run_id
 from harness.runs.lock import RunLock
 from harness.runs.marks import reopen
@@ -21,7 +22,7 @@ from harness.runs.paths import RunPaths
 from harness.runs.record import read_record, update_record, write_record
 from harness.runs.snapshot import guard_plugins, keep_plugins
 from harness.runs.state import run_state
-from harness.runs.storage import check_space, check_writable, nearest_existing, owner_name
+from harness.runs.storage import check_space, check_writable, nearest_existing
 
 if TYPE_CHECKING:
     from harness.spec import Resolved, Spec
@@ -32,10 +33,6 @@ Checkpoints are checked when their size is known."""
 
 CREATED, CONTINUED, FINISHED = "created", "continued", "finished"
 _OPEN = ("new", "stopped", "interrupted")
-
-# What a killed creation can leave behind; anything else in a folder is somebody's work.
-_BEGUN = ("spec.yaml", "environment.lock", "git.diff", ".lock")
-_BEGUN_FOLDERS = ("plugins", "checkpoints", "tensorboard", "slurm")
 
 
 def create_run(
@@ -167,8 +164,8 @@ def _check_place(place: Path) -> None:
 
 def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPaths, str]:
     if not paths.record.exists():
-        _refuse_own_spec(resolved, paths)
-        _refuse_foreign(paths)
+        refuse_own_spec(resolved, paths)
+        refuse_foreign(paths)
         _check_place(paths.root)
         RunPaths.create(paths.root, resolved.spec.access)
         with RunLock(paths):  # two commands may name the same new folder at once
@@ -181,50 +178,8 @@ def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPa
             action="name another --run-dir, or leave out --new to continue it",
         )
     check_space(paths.root, NEED_BYTES)
-    _refuse_other_owner(paths)
+    refuse_other_owner(paths)
     return _carry_on(resolved.spec, paths)
-
-
-def _refuse_own_spec(resolved: Resolved, paths: RunPaths) -> None:
-    """The run's ``spec.yaml`` and ``plugins/`` would be written over the user's own."""
-    if resolved.file is not None and paths.root in resolved.file.parents:
-        raise UsageError(
-            f"{paths.root}: holds the spec itself, and the run's files would be written over yours",
-            got=str(resolved.file),
-            action="name another --run-dir, as a new folder in it",
-        )
-
-
-def _refuse_foreign(paths: RunPaths) -> None:
-    """Only a missing or empty folder, or what a killed creation left, becomes a run."""
-    if not paths.root.exists():
-        return
-    if not paths.root.is_dir():
-        raise UsageError(f"{paths.root}: is no folder", action="name another --run-dir")
-    for path in sorted(paths.root.iterdir()):
-        begun = path.name in _BEGUN or path.name.endswith(TEMPORARY)
-        empty = path.name in _BEGUN_FOLDERS and path.is_dir()
-        if empty and path.name != "plugins":
-            empty = not any(path.iterdir())
-        if not begun and not empty:
-            raise UsageError(
-                f"{paths.root}: is not empty and holds no run (there is no run.json)",
-                got=path.name,
-                action="name another --run-dir",
-            )
-
-
-def _refuse_other_owner(paths: RunPaths) -> None:
-    """Nobody's pickle but one's own is ever loaded, so a colleague's run is never continued."""
-    # Not os.geteuid(): under root squash or in a container our files have another owner.
-    me = check_writable(paths.root).st_uid
-    owner = paths.record.stat().st_uid
-    if owner != me:
-        raise UsageError(
-            f"{paths.root}: is somebody else's run",
-            got=f"owner {owner_name(owner)}",
-            action=f"`harness fork {paths.root}` goes on from its weights in a run of your own",
-        )
 
 
 def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:

@@ -35,4 +35,6 @@ def run(args: argparse.Namespace) -> int:
     resolved, changes = load_at_site(paths.spec, args.overrides, args.site)
     for change in changes:
         print(f"harness: {change}", file=sys.stderr)
+    # Nothing will be queued for a finished run, so the cluster need not be asked about it.
+    args.no_preflight |= paths.finished.exists() and not args.overrides
     return submit_and_tell(args, resolved, paths.root)

@@ -201,7 +201,6 @@ harness_go_on() {
         local why="$harness_max_attempts attempts in a row without a new checkpoint"
         printf '{\n  "time": "%s",\n  "reason": "%s"\n}\n' \
             "$(harness_now)" "$why; the last one: $(harness_plain "$1")" | harness_write FAILED
-        harness_end_chain
         harness_refuse 1 "$why: given up; the last one: $1"
     fi
     case $harness_continue in

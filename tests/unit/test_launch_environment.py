@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from hypothesis import strategies as st
 
 from harness.launch.environment_lines import cleanup_lines, environment_lines
 from harness.spec import Site
+from tests.unit.rights import lacking
 
 REFUSE = """harness_refuse() { echo "harness: $2" >&2; exit "$1"; }"""
 # A `module` as old ones are, which report nothing by their code: it knows tools/1.2 and what
@@ -253,9 +253,7 @@ def test_the_lines_are_clean_to_shellcheck(tmp_path: Path) -> None:
     """With every form at once; what the script defines before is declared."""
     shellcheck = shutil.which("shellcheck")
     if shellcheck is None:
-        if os.environ.get("CI"):
-            pytest.fail("shellcheck is missing; next: sudo .ci/system-packages scripts")
-        pytest.skip("shellcheck is missing; next: sudo .ci/system-packages scripts")
+        lacking("shellcheck is missing; next: sudo .ci/system-packages scripts")
     wanted = site(modules=["a", "b"], init="/i", build={"requirements": "/r"}, variables={"A": "b"})
     lines = [*environment_lines(wanted), 'echo "$harness_python"', *cleanup_lines(wanted)]
     file = tmp_path / "lines.sh"

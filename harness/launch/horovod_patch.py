@@ -1,0 +1,100 @@
+"""What has to change in Horovod's sources so that they build with today's TensorFlow.
+
+Functions from a file's text to its new text.  Each looks for the very lines it replaces and
+refuses where they are not there exactly once: a Horovod that looks otherwise needs a look, not a
+guess.  docs/horovod.md tells the reasons at length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.errors import EnvironmentNotAble
+
+
+class Patch(NamedTuple):
+    """One change: of which file, why, and how."""
+
+    file: str
+    why: str
+    change: Callable[[str], str]
+
+
+def without_xla_operations(text: str) -> str:
+    """``horovod/tensorflow/CMakeLists.txt`` with ``xla_mpi_ops.cc`` left out.
+
+    The headers of XLA that it includes are elsewhere, or no longer, in TensorFlow's package.
+    """
+    line = 'list(APPEND TF_SOURCES "${PROJECT_SOURCE_DIR}/horovod/tensorflow/xla_mpi_ops.cc")\n'
+    return _replaced(text, line, "")
+
+
+def with_own_stream_value(text: str) -> str:
+    """``horovod/tensorflow/mpi_ops.cc`` with ``AsGpuStreamValue`` defined instead of declared.
+
+    TensorFlow no longer exports the function.  It asks the stream for the handle of the driver's
+    stream, which the class in ``stream.h`` still tells; so the definition comes after that header.
+    """
+    declared = "GpuStreamHandle AsGpuStreamValue(Stream* stream);\n"
+    included = (
+        '#include "tensorflow/stream_executor/stream.h"\n'
+        "#endif // TENSORFLOW_VERSION >= 2011000000\n"
+    )
+    defined = (
+        "namespace stream_executor {\n"
+        "namespace gpu {\n"
+        "inline GpuStreamHandle AsGpuStreamValue(Stream* stream) {\n"
+        "  return static_cast<GpuStreamHandle>(stream->platform_specific_handle().stream);\n"
+        "}\n"
+        "} // namespace gpu\n"
+        "} // namespace stream_executor\n"
+    )
+    return _replaced(_replaced(text, declared, ""), included, included + defined)
+
+
+PATCHES = (
+    Patch(
+        "horovod/tensorflow/CMakeLists.txt",
+        "without the operations for XLA, whose headers moved",
+        without_xla_operations,
+    ),
+    Patch(
+        "horovod/tensorflow/mpi_ops.cc",
+        "the GPU stream is asked of TensorFlow's stream, not of a function that is gone",
+        with_own_stream_value,
+    ),
+)
+
+
+def apply_patches(source: Path) -> list[str]:
+    """Changes the unpacked sources; says what was changed.
+
+    Raises:
+        EnvironmentNotAble: a file is missing or does not hold what is to be replaced.
+    """
+    for patch in PATCHES:
+        file = source / patch.file
+        try:
+            file.write_text(patch.change(file.read_text(encoding="utf-8")), encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise EnvironmentNotAble(
+                f"the change of {patch.file} does not fit this Horovod",
+                got=str(error),
+                allowed="the sources of Horovod 0.28.1 as they were released",
+                action="leave out --sdist, or give the released file with it",
+            ) from error
+    return [f"{patch.file}: {patch.why}" for patch in PATCHES]
+
+
+def _replaced(text: str, old: str, new: str) -> str:
+    """``text`` with the only ``old`` in it replaced.
+
+    Raises:
+        ValueError: it is not there, or several times.
+    """
+    times = text.count(old)
+    if times != 1:
+        raise ValueError(f"{old.strip().splitlines()[0]!r} is there {times} times, not once")
+    return text.replace(old, new)

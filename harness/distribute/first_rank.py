@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
@@ -71,7 +72,7 @@ class FirstRank:
         self._links.start()
         begun = time.monotonic()
         if not self._links.wait_for(self._is_decided, min(_SAY_AFTER_S, wait_s)):
-            self._hearing.say(f"waits for {self._missing()}, at most {wait_s:.0f} s")
+            self._hearing.say(f"waits for {self._missing()}, at most {wait_s:g} s")
             left = wait_s - (time.monotonic() - begun)
             if not self._links.wait_for(self._is_decided, left):
                 self._links.post(partial(self._give_up, wait_s))
@@ -125,7 +126,7 @@ class FirstRank:
         self._decide(
             [
                 Problem(
-                    f"{self._missing()} did not come within {wait_s:.0f} s",
+                    f"{self._missing()} did not come within {wait_s:g} s",
                     got=ranks(self._came),
                     allowed=f"all {self._topology.size} ranks",
                     action="look into their logs for why they did not start; a firewall between "
@@ -151,7 +152,9 @@ class FirstRank:
     # While the run is going.
 
     def tell(self, kind: str, data: Any) -> None:
-        self._links.post(lambda: self._hearing.deliver(0, kind, data))
+        # As it would come from another rank: what is no JSON is an error, a tuple is a list.
+        _, received = json.loads(wire.encode(kind, data))
+        self._links.post(lambda: self._hearing.deliver(0, kind, received))
 
     def announce(self, kind: str, data: Any) -> None:
         body = wire.encode("say", kind, data)
@@ -160,10 +163,10 @@ class FirstRank:
     def post_hearing(self, action: Callable[[], None]) -> None:
         self._links.post(action)
 
-    def failed(self, message: str, exit_code: int, wait_s: float) -> None:
+    def failed(self, message: str, exit_code: int, wait_s: float) -> bool:
         mine = Lost(0, self.members[0].name, message, exit_code)
         self._links.post(lambda: self._accuse(mine, _FAILED_S))
-        self._links.wait_for(self._hearing.lost_handled.is_set, wait_s)
+        return self._links.wait_for(self._hearing.lost_handled.is_set, wait_s)
 
     def _line(self, link: Link, line: bytes) -> None:
         if link.rank is None:

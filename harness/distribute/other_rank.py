@@ -37,6 +37,7 @@ class OtherRank:
         self._over = threading.Event()
         self._problems: list[Problem] = []
         self._leaving = False
+        self._accounted = False
 
     def meet(self, wait_s: float) -> None:
         """Finds rank 0 and waits for what it says.
@@ -54,7 +55,7 @@ class OtherRank:
             self._problems = [
                 Problem(
                     "rank 0 does not say whether all ranks have come",
-                    got=f"nothing from {reached} in {wait_s + _SLACK_S:.0f} s",
+                    got=f"nothing from {reached} in {wait_s + _SLACK_S:g} s",
                     action="look into the log of rank 0",
                 )
             ]
@@ -69,7 +70,7 @@ class OtherRank:
             return found
         first = f"rank 0 (node {node_name(self._topology, 0)})"
         raise EnvironmentNotAble(
-            f"{self._me.name} did not find {first} within {wait_s:.0f} s",
+            f"{self._me.name} did not find {first} within {wait_s:g} s",
             got=self._search.seen(),
             allowed="rank 0 at one of them",
             action="look into the log of rank 0 for why it did not start; a firewall between the "
@@ -83,15 +84,16 @@ class OtherRank:
     def post_hearing(self, action: Callable[[], None]) -> None:
         self._links.post(action)
 
-    def failed(self, message: str, exit_code: int, wait_s: float) -> None:
+    def failed(self, message: str, exit_code: int, wait_s: float) -> bool:
         self._leaving = True
         self._send("failed", message, exit_code)
         self._noted.wait(wait_s)
+        return self._accounted
 
     def leave(self, wait_s: float) -> Lost | None:
         self._send("bye")
         if not self._over.wait(wait_s):
-            late = Lost(0, self.members[0].name, how=f"it did not end within {wait_s:.0f} s")
+            late = Lost(0, self.members[0].name, how=f"it did not end within {wait_s:g} s")
             self._links.post(lambda: self._lose(late))
             self._over.wait(wait_s)
         self.close()
@@ -124,8 +126,10 @@ class OtherRank:
             self._send("heard")
             self._links.after(0.0, self._decided.set)
         elif kind == "noted":
+            self._accounted = True
             self._noted.set()
         elif kind == "lost":
+            self._accounted = True
             self._send("heard")
             self._links.after(0.0, lambda: self._lose(Lost.from_json(rest[0])))
         elif kind == "over":
@@ -134,16 +138,11 @@ class OtherRank:
             self._over.set()
 
     def _ended(self, link: Link, why: str) -> None:
-        if self._decided.is_set():
+        if self.members:
             self._lose(Lost(0, self.members[0].name, how=why))
-        else:
-            self._problems = [
-                Problem(
-                    "rank 0 ended before all ranks had come",
-                    got=why,
-                    action="look into the log of rank 0",
-                )
-            ]
+        elif not self._problems:
+            what = "rank 0 ended before all ranks had come"
+            self._problems = [Problem(what, got=why, action="look into the log of rank 0")]
             self._decided.set()
 
     def _lose(self, lost: Lost) -> None:

@@ -11,8 +11,8 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 DEMO_RUN := build/demo/quickstart
 
-.PHONY: help demo test lint docs bench cluster cluster-stop test-oldest venv-train venv-dev \
-	ci-packages clean distclean
+.PHONY: help demo test lint docs bench horovod cluster cluster-stop test-oldest venv-train \
+	venv-dev ci-packages ci-horovod clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -27,12 +27,17 @@ demo: venv-train  ## train the quickstart, predict held-back pictures, say what 
 	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python jobs/quickstart_demo.py --run-dir $(DEMO_RUN)
 
-# Only continuous integration installs SLURM and shellcheck for a test run; elsewhere the tests that
+# Only continuous integration installs SLURM, shellcheck and MPI for a test run; elsewhere the tests that
 # need them skip without them.
 ci-packages:
-	@if [ -n "$${CI:-}" ]; then .ci/system-packages cluster; .ci/system-packages scripts; fi
+	@if [ -n "$${CI:-}" ]; then for group in cluster scripts horovod; do \
+		.ci/system-packages $$group; done; fi
 
-test: lint docs ci-packages  ## what continuous integration runs: lint, types, docs, all tests
+# There it is built as well; elsewhere the tests that need Horovod skip without it.
+ci-horovod: venv-dev ci-packages
+	@if [ -n "$${CI:-}" ]; then $(BIN)/python -m harness horovod; fi
+
+test: lint docs ci-packages ci-horovod  ## what continuous integration runs: lint, types, docs, all tests
 	@$(BIN)/python -m pytest tests/unit tests/local tests/cluster
 
 lint: venv-dev  ## ruff, the type checker, the directions of imports
@@ -48,6 +53,11 @@ docs: venv-dev  ## build the documentation strictly into build/site
 bench: venv-dev  ## run the benchmarks: all, or make bench ONLY=P10
 	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
+
+# Without MPI it is built with Gloo alone, so packages that nobody here may install are no obstacle.
+horovod: venv-train  ## build Horovod for the TensorFlow of .venv, install it, prove it
+	@.ci/system-packages horovod || echo "going on without them"
+	@$(BIN)/python -m harness horovod
 
 cluster: venv-train  ## start a SLURM of three nodes on this machine; CONFIGURATION=NAME for another
 	@.ci/system-packages cluster

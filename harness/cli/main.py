@@ -33,6 +33,7 @@ VERBS = (
     "evaluate",
     "predict",
     "export",
+    "horovod",
 )
 
 _INTERRUPTED = 130

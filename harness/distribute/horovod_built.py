@@ -29,7 +29,13 @@ _CLASSES = {
 """What is built in, by a class in the namespace ``horovod::common`` that only then is compiled."""
 
 # Who calls the module tensorflow; the first that is installed is taken.
-_DISTRIBUTIONS = ("tensorflow", "tensorflow-cpu", "tensorflow-gpu", "tf-nightly", "intel-tensorflow")
+_DISTRIBUTIONS = (
+    "tensorflow",
+    "tensorflow-cpu",
+    "tensorflow-gpu",
+    "tf-nightly",
+    "intel-tensorflow",
+)
 
 
 @dataclass(frozen=True)

@@ -557,13 +557,13 @@ SIZE = 1024
 
 
 @pytest.mark.skipif(
-    0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 3 * SIZE,
+    0 <= resource.getrlimit(resource.RLIMIT_NOFILE)[1] < 3 * SIZE and not os.environ.get("CI"),
     reason="both ends of 1,024 connections in one process: ulimit -Hn 4096",
 )
 def test_a_thousand_ranks_meet_talk_and_leave(ranks: Ranks) -> None:
     """One real rank 0; the others are coroutines that speak the protocol."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3 * SIZE, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 3 * SIZE), hard))
     try:
         with ThreadPoolExecutor(1) as pool:
             others = pool.submit(asyncio.run, _others(ranks.key))

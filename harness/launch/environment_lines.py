@@ -2,7 +2,8 @@
 
 They run in the batch shell on the job's first node, in front of the step, with neither ``set -e``
 nor ``set -u``.  At their end the shell variable ``harness_python`` holds the Python of the ranks,
-an absolute path that is valid on every node of the job.  On failure they call ``harness_refuse 3
+an absolute path that is valid on every node of the job, or, in a container, a name that is valid
+in there.  On failure they call ``harness_refuse 3
 TEXT``, which the script has defined.
 
 What stands in the profile reaches the shell only quoted.
@@ -15,18 +16,22 @@ import shlex
 import sys
 from pathlib import Path
 
+from harness.launch.container import Inside, container_lines
 from harness.spec import Site
 
 _FOLDER = Path(__file__).resolve().parent
 _HOW = "see how a profile says where Python is, environment in the docs' page on sites"
 
 
-def environment_lines(site: Site, python: str | None = None) -> list[str]:
+def environment_lines(
+    site: Site, python: str | None = None, inside: Inside | None = None
+) -> list[str]:
     """Lines for the start of the batch script.
 
     Args:
         site: the profile.
         python: the Python that is used where the site names none; None is the one that runs this.
+        inside: the container of the ranks, whose Python is then used.
     """
     wanted = site.environment
     # Not resolved: through the link of a virtual environment its packages would be lost.
@@ -34,11 +39,13 @@ def environment_lines(site: Site, python: str | None = None) -> list[str]:
     lines = [
         # Also where a site has --export=NONE, the ranks get what is set from here on.
         "unset SLURM_EXPORT_ENV",
-        *_file("environment_python.sh"),
+        *([] if inside is not None else _file("environment_python.sh")),
         *(f"export {name}={shlex.quote(text)}" for name, text in wanted.variables.items()),
         *_init(site),
         *_modules(site),
     ]
+    if inside is not None:
+        return [*lines, *container_lines(inside)]
     if wanted.build is not None:
         return [*lines, *_build(site, mine)]
     if wanted.venv is not None:
@@ -51,9 +58,10 @@ def environment_lines(site: Site, python: str | None = None) -> list[str]:
     return [*lines, _call("harness_use_python", mine, setting, _HOW)]
 
 
-def cleanup_lines(site: Site) -> list[str]:
+def cleanup_lines(site: Site, inside: Inside | None = None) -> list[str]:
     """Lines for the end of the batch script."""
-    return ["harness_remove_build"] if site.environment.build is not None else []
+    built = site.environment.build is not None and inside is None
+    return ["harness_remove_build"] if built else []
 
 
 class _Code(str):

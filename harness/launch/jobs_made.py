@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.launch.container import inside_of
 from harness.launch.request import Request
 from harness.launch.script import parameters, step_command
 from harness.launch.slurm import NoAnswer, Slurm
@@ -39,10 +40,11 @@ def _executor(
 ) -> RunSlurmExecutor:
     from harness.launch.executors import RunSlurmExecutor
 
-    step = step_command(request, paths, pickle)
+    inside = inside_of(resolved, paths)
+    step = step_command(request, paths, pickle, contained=inside is not None)
     executor = RunSlurmExecutor(paths.slurm, slurm, step, _umask(resolved))
     access, prepared = resolved.spec.access, pickle is not None
-    made = parameters(request, paths, resolved.site, access, prepared=prepared)
+    made = parameters(request, paths, resolved.site, access, inside=inside, prepared=prepared)
     executor.update_parameters(**made)
     return executor
 

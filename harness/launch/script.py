@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UsageError
+from harness.launch.container import INSIDE, Inside
 from harness.launch.environment_lines import cleanup_lines, environment_lines
 from harness.launch.request import Request
 from harness.launch.scrubbed import unset_line
@@ -31,6 +32,7 @@ def parameters(
     access: str,
     python: str | None = None,
     *,
+    inside: Inside | None = None,
     prepared: bool = False,
 ) -> dict[str, Any]:
     """Arguments for ``update_parameters`` of submitit's SLURM executor.
@@ -38,6 +40,7 @@ def parameters(
     Args:
         access: of the run; who may read what the job writes.
         python: of the ranks where the site names none; None is the one that submits.
+        inside: the container of the ranks.
         prepared: sbatch will be called by hand, in a shell of which nothing is known.
 
     Raises:
@@ -58,9 +61,9 @@ def parameters(
         "wckey": None,  # submitit's own would be refused where these are enforced
         "setup": [
             *([unset_line()] if prepared else []),
-            *setup_lines(request, paths, site, access, python),
+            *setup_lines(request, paths, site, access, python, inside),
         ],
-        "teardown": teardown_lines(site),
+        "teardown": teardown_lines(site, inside),
         "use_srun": False,  # the step runs in the background, see protocol.sh
         "additional_parameters": _options(request, paths),
     }
@@ -110,7 +113,12 @@ def clock(seconds: int) -> str:
 
 
 def setup_lines(
-    request: Request, paths: RunPaths, site: Site, access: str, python: str | None = None
+    request: Request,
+    paths: RunPaths,
+    site: Site,
+    access: str,
+    python: str | None = None,
+    inside: Inside | None = None,
 ) -> list[str]:
     """Lines in front of the step: facts of this run, the protocol, the site's environment."""
     quoted = shlex.quote
@@ -133,20 +141,23 @@ def setup_lines(
         "harness_start",
         "",
         "# the environment of the ranks",
-        *environment_lines(site, python),
+        *environment_lines(site, python, inside),
     ]
 
 
-def teardown_lines(site: Site) -> list[str]:
+def teardown_lines(site: Site, inside: Inside | None = None) -> list[str]:
     """Lines behind the step."""
-    return [*cleanup_lines(site), "harness_end"]
+    return [*cleanup_lines(site, inside), "harness_end"]
 
 
-def step_command(request: Request, paths: RunPaths, pickle: str | None = None) -> str:
+def step_command(
+    request: Request, paths: RunPaths, pickle: str | None = None, *, contained: bool = False
+) -> str:
     """The shell command that starts all ranks and waits for them.
 
     Args:
         pickle: name of the pickled call in ``slurm/``; None is submitit's, made of the job's id.
+        contained: srun starts every rank in the container that the setup lines have entered.
     """
     words = [
         "srun",
@@ -163,5 +174,6 @@ def step_command(request: Request, paths: RunPaths, pickle: str | None = None) -
     name = '"${harness_job}_submitted.pkl"' if pickle is None else shlex.quote(pickle)
     if pickle is None and request.continue_by == "chain":
         name = '"${SLURM_ARRAY_JOB_ID}_submitted.pkl"'
-    start = f'"$harness_python" -u -c {shlex.quote(START)} {folder} {name}'
+    within = f"{INSIDE} " if contained else ""
+    start = f'{within}"$harness_python" -u -c {shlex.quote(START)} {folder} {name}'
     return f"harness_step {shlex.join(words)} {start}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.launch.container import check_image
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
 from harness.launch.queue import live
 from harness.launch.request import checked_lanes, make_request
@@ -134,6 +135,7 @@ def _look_first(
 ) -> tuple[tuple[str, ...], float | None]:
     """What can be known before anything is made: notes, and the seconds of the preflight."""
     checked_lanes(resolved.spec)
+    check_image(resolved)
     if resolved.site.scheduler == LOCAL:
         return _check_local(resolved, prepare), None
     if prepare:
@@ -146,9 +148,7 @@ def _look_first(
 
 
 def dry_run(resolved: Resolved, run_dir: Path | None, runs_root: Path | None) -> str:
-    """The exact batch script that a submission would use; writes nothing.
-
-    Without ``run_dir`` its run id is only an example.
+    """The exact batch script of a submission, whose run id is made up without ``run_dir``.
 
     Raises:
         UsageError: the site starts jobs without a script.
@@ -203,6 +203,7 @@ def _check_local(resolved: Resolved, prepare: bool) -> tuple[str, ...]:
         "--prepare": prepare,
         "cluster.continue_by: chain": cluster.continue_by == "chain",
         "cluster.sbatch": bool(cluster.sbatch),
+        "cluster.container": cluster.container is not None,
     }
     if any(needing.values()):
         raise UsageError(

@@ -13,6 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from harness.runs.container import container_facts
+
 _GIT_TIMEOUT_S = 20.0
 _DIFF_LIMIT = 1 << 20
 
@@ -30,16 +32,21 @@ def environment_facts(folder: Path | None = None) -> dict[str, Any]:
     """
     git = {"git": git_facts(folder)} if folder is not None else {}
     return {
-        # Not by an import: the package's own module leads to every room above this one.
-        "harness_version": sys.modules["harness"].__version__,
+        "harness_version": harness_version(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "user": _user(),
         "cpus": _cpus(),
+        "container": container_facts(),
         "versions": imported_versions() if folder is None else {},
         **git,
     }
+
+
+def harness_version() -> str:
+    """The package's version; not by an import, as its own module leads to every room above."""
+    return str(sys.modules["harness"].__version__)
 
 
 def imported_versions() -> dict[str, str]:

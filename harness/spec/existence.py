@@ -14,7 +14,9 @@ from harness.spec.base import show
 from harness.spec.config import Trust
 from harness.spec.load import Resolved
 from harness.spec.models import Spec
+from harness.spec.models_container import STORE, Container, container_of
 from harness.spec.plugin_files import check_plugin
+from harness.spec.trust import strangers
 
 Found = tuple[str, Problem]
 
@@ -36,6 +38,32 @@ def missing(spec: Spec, trust: Trust) -> Iterator[Found]:
     yield from _data(spec)
     yield from _backbone(spec)
     yield from _plugins(spec, trust)
+    yield from missing_image(spec, trust)
+
+
+def missing_image(spec: Spec, trust: Trust) -> Iterator[Found]:
+    """What stands against the container image that a spec names, if it names one."""
+    container = container_of(spec.cluster.container)
+    if container is None or container.image.startswith(STORE):
+        return  # what is in a node's own store is seen only there
+    place = "cluster.container"
+    if isinstance(spec.cluster.container, Container):
+        place += ".image"
+    path, wanted = Path(container.image), "an image that you can read"
+    try:
+        facts = path.stat()
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        action = "correct the path, or build or fetch the image"
+        yield place, Problem(f"cannot be found ({why})", show(str(path), 200), wanted, action)
+        return
+    if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+        action = "ask its owner for the right to read it"
+        yield place, Problem("may not be read by you", show(str(path), 200), wanted, action)
+        return
+    problem = strangers(path, facts, trust, "an image")
+    if problem is not None:
+        yield place, problem
 
 
 def placed(path: str, problem: Problem, resolved: Resolved | None) -> Problem:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from harness.spec.base import Complaint, IsPath, SpecModel, Words, show
+from harness.spec.models_container import Container, ContainerField, address_complaint
 
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 # What reaches a scheduler: one printable word, never an option, never a second line.
@@ -114,8 +115,8 @@ class Cluster(SpecModel):
     continue_by: Literal["requeue", "chain", "none"] = "requeue"
     """How an interrupted run goes on: the job is requeued, or the next of a chain of jobs (an
     array that runs one task at a time) takes over, or not by itself."""
-    container: Annotated[str, Field(min_length=1)] | None = None
-    """Container image in which the ranks run."""
+    container: ContainerField | None = None
+    """Container image in which the ranks run: its path, or a mapping."""
     sbatch: dict[SbatchOption, str | int | bool] = Field(default_factory=dict)
     """Any other option of sbatch, by its long name without the dashes; true is an option
     without a value, false leaves out what the site would add."""
@@ -123,6 +124,7 @@ class Cluster(SpecModel):
     def checks(self) -> Iterator[Complaint]:
         yield from self._times()
         yield from self._options()
+        yield from self._container()
         if self.cpus_per_gpu is not None and not self.gpus_per_node:
             yield Complaint(
                 "cpus_per_gpu",
@@ -135,6 +137,10 @@ class Cluster(SpecModel):
             yield Complaint(
                 "cpus_per_gpu", "excludes cluster.cpus_per_rank", show(self.cpus_per_gpu)
             )
+
+    def _container(self) -> Iterator[Complaint]:
+        if self.container is not None and not isinstance(self.container, Container):
+            yield from address_complaint("container", self.container)
 
     def _options(self) -> Iterator[Complaint]:
         for option, value in self.sbatch.items():

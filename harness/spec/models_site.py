@@ -19,6 +19,7 @@ from harness.spec.base import (
     show,
 )
 from harness.spec.models_cluster import Cluster, TimeLimit
+from harness.spec.models_container import SiteContainer
 
 Seconds = Annotated[int, Field(ge=1, le=86_400)]
 VariableName = Annotated[
@@ -85,15 +86,6 @@ class Build(SpecModel):
     """Folder of wheels to install from, without an index; null leaves it to pip's settings."""
 
 
-class SiteContainer(SpecModel):
-    """How containers are run."""
-
-    runtime: Many[str] = ("apptainer", "exec", "--nv")
-    """Command and options that come before the image.  Not used yet."""
-    binds: Many[PathText] = ()
-    """Folders that are visible inside.  Not used yet."""
-
-
 class SiteEnvironment(SpecModel):
     """How Python is found on compute nodes.  The Python of the ranks is that of `venv` or `build`;
     else, with `init` or `modules`, the `python3` that PATH leads to after them; else the very
@@ -109,7 +101,9 @@ class SiteEnvironment(SpecModel):
     build: Build | None = None
     """Environment that every job makes on node-local disk at its start and removes at its end."""
     container: SiteContainer | None = None
-    """How containers are run; null if the site has none.  Not used yet."""
+    """How containers are run, for specs that name an image in `cluster.container`: the Python of
+    the ranks is then the image's, in the place of `venv` or `build`.  null leaves it to what a node
+    has."""
     variables: dict[VariableName, OneLine] = Field(default_factory=dict)
     """Environment variables set in every job, before `init` and `modules`; nothing in them is
     expanded."""
@@ -140,6 +134,7 @@ class SiteCluster(Cluster):
     def checks(self) -> Iterator[Complaint]:
         # What goes together is seen once the spec's own values are there too.
         yield from self._options()
+        yield from self._container()
         if "site" in self.model_fields_set:
             what = "a site cannot name another site"
             yield Complaint("site", what, show(self.site), None, "remove it")

@@ -66,6 +66,8 @@ def split_path(text: str, kind: IsPath) -> tuple[str, str | None]:
     endings = {"plugin": (".py",), "site": (".yaml", ".yml")}.get(kind.kind)
     if endings is not None:
         return "", text if "/" in text or text.endswith(endings) else None
+    if kind.kind == "image" and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text):
+        return "", None
     if kind.kind == "handle":
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
         if scheme is not None:

@@ -68,7 +68,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "cluster.nodes": _only(1),
     "cluster.strategy": _only("auto", "single", "mirrored"),
     "cluster.ranks_per_node": _only(None, 1),
-    "cluster.container": _NULL,
 }
 
 

@@ -58,6 +58,14 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "chain": {"continue_by": "chain", "max_attempts": 8, "time": "0:02:00"},
     "by_hand": {"continue_by": "none", "signal_lead_s": 300, "time": "2:00:00"},
+    "container": {
+        "gpus_per_node": 4,
+        "container": {
+            "image": "/images/harness 0.1.sif",
+            "runtime": "apptainer",
+            "binds": ["/reference", "/models"],
+        },
+    },
 }
 
 
@@ -175,6 +183,13 @@ def test_nothing_of_a_spec_is_executed(where: str, tmp_path: Path) -> None:
         {"cluster": {"gpu_type": "a`b`", "gpus_per_node": 1}},
         {"cluster": {"sbatch": {"comment": "a\nrm -rf /"}}},
         {"cluster": {"sbatch": {"x\ny": 1}}},
+        {"cluster": {"container": "/image\nrm"}},
+        {"cluster": {"container": "docker://debian"}},
+        {"cluster": {"container": {"image": "/i", "python": "-c"}}},
+        {"cluster": {"container": {"image": "/i", "python": "a;b"}}},
+        {"cluster": {"container": {"image": "/i", "binds": ["/a:/etc"]}}},
+        {"cluster": {"container": {"image": "/i", "runtime": "sh"}}},
+        {"cluster": {"container": {"image": "containers-storage:--privileged"}}},
     ],
 )
 def test_hostile_words_are_refused(change: dict[str, Any]) -> None:

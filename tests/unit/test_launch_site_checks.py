@@ -128,15 +128,11 @@ def test_no_shipped_profile_refuses_a_minimal_spec_or_says_what_has_no_effect(na
     site = resolved.site
     assert not {"ssh", "compute_may_submit"} & site.model_fields_set
     assert "accounting_s" not in site.polling.model_fields_set
-    assert "container" not in site.environment.model_fields_set
 
 
 def test_what_has_no_effect_is_marked() -> None:
     unused = [doc.path for doc in field_docs(Site) if "Not used yet" in doc.doc]
     assert unused == [
-        "environment.container",
-        "environment.container.runtime",
-        "environment.container.binds",
         "ssh",
         "ssh.host",
         "ssh.jump",

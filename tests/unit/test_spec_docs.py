@@ -55,7 +55,7 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
         ("adaptation.weight", False, "adaptation: null"),
         ("cluster.device", True, ""),
         ("cluster.account", True, ""),
-        ("cluster.container", False, "null"),
+        ("cluster.container", True, ""),
         ("training.phases[].learning_rate", True, "one number"),
         ("training.phases[].unfreeze", False, "none"),
         ("data.na_values", False, '["", NA]'),

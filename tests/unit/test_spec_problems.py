@@ -240,7 +240,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"cluster": {"nodes": 2}}, "cluster.nodes"),
         ({"cluster": {"strategy": "horovod"}}, "cluster.strategy"),
         ({"cluster": {"ranks_per_node": 2}}, "cluster.ranks_per_node"),
-        ({"cluster": {"container": "image.sif"}}, "cluster.container"),
     ],
 )
 def test_what_has_no_machinery_yet_is_refused(change: dict[str, Any], path: str) -> None:

@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    import os
+
+    from harness.distribute.topology import Topology
     from harness.launch import here
 
     result = here.run_spec(
@@ -40,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
         plain=args.plain or None,
         quiet=args.quiet or args.json,
     )
+    if not Topology.from_environment(os.environ).is_first:
+        return 0  # rank 0 speaks for all
     if args.json:
         from harness.cli.common import print_json
 

@@ -1,8 +1,8 @@
 """Checks a job spec and says everything that is wrong with it, each with its line.
 
-Also looks whether the data, the backbone and the plug-in files are there, and whether the profile
-of the site leaves room for the job.  Nothing is run and nothing is written.  Exit code 0: the spec
-is valid; 2: it is not.
+Also looks whether the data, the backbone and the plug-in files are there, whether the profile of
+the site leaves room for the job, and whether strategy, ranks, GPUs and batch go together.  Nothing
+is run and nothing is written.  Exit code 0: the spec is valid; 2: it is not; 3: not such ranks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import add_json, add_spec_arguments, print_json, spec_from_arguments
-from harness.errors import ExitCode, Problem, SpecError
+from harness.errors import EnvironmentNotAble, ExitCode, Problem, SpecError
 
 if TYPE_CHECKING:
     from harness.spec import Resolved
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints a summary of a valid spec, or every problem of an invalid one."""
-    resolved, problems = _check(args)
+    resolved, problems, code = _check(args)
     if args.json:
         print_json(_facts(resolved, problems))
     elif problems:
@@ -39,18 +39,21 @@ def run(args: argparse.Namespace) -> int:
     else:
         assert resolved is not None, "a spec without problems was loaded"
         print(_summary(args.spec, resolved))
-    return int(ExitCode.USAGE if problems else ExitCode.DONE)
+    return int(code)
 
 
-def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem]]:
+def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem], ExitCode]:
+    from harness.launch.request import checked_lanes, make_request
     from harness.launch.site_checks import check_by_profile
 
     try:
         resolved = spec_from_arguments(args, check_files=True)
         check_by_profile(resolved)
-        return resolved, []
-    except SpecError as error:
-        return None, list(error.problems)
+        make_request(resolved)
+        checked_lanes(resolved.spec)
+        return resolved, [], ExitCode.DONE
+    except (SpecError, EnvironmentNotAble) as error:
+        return None, list(error.problems), error.exit_code
 
 
 def _facts(resolved: Resolved | None, problems: list[Problem]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import DataError, SpecError
@@ -29,6 +30,7 @@ class CorruptRecorder:
         file: where the lines go; None keeps them in memory.
         split: which split this is, ``train``, ``validation`` or ``test``.
         hide_names: do not name files in errors (``data.sensitive``).
+        tell: called with name and reason of every example that is new here.
 
     Raises:
         SpecError: unknown policy, or a limit that is no fraction.
@@ -44,6 +46,7 @@ class CorruptRecorder:
         *,
         split: str = "train",
         hide_names: bool = False,
+        tell: Callable[[str, str], None] | None = None,
     ) -> None:
         if policy not in ("skip", "fail"):
             raise SpecError(
@@ -63,6 +66,7 @@ class CorruptRecorder:
         self._split = split
         self._file = file
         self._hide_names = hide_names
+        self._tell = tell
         self._lock = threading.Lock()
         self._reasons: dict[str, str] = {}
         if file is not None:
@@ -92,6 +96,8 @@ class CorruptRecorder:
             if self._file is not None:
                 line = {"split": self._split, "name": name, "reason": reason}
                 append_line(self._file, json.dumps(line))
+        if self._tell is not None:
+            self._tell(name, reason)
 
     def check(self) -> None:
         """To be called between steps.

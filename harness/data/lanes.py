@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import isqrt
 
-from harness.errors import Problem, SpecError, UsageError
+from harness.errors import EnvironmentNotAble, SpecError
 
 MOST_LANES = 64
 """Lanes unless ``data.lanes`` asks for more: enough for 64 replicas, few enough to read well."""
@@ -46,14 +46,27 @@ def lane_count(global_batch: int, wanted: int | None = None) -> int:
     return wanted
 
 
-def check_replicas(lanes: int, replicas: int, global_batch: int) -> None:
-    """Holds that ``replicas`` share the lanes evenly.
+def check_replicas(lanes: int, replicas: int, global_batch: int, parts: int = 1) -> None:
+    """Holds that ``replicas`` share the lanes evenly, and each of them its rows in ``parts``.
+
+    Args:
+        global_batch: examples of one step, all parts of it.
 
     Raises:
-        UsageError: they do not; names replica counts and batch sizes that fit.
+        EnvironmentNotAble: they do not; names replica counts and batch sizes that fit.
     """
     if replicas >= 1 and lanes % replicas == 0:
-        return
+        if (global_batch // replicas) % parts == 0:
+            return
+        batch = global_batch // parts
+        raise EnvironmentNotAble(
+            f"{replicas} replicas cannot share a batch of {batch} evenly",
+            got=f"{replicas} replicas",
+            allowed=f"replica counts that divide {batch}",
+            action=f"use a training.batch_size that is a multiple of {replicas}, and fewer batches "
+            "in training.accumulate",
+            path="training.batch_size",
+        )
     counts = ", ".join(str(1 << i) for i in range(lanes.bit_length()))
     if replicas < 1 or replicas & (replicas - 1):
         action = f"use {counts} replicas"
@@ -64,15 +77,13 @@ def check_replicas(lanes: int, replicas: int, global_batch: int) -> None:
         lanes_too = f" and data.lanes={replicas}" if replicas > MOST_LANES else ""
         said = " or ".join(str(size) for size in sizes)
         action = f"use training.batch_size={said}{lanes_too}, or {counts} replicas"
-    raise UsageError(
-        Problem(
-            f"{replicas} replicas cannot share the {lanes} lanes of a global batch of "
-            f"{global_batch} evenly",
-            got=f"{replicas} replicas",
-            allowed=f"replica counts that divide {lanes}: {counts}",
-            action=action,
-            path="training.batch_size",
-        )
+    raise EnvironmentNotAble(
+        f"{replicas} replicas cannot share the {lanes} lanes of a global batch of "
+        f"{global_batch} evenly",
+        got=f"{replicas} replicas",
+        allowed=f"replica counts that divide {lanes}: {counts}",
+        action=action,
+        path="training.batch_size",
     )
 
 

@@ -18,7 +18,7 @@ from harness.data.augment import Augmenter, example_key
 from harness.data.corrupt import CorruptRecorder
 from harness.data.decode import fit, to_uint8
 from harness.data.index import ExampleIndex
-from harness.data.lanes import check_replicas
+from harness.data.lanes import check_replicas, replica_rows
 from harness.data.order import Order
 from harness.data.sources import Load, folder_loader, reason_for
 
@@ -77,7 +77,15 @@ class Feed:
         return self._needed_order().steps_per_epoch
 
     def training(
-        self, epoch: int, step: int, image_size: int, replica: int = 0, replicas: int = 1
+        self,
+        epoch: int,
+        step: int,
+        image_size: int,
+        replica: int = 0,
+        replicas: int = 1,
+        *,
+        parts: int = 1,
+        devices: int = 1,
     ) -> tf.data.Dataset:
         """The batches of one replica from (epoch, step) on, endless over epochs.
 
@@ -85,10 +93,14 @@ class Feed:
             epoch, step: the first batch; starting late costs the same as starting at 0.
             image_size: height and width in pixels.
             replica, replicas: which rows [B*r/R, B*(r+1)/R) of every global batch to give.
+            parts: gives them in so many batches, one after the other.
+            devices: the rows are shared by so many devices, each of which has a range of its own:
+                a part holds a piece of each range, in their order.
 
         Raises:
             UsageError: ``replicas`` does not divide the lanes.
-            ValueError: there is no order, or ``epoch`` or ``step`` is out of range.
+            ValueError: there is no order, ``epoch`` or ``step`` is out of range, or ``parts`` and
+                ``devices`` do not divide the rows.
         """
         order = self._needed_order()
         check_replicas(order.lanes, replicas, order.global_batch)
@@ -98,32 +110,48 @@ class Feed:
             allowed = f"[0, {order.steps_per_epoch - 1}]"
             raise ValueError(f"epoch must not be negative and step in {allowed}: {epoch}, {step}")
         lanes = order.lanes // replicas
+        batch = order.global_batch // replicas
+        if batch % (parts * devices):
+            raise ValueError(f"{batch} rows are not shared by {devices} devices in {parts} parts")
+
+        def parted(rows: tf.Tensor) -> tf.Tensor:
+            """[steps, device, part, rows] -> [steps, part, device, rows]."""
+            cut = tf.reshape(rows, [steps, devices, parts, batch // (devices * parts)])
+            return tf.reshape(tf.transpose(cut, [0, 2, 1, 3]), [steps, batch])
 
         @_plain
         def rows(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             at = first + tf.range(steps, dtype=tf.int64)
             epochs = at // order.steps_per_epoch
             row, mask = order.examples(epochs, at % order.steps_per_epoch, replica * lanes, lanes)
+            if parts > 1 and devices > 1:
+                row, mask = parted(row), parted(mask)
             return row, mask, tf.broadcast_to(epochs[:, None], tf.shape(row))
 
-        batch = order.global_batch // replicas
         steps = max(1, _ORDER_ROWS // batch)
         start = epoch * order.steps_per_epoch + step
         firsts = tf.data.Dataset.range(start, _ENDLESS, steps)
-        return self._batches(firsts, rows, batch, image_size, self._augment)
+        return self._batches(firsts, rows, batch // parts, image_size, self._augment)
 
-    def evaluation(self, batch_size: int, image_size: int) -> tf.data.Dataset:
-        """All examples once, sorted, without augmentation; the last batch is padded with mask 0."""
+    def evaluation(
+        self, batch_size: int, image_size: int, replica: int = 0, replicas: int = 1
+    ) -> tf.data.Dataset:
+        """All examples once, sorted, without augmentation; the last batch is padded with mask 0.
+
+        Args:
+            replica, replicas: which rows of every batch to give; they must divide it.
+        """
         n = len(self.index)
+        start, end = replica_rows(batch_size, replica, replicas)
 
         @_plain
         def rows(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            at = first + tf.range(batch_size, dtype=tf.int64)
+            at = first + tf.range(start, end, dtype=tf.int64)
             row = tf.minimum(at, n - 1)
             return row[None], tf.cast(at < n, tf.float32)[None], tf.zeros_like(row)[None]
 
         firsts = tf.data.Dataset.range(0, n, batch_size)
-        return self._batches(firsts, rows, batch_size, image_size, None)
+        return self._batches(firsts, rows, end - start, image_size, None)
 
     def _needed_order(self) -> Order:
         if self.order is None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from harness.distribute.base import Distribution, global_sums
+from harness.distribute.base import Distribution
 from harness.distribute.pace import Pace
 from harness.model.task import Task
 
@@ -40,17 +40,16 @@ class Evaluator:
         self._many = many
 
     def _one(self, batch: dict[str, tf.Tensor]) -> None:
-        sums = self._distribution.run(self._on_replica, batch)
+        sums = self._distribution.run_sums(self._on_replica, batch)
         for name, variable in self._sums.items():
             variable.assign_add(sums[name])
 
     def _on_replica(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = self._keras(batch["image"], training=False)
         losses = self._task.losses(batch["label"], logits, training=False)
-        sums = self._task.sums.update(
+        return self._task.sums.update(
             batch["label"], logits, losses, batch["mask"], batch["weight"]
         )
-        return global_sums(self._distribution, sums)
 
     def run(
         self,
@@ -66,7 +65,8 @@ class Evaluator:
         """
         for variable in self._sums.values():
             variable.assign(tf.zeros_like(variable))
-        iterator, pace, done = iter(self._distribution.share(dataset)), Pace(), 0
+        iterator, done = iter(self._distribution.share(dataset)), 0
+        pace = Pace(agree=self._distribution.first)
         while done < batches:
             steps = pace.next(batches - done)
             began = time.monotonic()
@@ -74,5 +74,10 @@ class Evaluator:
             pace.done(steps, time.monotonic() - began)
             done += steps
             between()
-        sums: dict[str, np.ndarray] = {name: v.numpy() for name, v in self._sums.items()}
-        return self._task.sums.result(sums)
+        # The ranks come together once, at the end: each has counted its own rows.
+        names = list(self._sums)
+        parts = [np.asarray(self._sums[name].numpy(), np.float64) for name in names]
+        total = self._distribution.sum_ranks(np.concatenate([part.reshape(-1) for part in parts]))
+        ends = np.cumsum([part.size for part in parts])[:-1]
+        shaped = zip(names, np.split(total, ends), parts, strict=True)
+        return self._task.sums.result({n: each.reshape(part.shape) for n, each, part in shaped})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
-import tensorflow as tf
-
+from harness.distribute import devices as found
 from harness.distribute.base import Distribution
 from harness.distribute.mirrored import Mirrored
 from harness.distribute.single import SingleDevice
+from harness.distribute.strategy import HorovodState, check_meeting, check_replicas_per_rank, pick
 from harness.distribute.topology import Topology
 from harness.errors import EnvironmentNotAble
 
@@ -21,6 +22,28 @@ class Choice(NamedTuple):
     why: str
 
 
+def _nobody() -> Any:
+    raise EnvironmentNotAble(
+        "several ranks were started, and nothing here brings them together",
+        allowed="one process",
+        action="use harness run or harness submit",
+    )
+
+
+_NOT_LOOKED_FOR = HorovodState("it was not looked for", "use harness run")
+
+
+@dataclass(frozen=True)
+class Links:
+    """How the ranks reach one another; asked for only by those that need it."""
+
+    horovod: HorovodState = _NOT_LOOKED_FOR
+    start_horovod: Callable[[], Any] = _nobody
+    """Gives Horovod's operations."""
+    workers: Callable[[], Sequence[str]] = _nobody
+    """``host:port`` of every rank's TensorFlow."""
+
+
 def choose(
     strategy: str,
     device: str,
@@ -28,37 +51,76 @@ def choose(
     *,
     replicas: int | None = None,
     gpus: int | None = None,
+    links: Links | None = None,
 ) -> Choice:
-    """Picks the distribution for this process.
+    """Picks the distribution for this process, which has computed nothing yet.
 
     Args:
-        strategy: ``auto``, ``single`` or ``mirrored``; auto mirrors where there are several GPUs.
+        strategy: ``auto``, ``single``, ``mirrored``, ``multiworker`` or ``horovod``.
         device: ``auto`` takes GPUs when TensorFlow sees some, ``gpu`` insists on them, ``cpu``
             hides them.
-        replicas: devices that compute in this process; None is all that are seen.  With ``cpu``
+        replicas: devices that compute in this process; None is all that are its own.  With ``cpu``
             the cores are shared by so many logical devices.
         gpus: GPUs that this process was to get; fewer are an error, except with ``cpu``.
 
     Raises:
-        EnvironmentNotAble: several ranks were started, or the devices are not there.
+        EnvironmentNotAble: strategy, ranks and devices do not fit one another.
     """
-    if topology.size > 1:
-        raise EnvironmentNotAble(
-            "several ranks are not supported yet",
-            got=f"{topology.size} ranks by {topology.source}",
-            allowed="one process",
-            action="start one process (srun --ntasks=1, or no launcher)",
-        )
-    seen = _cpus(replicas or 1) if device == "cpu" else _gpus(device, gpus or 0)
+    links = links or Links()
+    several = pick(strategy, topology, links.horovod, replicas or 1)
+    if several.name in ("horovod", "multiworker"):
+        return _of_ranks(several.name, several.why, device, topology, replicas, gpus or 0, links)
+    seen = found.cpus(replicas or 1) if device == "cpu" else _gpus(device, gpus or 0, topology)
     kind = "CPU" if device == "cpu" or not seen else "GPU"
     if not seen:
-        seen = _cpus(replicas or 1)
+        seen = found.cpus(replicas or 1)
     wanted = 1 if strategy == "single" and replicas is None else replicas or len(seen)
     _check_count(strategy, kind, wanted, len(seen))
     if wanted == 1:
         return Choice(SingleDevice(seen[0], topology), _why_one(kind, len(seen)))
     why = f"one process, {wanted} of {len(seen)} {kind}s mirrored (strategy: {strategy})"
     return Choice(Mirrored(seen[:wanted], topology), why)
+
+
+def _gpus(device: str, asked: int, topology: Topology) -> list[str]:
+    return found.gpus(device, asked, topology, None)
+
+
+def _of_ranks(
+    name: str,
+    why: str,
+    device: str,
+    topology: Topology,
+    replicas: int | None,
+    gpus: int,
+    links: Links,
+) -> Choice:
+    """A distribution over several ranks."""
+    each = 1 if name == "horovod" else replicas
+    seen = [] if device == "cpu" else found.gpus(device, gpus, topology, each)
+    kind = "GPU" if seen else "CPU"
+    check_replicas_per_rank(name, kind, replicas)
+    check_meeting(name, topology)
+    if not seen:
+        seen = found.cpus(1)
+    if name == "horovod":
+        from harness.distribute.horovod import Horovod
+
+        if len(seen) > 1:
+            raise EnvironmentNotAble(
+                "a rank of Horovod computes on one GPU",
+                got=f"{len(seen)} GPUs for each rank",
+                allowed="as many ranks on a node as GPUs",
+                action="set cluster.ranks_per_node to cluster.gpus_per_node, or "
+                "cluster.strategy: multiworker",
+            )
+        return Choice(Horovod(seen[0], topology, links.start_horovod()), f"{why}, one {kind} each")
+    from harness.distribute.multiworker import MultiWorker
+
+    workers = links.workers()
+    return Choice(
+        MultiWorker(workers, topology, gpus=kind == "GPU"), f"{why}, {len(seen)} {kind} each"
+    )
 
 
 def _check_count(strategy: str, kind: str, wanted: int, seen: int) -> None:
@@ -89,53 +151,3 @@ def _why_one(kind: str, seen: int) -> str:
     if kind == "CPU":
         return "one process, no GPU in use"
     return "one process, one GPU" if seen == 1 else f"one process, the first of {seen} GPUs"
-
-
-def _cpus(count: int) -> list[str]:
-    """Names of the CPU as ``count`` logical devices; the GPUs are hidden."""
-    # Must come before TensorFlow touches a device, else it raises.
-    tf.config.set_visible_devices([], "GPU")
-    (cpu, *_) = tf.config.list_physical_devices("CPU")
-    made = tf.config.get_logical_device_configuration(cpu)
-    if len(made or [None]) != count:
-        one = tf.config.LogicalDeviceConfiguration()
-        try:
-            tf.config.set_logical_device_configuration(cpu, [one] * count)
-        except RuntimeError as error:
-            raise EnvironmentNotAble(
-                "this process has used its devices already and cannot share them out anew",
-                got=str(error),
-                action="run it in a process of its own (harness run)",
-            ) from None
-    return [f"/CPU:{number}" for number in range(count)]
-
-
-def _gpus(device: str, asked: int) -> list[str]:
-    """Names of the GPUs that TensorFlow sees, none where the CPU will do."""
-    gpus = tf.config.list_physical_devices("GPU")
-    if device == "gpu" and not gpus:
-        raise EnvironmentNotAble(
-            "cluster.device is gpu and TensorFlow sees no GPU",
-            got=_why_no_gpu(),
-            allowed="gpu where TensorFlow sees one, else cpu or auto",
-            action="check nvidia-smi and CUDA_VISIBLE_DEVICES, or set cluster.device: cpu",
-        )
-    if len(gpus) < asked:
-        raise EnvironmentNotAble(
-            "there are fewer GPUs than cluster.gpus_per_node asks for",
-            got=f"{len(gpus)} of {asked}" + ("" if gpus else f": {_why_no_gpu()}"),
-            action="check nvidia-smi and CUDA_VISIBLE_DEVICES, or set cluster.device: cpu",
-        )
-    for gpu in gpus:
-        # Without growth TensorFlow takes a whole GPU that others on the node may share.
-        tf.config.experimental.set_memory_growth(gpu, True)
-    return [f"/GPU:{number}" for number in range(len(gpus))]
-
-
-def _why_no_gpu() -> str:
-    if not tf.test.is_built_with_cuda():
-        return "a TensorFlow that was built without CUDA"
-    hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if hidden is not None and hidden.strip() in ("", "-1", "NoDevFiles"):
-        return f"CUDA_VISIBLE_DEVICES={hidden!r}, which hides every GPU"
-    return "a TensorFlow with CUDA and no usable device (driver or CUDA libraries missing?)"

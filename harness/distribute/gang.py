@@ -115,13 +115,16 @@ class Gang:
         """Rank 0 sends a message to the handlers of ``kind`` of all others."""
         self._first().announce(kind, data)
 
-    def failed(self, message: str, exit_code: int, wait_s: float = 10.0) -> None:
+    def failed(self, message: str, exit_code: int, wait_s: float = 10.0) -> bool:
         """Reports this rank's own error; returns once rank 0 has dealt with it, or in ``wait_s``.
 
         A launcher may end all ranks as soon as one has left, so this one stays until rank 0's
         :meth:`on_lost` handler has returned.  Its own handler is not called.
+
+        Returns:
+            Whether rank 0 has dealt with it.
         """
-        self._side.failed(message, exit_code, wait_s)
+        return self._side.failed(message, exit_code, wait_s)
 
     def break_up(self, lost: Lost) -> None:
         """Rank 0 tells all others why they must leave; returns once all have heard it, or 10 s.

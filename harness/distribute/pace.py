@@ -7,6 +7,8 @@ same calls.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 CALL_SECONDS = 1.0
 """Aim for one call; it may last twice that when steps suddenly slow down."""
 
@@ -20,8 +22,15 @@ class Pace:
     doubles from call to call, so that one lucky measurement does not make a long call.
     """
 
-    def __init__(self, call_seconds: float = CALL_SECONDS) -> None:
+    def __init__(
+        self, call_seconds: float = CALL_SECONDS, agree: Callable[[int], int] = int
+    ) -> None:
+        """
+        Args:
+            agree: makes the ranks' own numbers one (``Distribution.first``).
+        """
         self._call_seconds = call_seconds
+        self._agree = agree
         self._step_seconds: float | None = None
         self._largest = 1
         self._calls = 0
@@ -36,7 +45,7 @@ class Pace:
         wanted = self._largest
         if self._step_seconds:
             wanted = min(wanted, max(1, int(self._call_seconds / self._step_seconds)))
-        return max(1, min(wanted, *limits))
+        return self._agree(max(1, min(wanted, *limits)))
 
     def done(self, steps: int, seconds: float) -> None:
         """Takes note of a call of ``steps`` steps that lasted ``seconds``."""

@@ -9,18 +9,17 @@ from typing import Any
 
 import tensorflow as tf
 
+from harness.distribute.together import Together
 from harness.distribute.topology import Topology
 
 
-class SingleDevice:
-    """The :class:`~harness.distribute.base.Distribution` of one replica: nothing to reduce.
+class OneDevice(Together):
+    """What a process with one device does the same way however many processes there are.
 
     Args:
         device: TensorFlow device name (``/CPU:0``, ``/GPU:0``) that variables and steps use.
     """
 
-    name = "single"
-    replicas = 1
     local_replicas = 1
 
     def __init__(self, device: str = "/CPU:0", topology: Topology | None = None) -> None:
@@ -40,17 +39,17 @@ class SingleDevice:
         with self.scope():
             return function(*arguments)
 
+    run_sums = run
+
+
+class SingleDevice(OneDevice):
+    """The :class:`~harness.distribute.base.Distribution` of one replica: nothing to reduce."""
+
+    name = "single"
+    replicas = 1
+
     def replica(self) -> tf.Tensor:
         return tf.constant(0, tf.int32)
 
     def reduce_sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         return list(tensors)
-
-    def broadcast(self, variables: Sequence[tf.Variable]) -> None:
-        """One rank: it has its own values already."""
-
-    def barrier(self) -> None:
-        """One rank: it is here."""
-
-    def agree(self, flag: bool) -> bool:
-        return flag

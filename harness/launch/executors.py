@@ -8,6 +8,7 @@ failed, and a local job does not hold on to the terminal of whoever submitted it
 from __future__ import annotations
 
 import os
+import secrets
 import shlex
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from submitit.core.utils import FailedSubmissionError
 from submitit.local.local import LocalExecutor, LocalJob
 from submitit.slurm.slurm import SlurmExecutor, SlurmJob
 
+from harness.distribute.meeting import SECRET
 from harness.errors import EnvironmentNotAble
 from harness.launch.scrubbed import scrubbed
 from harness.launch.slurm import Slurm, no_answer
@@ -125,6 +127,7 @@ class RunLocalExecutor(LocalExecutor):
             "SUBMITIT_STDERR_TO_STDOUT": "",
             "SUBMITIT_EXECUTOR": "local",
             "SUBMITIT_LOCAL_WITH_SHELL": "",
+            SECRET: secrets.token_hex(16),
         }
         # The devices that this shell may use are those that a local job may.
         if "CUDA_VISIBLE_DEVICES" in os.environ:

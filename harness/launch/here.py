@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.distribute.topology import Topology
+from harness.errors import HarnessError
 from harness.runs.create import create_run
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.runs.state import record_metrics, run_state
-from harness.spec import load_spec
+from harness.spec import load_spec, load_user_config
+from harness.worker.ranks import Ranks
 
 if TYPE_CHECKING:
     from harness.deploy.predict import Prediction
@@ -78,6 +81,9 @@ def run(
         SpecError, DataError, StorageError, EnvironmentNotAble, TrainingError: each says what is
             wrong and what to do next.
         StoppedEarly: a signal came; everything is saved, and the same call continues.
+
+    In a process that is one of several ranks (under srun, mpirun, ...) it trains together with
+    them, and ends the process when another rank is lost.
     """
     return run_spec(
         spec,
@@ -104,28 +110,43 @@ def run_spec(
     quiet: bool = False,
 ) -> Result:
     """See :func:`run`; ``owns_process`` and ``plain`` as in :func:`harness.worker.attempt`."""
-    say = _nothing if quiet else _say
-    source = spec if isinstance(spec, Mapping) else os.fspath(spec)
-    resolved = load_spec(source, overrides=overrides, site=site)
-    paths, how = create_run(
-        resolved,
-        Path(run_dir) if run_dir is not None else None,
-        new=new,
-        runs_root=Path(runs_root) if runs_root is not None else None,
-        say=say,
-    )
-    say(f"{_WORDS[how]} {paths.root}")
+    ranks = Ranks(Topology.from_environment(os.environ), _say)
+    ranks.meet(os.environ, None)
+    say = _nothing if quiet or not ranks.first else _say
+
+    def create() -> tuple[str, str]:
+        source = spec if isinstance(spec, Mapping) else os.fspath(spec)
+        paths, how = create_run(
+            load_spec(source, overrides=overrides, site=site),
+            Path(run_dir) if run_dir is not None else None,
+            new=new,
+            runs_root=Path(runs_root) if runs_root is not None else None,
+            say=say,
+        )
+        say(f"{_WORDS[how]} {paths.root}")
+        return str(paths.root), how
+
+    try:
+        # One makes the run for all ranks.
+        root, how = ranks.from_first("run", create)
+    except HarnessError as error:
+        ranks.break_up(str(error), int(error.exit_code))
+        raise
+    paths = RunPaths(Path(root))
     if how != "finished":
         from harness.worker.attempt import run_attempt
 
         run_attempt(
             paths,
-            resolved.user.trust,
+            load_user_config().trust,
             say=say,
             owns_process=owns_process,
             plain=plain,
             quiet=quiet,
+            ranks=ranks,
         )
+    else:
+        ranks.dismiss()
     return result_of(paths)
 
 

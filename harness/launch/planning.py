@@ -10,9 +10,10 @@ from typing import Any
 from harness.data.index import ExampleIndex, folder_index
 from harness.data.lanes import steps_per_epoch
 from harness.data.split import split_validation
+from harness.distribute.asked import replicas_of
 from harness.errors import HarnessError
 from harness.launch.planning_job import job_json, job_lines
-from harness.launch.request import checked_lanes, make_request, replicas_of
+from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
@@ -53,8 +54,8 @@ class Planned:
             "counts": self.counts,
             "classes": list(self.classes),
             "lanes": self.lanes,
-            "replicas": replicas_of(spec),
-            "batch_per_replica": spec.training.batch_size // replicas_of(spec),
+            "replicas": replicas_of(spec.cluster),
+            "batch_per_replica": spec.training.batch_size // replicas_of(spec.cluster),
             "phases": [_phase_json(phase) for phase in self.plan.phases] if self.plan else [],
             "total_steps": self.plan.total_steps if self.plan else None,
             "job": job_json(make_request(self.resolved), self.resolved.site),
@@ -75,8 +76,9 @@ def make(resolved: Resolved) -> Planned:
     train, counts = _count(spec, notes)
     plan = None
     if train is not None:
-        steps = steps_per_epoch(len(train), spec.training.batch_size, lanes)
-        plan = make_plan(spec, steps)
+        examples = spec.training.batch_size * spec.training.accumulate
+        steps = steps_per_epoch(len(train), examples, lanes)
+        plan = make_plan(spec, steps, replicas_of(spec.cluster))
     return Planned(
         resolved,
         counts,
@@ -183,13 +185,15 @@ def describe(planned: Planned) -> str:
     out += [f"  {split:<12}{count:>10} examples" for split, count in planned.counts.items()]
     if planned.classes:
         out.append(f"  {'classes':<12}{len(planned.classes):>10}")
-    replicas = replicas_of(spec)
+    replicas = replicas_of(spec.cluster)
+    parts = spec.training.accumulate
     out += [
         "",
         "batches",
         f"  global batch {spec.training.batch_size}, {planned.lanes} lanes, "
         f"{spec.training.batch_size // replicas} rows on each of {replicas} "
-        f"replica{'' if replicas == 1 else 's'}",
+        f"replica{'' if replicas == 1 else 's'}"
+        + (f", {parts} batches to a step" if parts > 1 else ""),
     ]
     if planned.plan is not None:
         out += ["", "phases", *_phase_lines(planned.plan)]

@@ -111,6 +111,9 @@ harness_step() {
     harness_status=0
     if [ -e "$harness_run/slurm/CANCELLED" ]; then harness_asked=USR2; fi
     if [ -n "$harness_asked" ]; then return; fi
+    # By it the ranks know one another; nobody else on their machines has it.
+    HARNESS_GANG_SECRET=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+    export HARNESS_GANG_SECRET
     "$@" &
     harness_pid=$!
     if [ -n "$harness_asked" ]; then harness_forward "$harness_asked"; fi

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from harness.data.lanes import check_replicas, lane_count
+from harness.distribute.asked import check_asked, ranks_per_node, replicas_of
 from harness.spec import Resolved, Site, Spec
 from harness.spec.models_cluster import seconds_of
 
@@ -55,10 +56,15 @@ class Request:
 
 
 def make_request(resolved: Resolved) -> Request:
-    """The job that a spec asks for at its site."""
+    """The job that a spec asks for at its site.
+
+    Raises:
+        EnvironmentNotAble: its strategy, ranks and GPUs cannot go together.
+    """
     spec, site = resolved.spec, resolved.site
     cluster = spec.cluster
-    ranks = cluster.ranks_per_node or 1
+    check_asked(cluster)
+    ranks = ranks_per_node(cluster)
     cpus, why = _cpus_per_rank(spec, site, ranks)
     time_s = None if cluster.time is None else seconds_of(cluster.time)
     floor_s = None if cluster.time_floor is None else seconds_of(cluster.time_floor)
@@ -112,19 +118,10 @@ def checked_lanes(spec: Spec) -> int:
 
     Raises:
         SpecError: ``data.lanes`` does not fit the batch.
-        UsageError: the replicas cannot share them; names numbers that fit.
+        EnvironmentNotAble: the replicas cannot share them; names numbers that fit.
     """
-    batch = spec.training.batch_size
-    lanes = lane_count(batch, spec.data.lanes)
-    check_replicas(lanes, replicas_of(spec), batch)
+    training = spec.training
+    examples = training.batch_size * training.accumulate
+    lanes = lane_count(examples, spec.data.lanes)
+    check_replicas(lanes, replicas_of(spec.cluster), examples, training.accumulate)
     return lanes
-
-
-def replicas_of(spec: Spec) -> int:
-    """The replicas that ``cluster`` asks for; what a node really has is seen only there."""
-    cluster = spec.cluster
-    ranks = cluster.nodes * (cluster.ranks_per_node or 1)
-    if cluster.strategy == "single":
-        return ranks
-    gpus = (cluster.gpus_per_node or 1) // (cluster.ranks_per_node or 1)
-    return ranks * (cluster.replicas_per_rank or max(1, gpus))

@@ -110,6 +110,7 @@ def assemble(
             dropout=head.dropout,
             draws=draws,
             seed=spec.training.seed & 0x7FFFFFFF,
+            batch_norm=head.batch_norm,
         )
     model = tf_keras.Model(images, logits, name="harness")
     return Assembled(model, backbone, task, draws)

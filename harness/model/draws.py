@@ -23,12 +23,16 @@ class Draws:
         seed: ``training.seed``.
         distribution: tells which replica is calling.
 
-    ``step`` (int64 scalar variable) is set by the training step before the model is called.
+    ``step`` (int64 scalar variable) is set by the training step before the model is called, and
+    so are ``parts`` and ``part`` where a replica computes its rows in several parts.
     """
+
+    parts: int = 1
+    part: int | tf.Tensor = 0
 
     def __init__(self, seed: int, distribution: Distribution) -> None:
         self._seed = seed
-        self._distribution = distribution
+        self.distribution = distribution
         with tf.device("/CPU:0"):
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="draws/step")
 
@@ -42,13 +46,14 @@ class Draws:
     def uniform(self, like: tf.Tensor, layer: int) -> tf.Tensor:
         """float32 in [0, 1) of the shape of ``like`` [b, ...], this replica's rows of the draw.
 
-        The draw has ``replicas * b`` rows: every replica holds the same static batch.
+        The draw has ``replicas * parts * b`` rows: every replica holds the same static batch.
         """
         shape = tf.shape(like)
         rows = shape[0]
-        whole = tf.concat([[rows * self._distribution.replicas], shape[1:]], axis=0)
+        replicas = self.distribution.replicas
+        whole = tf.concat([[rows * replicas * self.parts], shape[1:]], axis=0)
         draw = tf.random.stateless_uniform(whole, self.seed_of(layer))
-        start = rows * self._distribution.replica()
+        start = rows * (self.distribution.replica() * self.parts + self.part)
         return draw[start : start + rows]
 
 

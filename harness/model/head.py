@@ -10,6 +10,7 @@ import tf_keras
 
 from harness.errors import SpecError
 from harness.model.draws import Draws, Dropout
+from harness.model.norm import SyncBatchNorm
 from harness.plugins import registry
 
 
@@ -22,6 +23,7 @@ def dense_head(
     dropout: float,
     draws: Draws,
     seed: int,
+    batch_norm: bool = False,
 ) -> tf.Tensor:
     """Dropout, then dense layers of ``hidden`` widths with dropout after each, then the outputs.
 
@@ -32,6 +34,7 @@ def dense_head(
         activation: a Keras activation name for the hidden layers.
         dropout: rate in [0, 1), on the features and after every hidden layer.
         seed: of the initial weights.
+        batch_norm: normalise each hidden layer over the global batch, before its activation.
 
     Returns:
         float32 [b, outputs], logits.
@@ -42,10 +45,14 @@ def dense_head(
     for number, width in enumerate(hidden):
         x = tf_keras.layers.Dense(
             width,
-            activation=activation,
+            activation=None if batch_norm else activation,
+            use_bias=not batch_norm,  # the norm has one of its own
             kernel_initializer=tf_keras.initializers.GlorotUniform(seed=seed + number),
             name=f"head_dense_{number}",
         )(x)
+        if batch_norm:
+            x = SyncBatchNorm(draws.distribution, name=f"head_norm_{number}")(x)
+            x = tf_keras.layers.Activation(activation, name=f"head_activation_{number}")(x)
         if dropout:
             x = Dropout(dropout, draws, number + 1, name=f"head_dropout_{number}")(x)
     return tf_keras.layers.Dense(

@@ -265,3 +265,14 @@ def sha256_file(path: Path) -> str:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def tail_lines(path: Path, count: int, limit: int = 4096) -> list[str]:
+    """The last ``count`` lines that are not empty of the last ``limit`` bytes; none of no file."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - limit))
+            text = file.read().decode(errors="replace")
+    except OSError:
+        return []
+    return [line.strip() for line in text.splitlines() if line.strip()][-count:]

@@ -152,9 +152,10 @@ class Training(SpecModel):
     """How the model is trained."""
 
     batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 32
-    """Examples of one step over all replicas (the global batch)."""
+    """Examples of one batch over all replicas (the global batch)."""
     accumulate: Annotated[int, Field(ge=1, le=100_000)] = 1
-    """Parts that a global batch is computed in, one after the other, to save memory."""
+    """Batches whose gradients are added up for one step: as a batch so many times larger, in the
+    memory of one."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     """Seed of the split, the order, the augmentation, the initial weights and dropout."""
     deterministic: bool = False
@@ -192,12 +193,6 @@ class Training(SpecModel):
     """Plug-ins of kind metric, computed beside the task's own."""
 
     def checks(self) -> Iterator[Complaint]:
-        if self.batch_size % self.accumulate:
-            yield Complaint(
-                "accumulate",
-                f"must divide training.batch_size ({self.batch_size})",
-                show(self.accumulate),
-            )
         if not self.phases:
             yield Complaint("phases", "must not be empty", "[]", "one or more phases")
         elif self.phases[0].start_from == "best":

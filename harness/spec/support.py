@@ -50,8 +50,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "data.missing.field": _only("impute_mean"),
     "data.uncertain": _NULL,
     "data.cache": _only("none"),
-    "head.batch_norm": _only(False),
-    "training.accumulate": _only(1),
     "training.precision": _only("float32"),
     "training.ema": _NULL,
     "training.nan": _only("halt"),
@@ -65,9 +63,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "logging.profile": _NULL,
     "logging.histograms": _only(False),
     "sweep": _NULL,
-    "cluster.nodes": _only(1),
-    "cluster.strategy": _only("auto", "single", "mirrored"),
-    "cluster.ranks_per_node": _only(None, 1),
 }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import tf_keras
 
+from harness.distribute.base import Distribution
 from harness.errors import SpecError
 from harness.plugins import PREFIX, registry
 from harness.spec import PluginRef
@@ -51,6 +52,11 @@ class Callbacks:
     def stop_training(self) -> bool:
         """True once a callback has asked for the end of training."""
         return bool(self._model.stop_training)
+
+    def agree(self, distribution: Distribution) -> None:
+        """Ends training on all ranks once a callback has asked for it on one of them."""
+        if self._named:
+            self._model.stop_training = distribution.agree(self.stop_training)
 
     def not_exact(self) -> list[str]:
         """A reason for every callback whose state cannot be kept."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from harness.errors import TrainingError
 from harness.model.assemble import Assembled
@@ -58,20 +59,43 @@ class Keeper:
         self._saved, self._saved_at = position, time.monotonic()
 
     def restore(self) -> tuple[Position, dict[str, float]] | None:
-        """Takes back the newest checkpoint that verifies; None when there is none."""
-        restored = self._parts.saver.restore()
-        if restored is None:
+        """Takes back the newest checkpoint that verifies; None when there is none.
+
+        Rank 0 reads it and tells the others, so that all have the same one: two ranks may see
+        different files on a shared disk, and many would crowd it.
+        """
+        model, optimizer = self._parts.model, state.optimizer_state(self._parts.optimizer)
+        restored, head = self._fetch(None)
+        if restored is not None:
+            load_weights(model, restored)
+            state.assign(optimizer, restored.tensors, state.OPTIMIZER)
+            self._sums.restore(restored.tensors)
+        self._parts.distribution.broadcast([*model.state().values(), *optimizer.values()])
+        if head is None:
             return None
-        load_weights(self._parts.model, restored)
-        state.assign(
-            state.optimizer_state(self._parts.optimizer), restored.tensors, state.OPTIMIZER
-        )
-        self._sums.restore(restored.tensors)
+        self._sums.share(self._parts.distribution)
         for name, part in self._json_parts().items():
-            if name in restored.state:
-                part.from_json(restored.state[name])
-        self._saved = Position.from_json(restored.state["position"])
-        return self._saved, dict(restored.metrics)
+            if name in head["state"]:
+                part.from_json(head["state"][name])
+        self._saved = Position.from_json(head["state"]["position"])
+        return self._saved, dict(head["metrics"])
+
+    def _fetch(self, step: int | None) -> tuple[RestoredState | None, dict[str, Any] | None]:
+        """A checkpoint as rank 0 reads it, and what all ranks hear of it."""
+        distribution = self._parts.distribution
+        first = distribution.topology.is_first
+        restored = self._parts.saver.restore(step) if first else None
+        told = restored and {"state": restored.state, "metrics": dict(restored.metrics)}
+        return restored, distribution.tell_all(told)
+
+    def load(self, step: int) -> dict[str, float]:
+        """Gives the model the weights of a checkpoint, on all ranks; its figures."""
+        restored, head = self._fetch(step)
+        assert head is not None, "the store raises for a step that it does not have"
+        if restored is not None:
+            load_weights(self._parts.model, restored)
+        self._parts.distribution.broadcast(list(self._parts.model.state().values()))
+        return dict(head["metrics"])
 
     def load_best(self) -> None:
         """Gives the model the best weights so far; everything else goes on.
@@ -87,7 +111,7 @@ class Keeper:
                 allowed="start_from: best after a phase with validation",
                 action="use start_from: last",
             )
-        load_weights(self._parts.model, self._parts.saver.restore(step))
+        self.load(step)
         self._parts.watch.say(f"starts from the best weights, those of step {step}")
 
     def _json_parts(self) -> dict[str, state.HasJson]:

@@ -9,13 +9,15 @@ import tensorflow as tf
 from harness.data.randomness import hidden_random_ops
 from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
+from harness.model.assemble import stable_names
+from harness.train.agreement import check_equal
 from harness.train.best import value_of
 from harness.train.keeper import Keeper
 from harness.train.optimizer import learning_rate
 from harness.train.parts import Parts
 from harness.train.plan import Phase
 from harness.train.position import Position
-from harness.train.state import Sums, not_finite
+from harness.train.state import Sums, not_finite, optimizer_state
 from harness.train.step import Steps
 
 
@@ -29,10 +31,12 @@ class Trainer:
         self.parts = parts
         self.position = Position()
         self.metrics: dict[str, float] = {}
-        self._steps = Steps(parts.model, parts.optimizer, parts.distribution)
+        self._steps = Steps(
+            parts.model, parts.optimizer, parts.distribution, parts.examples, parts.accumulate
+        )
         self._sums = Sums(self._steps, parts.model.task.sums.zeros())
-        self._pace = Pace()
-        self._keeper = Keeper(parts, self._sums)
+        self._pace = Pace(agree=parts.distribution.first)
+        self.keeper = Keeper(parts, self._sums)
 
     def run(self) -> Position:
         """Trains to the end of the plan and returns the last position.
@@ -43,6 +47,9 @@ class Trainer:
             DataError, StorageError: see there.
         """
         self._restore()
+        weights = self.parts.model.keras.weights
+        named = dict(zip(stable_names(weights), weights, strict=True))
+        self._look_at_replicas("at the start", named)
         self.parts.callbacks.on_train_begin()
         while (phase := self._next_phase()) is not None:
             self._enter_phase(phase)
@@ -56,14 +63,14 @@ class Trainer:
                     self._end_epoch(phase)
                 self._save_if_due(phase)
                 self.leave_if_asked()
-        self._keeper.save(self.position, self.metrics)
+        self.keeper.save(self.position, self.metrics)
         self.parts.callbacks.on_train_end()
         return self.position
 
     # The verbs of the loop, in its order.
 
     def _restore(self) -> None:
-        found = self._keeper.restore()
+        found = self.keeper.restore()
         if found is not None:
             self.position, self.metrics = found
             self.parts.watch.continues(self.position.step)
@@ -92,7 +99,7 @@ class Trainer:
 
     def _enter_phase(self, phase: Phase) -> None:
         if self.position.phase_step == 0 and phase.start_from == "best":
-            self._keeper.load_best()
+            self.keeper.load_best()
         self._steps.set_position(self.position.step, self.position.phase_step)
         self._many = self._steps.compile(phase)
         self._pace.restart()
@@ -140,6 +147,7 @@ class Trainer:
         parts.callbacks.on_train_batch_end(
             position.epoch_step(phase) + count - 1, {"loss": loss, "size": examples}
         )
+        parts.callbacks.agree(parts.distribution)
         parts.stop.stepped()
         parts.watch.update(
             self.position.step,
@@ -162,6 +170,7 @@ class Trainer:
     def _end_epoch(self, phase: Phase) -> None:
         parts = self.parts
         found: dict[str, float] = {}
+        self._look_at_replicas(f"after step {self.position.step}", parts.model.state())
         if parts.validate is not None:
             parts.callbacks.on_test_begin()
             found = parts.validate(self.leave_if_asked)
@@ -183,33 +192,41 @@ class Trainer:
             parts.early.update(watched, self.position.step)
         self.position = self.position.after_validation()
         parts.callbacks.on_epoch_end(self.position.last_epoch(phase), figures)
+        parts.callbacks.agree(parts.distribution)
         parts.watch.say(self._epoch_line(phase, improved))
         parts.writer.flush()
         if improved:
-            self._keeper.save(self.position, figures)
+            self.keeper.save(self.position, figures)
             parts.improved()
 
     def _save_if_due(self, phase: Phase) -> None:
         every = self.parts.save_every
         if every.seconds is not None:
-            due = self._keeper.seconds_since_save() >= every.seconds
+            late = self.keeper.seconds_since_save() >= every.seconds
+            due = bool(self.parts.distribution.first(late))
         else:
             due = self.position.step % every.steps(phase.steps_per_epoch, phase.steps) == 0
         if due:
-            self._keeper.save(self.position, self.metrics)
+            self.keeper.save(self.position, self.metrics)
 
     def leave_if_asked(self) -> None:
         """Saves and raises StoppedEarly if any rank was asked to stop."""
         parts = self.parts
         if not parts.distribution.agree(parts.stop.requested is not None):
             return
-        self._keeper.save(self.position, self.metrics)
+        self.keeper.save(self.position, self.metrics)
+        reason = parts.stop.requested or "another rank was asked to"
         raise StoppedEarly(
-            f"stopped at step {self.position.step} ({parts.stop.requested}); it is saved",
+            f"stopped at step {self.position.step} ({reason}); it is saved",
             action="run the same command again to continue",
         )
 
     # What the verbs share.
+
+    def _look_at_replicas(self, when: str, variables: dict[str, tf.Variable]) -> None:
+        optimizer = optimizer_state(self.parts.optimizer)
+        everything = variables | {f"optimizer {name}": v for name, v in optimizer.items()}
+        check_equal(self.parts.distribution, everything, when)
 
     def _until_due(self, phase: Phase) -> list[int]:
         step, every = self.position.step, self.parts.save_every

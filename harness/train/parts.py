@@ -58,7 +58,7 @@ class RestoredState(Protocol):
 
 
 class Saver(Protocol):
-    """Where checkpoints go."""
+    """Where checkpoints go; :meth:`restore` is asked by rank 0 only."""
 
     def save(
         self,
@@ -68,8 +68,8 @@ class Saver(Protocol):
         *,
         metrics: Mapping[str, float] | None = None,
         keep_steps: Iterable[int] = (),
-    ) -> Path:
-        """Commits a checkpoint."""
+    ) -> Path | None:
+        """Commits a checkpoint; its folder, or None on a rank that writes none."""
         ...
 
     def restore(self, step: int | None = None) -> Any:
@@ -142,6 +142,10 @@ class Parts:
     """All that a :class:`~harness.train.loop.Trainer` works with."""
 
     plan: Plan
+    examples: int
+    """Examples of one step, over all replicas."""
+    accumulate: int
+    """Parts in which a replica computes its rows of them."""
     model: Assembled
     optimizer: tf_keras.optimizers.Optimizer
     distribution: Distribution

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from harness.distribute.base import Distribution
 from harness.errors import TrainingError
 from harness.model.assemble import stable_names
 from harness.train.step import Steps
@@ -143,6 +144,16 @@ class Sums:
 
         self._steps.set_sums(part("window"))
         self.epoch = {name: np.array(value, np.float64) for name, value in part("epoch").items()}
+        self._shown = self._steps.progress()
+
+    def share(self, distribution: Distribution) -> None:
+        """Gives all ranks the sums of rank 0."""
+        names, window = list(self._zeros), self._steps.sums()
+        shared = distribution.share_arrays(
+            [*(window[name] for name in names), *(self.epoch[name] for name in names)]
+        )
+        self._steps.set_sums(dict(zip(names, shared[: len(names)], strict=True)))
+        self.epoch = dict(zip(names, shared[len(names) :], strict=True))
         self._shown = self._steps.progress()
 
     def _fresh(self) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from harness.distribute.base import Distribution, global_sums
+from harness.distribute.base import Distribution
 from harness.model.assemble import Assembled
 from harness.train.optimizer import learning_rate
 from harness.train.plan import Phase
@@ -22,6 +22,10 @@ class Steps:
 
     ``step`` and ``phase_step`` (int64 scalars) and the metric sums are variables, so that many
     steps run without Python.  ``first_bad`` is the first step whose loss was not finite, or -1.
+
+    Args:
+        examples: of one update, over all replicas.
+        accumulate: parts in which a replica computes its rows of them, one after the other.
     """
 
     def __init__(
@@ -29,21 +33,36 @@ class Steps:
         model: Assembled,
         optimizer: tf_keras.optimizers.Optimizer,
         distribution: Distribution,
+        examples: int,
+        accumulate: int = 1,
     ) -> None:
         self._model = model
         self._optimizer = optimizer
         self._distribution = distribution
+        self._examples = float(examples)
+        self._parts = model.draws.parts = accumulate
         self._variables = model.trainable()
+        zeros = model.task.sums.zeros()
         with distribution.scope():
             optimizer.build(self._variables)
+            self._added = self._accumulators(zeros) if accumulate > 1 else []
         with tf.device("/CPU:0"):
             self.step = model.draws.step
             self.phase_step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.first_bad = tf.Variable(-1, dtype=tf.int64, trainable=False)
-            self._sums = {
-                name: tf.Variable(zero, trainable=False)
-                for name, zero in model.task.sums.zeros().items()
-            }
+            self._sums = {name: tf.Variable(zero, trainable=False) for name, zero in zeros.items()}
+
+    def _accumulators(self, zeros: Mapping[str, np.ndarray]) -> list[tf.Variable]:
+        """Room for the gradients and sums of the parts of a step, on each replica its own."""
+        own = {
+            "trainable": False,
+            "synchronization": tf.VariableSynchronization.ON_READ,
+            "aggregation": tf.VariableAggregation.SUM,
+        }
+        return [
+            *(tf.Variable(tf.zeros(v.shape, v.dtype), **own) for v in self._variables),
+            *(tf.Variable(tf.constant(zero), **own) for zero in zeros.values()),
+        ]
 
     def compile(self, phase: Phase) -> Any:
         """The ``tf.function`` of ``(iterator, steps)`` that carries out steps of ``phase``."""
@@ -51,7 +70,14 @@ class Steps:
         @tf.function(reduce_retracing=True)
         def many(iterator: Iterator[Batch], steps: tf.Tensor) -> None:
             for _ in tf.range(steps):
-                self._one(phase, next(iterator))
+                self._optimizer.learning_rate.assign(learning_rate(phase, self.phase_step))
+                if self._parts == 1:
+                    sums = self._distribution.run(self._whole, next(iterator))
+                else:
+                    for part in tf.range(self._parts):
+                        self._distribution.run(self._add, next(iterator), part)
+                    sums = self._distribution.run(self._apply_added)
+                self._take_note(sums)
 
         return many
 
@@ -73,9 +99,7 @@ class Steps:
         self.step.assign(step)
         self.phase_step.assign(phase_step)
 
-    def _one(self, phase: Phase, batch: Batch) -> None:
-        self._optimizer.learning_rate.assign(learning_rate(phase, self.phase_step))
-        sums = self._distribution.run(self._on_replica, batch)
+    def _take_note(self, sums: Mapping[str, tf.Tensor]) -> None:
         for name, variable in self._sums.items():
             variable.assign_add(sums[name])
         bad = tf.logical_not(tf.math.is_finite(sums["loss_sum"]))
@@ -84,30 +108,58 @@ class Steps:
         self.step.assign_add(1)
         self.phase_step.assign_add(1)
 
-    def _on_replica(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Gradients of this replica's rows, summed over all replicas, and the update."""
+    # On a replica.
+
+    def _whole(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """A step on one batch."""
+        return self._apply(self._values(batch, 0))
+
+    def _add(self, batch: Batch, part: tf.Tensor) -> None:
+        """A part of a step: its gradients and sums are kept."""
+        for kept, value in zip(self._added, self._values(batch, part), strict=True):
+            kept.assign_add(value)
+
+    def _apply_added(self) -> dict[str, tf.Tensor]:
+        """The end of a step whose parts were added up."""
+        sums = self._apply([tf.convert_to_tensor(kept) for kept in self._added])
+        for kept in self._added:
+            kept.assign(tf.zeros_like(kept))
+        return sums
+
+    def _values(self, batch: Batch, part: int | tf.Tensor) -> list[tf.Tensor]:
+        """Gradients of this replica's rows, and what they add to the metric sums."""
         task, label = self._model.task, batch["label"]
         mask, weight = batch["mask"], batch["weight"]
-        # Divided by the examples of the *global* batch, so that summing the replicas' gradients
-        # gives the gradient of the mean whatever the split, and an empty replica divides by
-        # none of its own.
-        (count,) = self._distribution.reduce_sum([tf.reduce_sum(mask)])
+        self._model.draws.part = part
         # Only the variables being trained are watched: a frozen backbone costs no backward pass.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
             logits = self._model.keras(batch["image"], training=True)
             losses = task.losses(label, logits, training=True)
-            loss = tf.reduce_sum(mask * weight * losses) / tf.maximum(count, 1.0)
+            # The mean is over the examples that the global batch has without its padding, which
+            # only the sum over all replicas tells.  Until then a full batch stands for it.
+            loss = tf.reduce_sum(mask * weight * losses) / self._examples
             penalties = self._model.keras.losses
             if penalties:
-                loss += tf.add_n(penalties) / self._distribution.replicas
+                # Each replica's share: all of them together make the whole penalty.
+                loss += tf.add_n(penalties) * tf.reduce_sum(mask) / self._examples
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        gradients = self._distribution.reduce_sum(gradients)
+        sums = task.sums.update(label, logits, losses, mask, weight)
+        return [*map(tf.convert_to_tensor, gradients), *(sums[name] for name in self._sums)]
+
+    def _apply(self, values: list[tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Brings all replicas together, in one go, and updates the weights."""
+        values = self._distribution.reduce_sum(values)
+        sums = dict(zip(self._sums, values[len(self._variables) :], strict=True))
+        # An empty replica divides by none of its own, and an empty batch changes nothing.
+        count = tf.maximum(tf.cast(sums["count"], tf.float32), 1.0)
+        gradients = [
+            gradient * tf.cast(self._examples / count, gradient.dtype)
+            for gradient in values[: len(self._variables)]
+        ]
         self._optimizer.apply_gradients(
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True
         )
-        return global_sums(
-            self._distribution, task.sums.update(label, logits, losses, mask, weight)
-        )
+        return sums

@@ -9,20 +9,33 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 
+from harness.distribute.members import Lost
+from harness.distribute.topology import Topology
 from harness.errors import ExitCode, HarnessError, StoppedEarly
 from harness.runs.attempts import begin_attempt, end_attempt, job_facts
+from harness.runs.files import tail_lines
 from harness.runs.lock import RunLock
 from harness.runs.marks import mark_failed
 from harness.runs.paths import RunPaths
+from harness.runs.record import read_record
 from harness.spec import Trust, spec_from_file_resolved
 from harness.worker.environment import import_tensorflow, prepare
+from harness.worker.ranks import Ranks
 from harness.worker.signals import StopSignals
 from harness.worker.translation import translated
 
+_LAST_LINES = 5
 
-def _stopped() -> int:
-    return int(ExitCode.STOPPED)
+
+@dataclass(frozen=True)
+class Shown:
+    """How a run is shown: who says a line, plain lines or a bar, or nothing at all."""
+
+    say: Callable[[str], None]
+    plain: bool | None = None
+    quiet: bool = False
 
 
 class Attempt:
@@ -31,18 +44,21 @@ class Attempt:
     Args:
         paths: the run.
         say: prints a line for the user.
-        leave_code: gives the exit code of a process that is stopped with nothing to save.
+        code_of: gives the exit code of a process that leaves, from the one of its outcome.
+        ranks: the other ranks, who leave with this one.
     """
 
     def __init__(
         self,
         paths: RunPaths,
         say: Callable[[str], None],
-        leave_code: Callable[[], int] = _stopped,
+        code_of: Callable[[int], int],
+        ranks: Ranks,
     ) -> None:
         self.paths = paths
         self.say = say
-        self.leave_code = leave_code
+        self.code_of = code_of
+        self.ranks = ranks
         self.number = begin_attempt(paths, {"argv": sys.argv, **job_facts(os.environ)})
         self.from_step = 0
         self.step = 0
@@ -65,23 +81,50 @@ class Attempt:
         Only training that went wrong marks the run as FAILED.  What storage, data or machine
         refused leaves it open: the same command tries again, from the last checkpoint.
         """
-        failed = error.exit_code == ExitCode.TRAINING_FAILED
-        outcome = "stopped" if isinstance(error, StoppedEarly) else "refused"
-        self.ended("failed" if failed else outcome, str(error), int(error.exit_code))
+        self._broken_off(str(error), int(error.exit_code))
+
+    def lost(self, lost: Lost) -> int:
+        """Notes that a rank has failed or vanished; the code with which all leave.
+
+        One that vanished was killed or its node died: the next attempt may do better.
+        """
+        said = f"{lost}{self._last_lines(lost.rank)}"
+        if lost.message is None or lost.exit_code is None:
+            self.ended("interrupted", said)
+            return self.code_of(int(ExitCode.STOPPED))
+        self._broken_off(said, lost.exit_code)
+        return self.code_of(lost.exit_code)
+
+    def _broken_off(self, message: str, code: int) -> None:
+        failed = code == ExitCode.TRAINING_FAILED
+        outcome = "stopped" if code == ExitCode.STOPPED else "refused"
+        self.ended("failed" if failed else outcome, message, code)
         if failed:
-            mark_failed(self.paths, str(error), attempt=self.number, step=self.step)
+            mark_failed(self.paths, message, attempt=self.number, step=self.step)
+
+    def _last_lines(self, rank: int) -> str:
+        """What a rank printed last, as far as it is to be had."""
+        job = job_facts(os.environ).get("job")
+        if job is None:
+            return ""
+        log = self.paths.job_log(job, rank, "err")
+        lines = tail_lines(log, _LAST_LINES)
+        return f"; its last lines: {' | '.join(lines)}" if lines else ""
 
     def leave_now(self, reason: str) -> None:
         """Ends the process at once: there is nothing to save, or the user insists."""
+        code = self.code_of(int(ExitCode.STOPPED))
         try:
+            self.ranks.ending()
             self.ended("requeue", f"{reason} before the next save")
             self.say(
                 f"harness: stopped by {reason}; what was saved stays; next: run the same command "
                 "again to continue"
             )
             sys.stderr.flush()
+            self.ranks.break_up(f"it was stopped by {reason}", code)
         finally:  # a full disk or a closed terminal must not keep the process alive
-            os._exit(self.leave_code())
+            os._exit(code)
 
 
 def run_attempt(
@@ -92,51 +135,106 @@ def run_attempt(
     owns_process: bool,
     plain: bool | None = None,
     quiet: bool = False,
-    leave_code: Callable[[], int] = _stopped,
+    code_of: Callable[[int], int] = int,
+    ranks: Ranks | None = None,
 ) -> dict[str, float]:
     """Trains the run in ``paths`` from where it stands to its end; returns the final figures.
 
     Args:
         owns_process: the process ends with the run, so a stop before the first step may leave
-            at once; False raises StoppedEarly instead.
+            at once; False raises StoppedEarly instead.  Several ranks always own theirs.
         plain: plain lines instead of a progress bar; None decides by the terminal.
         quiet: shows nothing.
-        leave_code: gives the exit code of a process that leaves before the first step.
+        code_of: gives the exit code of a process whose attempt has written how it ended, from the
+            code that belongs to it.
+        ranks: all processes of this start; None for one.
 
     Raises:
         HarnessError: see each class; the attempt is accounted for in any case.
     """
+    ranks = ranks or Ranks(Topology(), say)
+    shown = Shown(say, plain, quiet)
+    if not ranks.first:
+        return _follow(paths, trust, ranks, shown)
+    try:
+        return _lead(paths, trust, ranks, shown, code_of, owns_process)
+    except HarnessError as error:
+        ranks.turn_away(os.environ, read_record(paths)["run_id"], error)
+        raise
+
+
+def _lead(
+    paths: RunPaths,
+    trust: Trust,
+    ranks: Ranks,
+    shown: Shown,
+    code_of: Callable[[int], int],
+    owns_process: bool,
+) -> dict[str, float]:
+    """The attempt on rank 0, which alone writes."""
     with ExitStack() as stack:
         stack.enter_context(RunLock(paths))
-        attempt = Attempt(paths, say, leave_code)
-        leave = attempt.leave_now if owns_process else None
-        stop = stack.enter_context(StopSignals(leave, say))
+        attempt = Attempt(paths, shown.say, code_of, ranks)
+        leave = attempt.leave_now if owns_process or ranks.topology.size > 1 else None
+        stop = stack.enter_context(StopSignals(leave, shown.say))
+        ranks.on_stop(stop.heard)
+        ranks.keep_account(attempt.lost)
         try:
-            prepare(os.environ, say)
-            import_tensorflow(paths.log)
-            final = _train(paths, attempt, trust, stop, plain, quiet)
-        except HarnessError as error:
-            attempt.broken_off(error)
-            raise
+            ranks.meet(os.environ, read_record(paths)["run_id"])
+            final = _train(paths, attempt, trust, stop, ranks, shown)
         except BaseException as error:
+            if not isinstance(error, HarnessError):
+                ranks.look_for_cause()
             known = translated(error, f"run again with --run-dir {paths.root}")
+            ranks.ending()
+            if isinstance(known, StoppedEarly):
+                ranks.all_done()
             attempt.broken_off(known)
+            if isinstance(known, StoppedEarly):
+                ranks.dismiss()
+            else:
+                ranks.break_up(str(known), code_of(int(known.exit_code)))
+            if known is error:
+                raise
             raise known from error
+        ranks.ending()
         attempt.ended("finished", "")
+        ranks.dismiss()
         return final
+
+
+def _follow(paths: RunPaths, trust: Trust, ranks: Ranks, shown: Shown) -> dict[str, float]:
+    """The attempt on every other rank, which writes nothing."""
+    ranks.meet(os.environ, read_record(paths)["run_id"])
+    try:
+        with StopSignals(None, shown.say, ranks.forward_stop) as stop:
+            final = _train(paths, None, trust, stop, ranks, shown)
+    except BaseException as error:
+        known = translated(error, "see the log of this rank")
+        if isinstance(known, StoppedEarly):
+            ranks.dismiss()
+        else:
+            ranks.failed(known)
+        if known is error:
+            raise
+        raise known from error
+    ranks.dismiss()
+    return final
 
 
 def _train(
     paths: RunPaths,
-    attempt: Attempt,
+    attempt: Attempt | None,
     trust: Trust,
     stop: StopSignals,
-    plain: bool | None,
-    quiet: bool,
+    ranks: Ranks,
+    shown: Shown,
 ) -> dict[str, float]:
+    prepare(os.environ, shown.say)
+    import_tensorflow(paths.log if ranks.first else None)
     spec = spec_from_file_resolved(paths.spec)
     from harness.worker.plugins import load_run_plugins
     from harness.worker.training import train_run
 
     load_run_plugins(paths, trust)
-    return train_run(paths, spec, attempt, stop, trust, dict(os.environ), plain=plain, quiet=quiet)
+    return train_run(paths, spec, attempt, stop, trust, dict(os.environ), ranks, shown)

@@ -87,12 +87,13 @@ def _installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def import_tensorflow(log: Path) -> None:
+def import_tensorflow(log: Path | None) -> None:
     """Imports TensorFlow, tf_keras and Hub; what their C++ side prints meanwhile goes to ``log``.
 
     That is chatter about CUDA and CPU instructions, printed before any log level takes effect.
     Python's own ``sys.stderr`` still reaches the user.  A ``log`` that cannot be written (a
-    colleague's run) leaves everything on standard error.
+    colleague's run) leaves everything on standard error, and so does None: a rank that writes
+    nothing of the run has a log of its own.
     """
     if "tensorflow" in sys.modules:
         return
@@ -105,7 +106,10 @@ def import_tensorflow(log: Path) -> None:
 
 
 @contextmanager
-def _native_stderr_to(log: Path) -> Iterator[None]:
+def _native_stderr_to(log: Path | None) -> Iterator[None]:
+    if log is None:
+        yield
+        return
     try:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.fchmod(target, file_mode(log.parent))

@@ -13,12 +13,16 @@ class Exactness:
     """Gathers reasons against an exact resume into ``run.json``, each said once.
 
     Args:
+        paths: the run; None on a rank that does not write: rank 0 finds the same reasons.
         deterministic: ``training.deterministic``: a reason is an error then.
         say: tells the user.
     """
 
-    def __init__(self, paths: RunPaths, deterministic: bool, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, paths: RunPaths | None, deterministic: bool, say: Callable[[str], None]
+    ) -> None:
         self._paths = paths
+        self._known: list[str] = []
         self._deterministic = deterministic
         self._say = say
 
@@ -28,11 +32,15 @@ class Exactness:
         Raises:
             SpecError: ``training.deterministic`` is true and there is one.
         """
-        known = read_record(self._paths)["not_exact_because"]
+        known = self._known
+        if self._paths is not None:
+            known = read_record(self._paths)["not_exact_because"]
         new = [reason for reason in reasons if reason not in known]
         if not new:
             return
-        update_record(self._paths, exact=False, not_exact_because=[*known, *new])
+        self._known = [*known, *new]
+        if self._paths is not None:
+            update_record(self._paths, exact=False, not_exact_because=self._known)
         if self._deterministic:
             raise SpecError(
                 "training.deterministic is true, and something in this run cannot be repeated",

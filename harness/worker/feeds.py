@@ -14,9 +14,11 @@ from harness.data.order import Order
 from harness.data.pipeline import Feed
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.base import Distribution
+from harness.distribute.topology import Topology
 from harness.runs.paths import RunPaths
 from harness.spec import Spec
 from harness.worker.datasets import Datasets, Examples
+from harness.worker.ranks import Ranks
 
 
 class Feeds:
@@ -27,15 +29,26 @@ class Feeds:
     """
 
     def __init__(
-        self, spec: Spec, sets: Datasets, distribution: Distribution, paths: RunPaths
+        self,
+        spec: Spec,
+        sets: Datasets,
+        distribution: Distribution,
+        paths: RunPaths,
+        ranks: Ranks,
     ) -> None:
         self._spec = spec
         self._distribution = distribution
-        data, batch = spec.data, spec.training.batch_size
+        data, batch = spec.data, examples_per_step(spec)
         counts = sets.counts().items()
-        self._recorders = {of: make_recorder(spec, count, of, paths) for of, count in counts}
+        self._recorders = {
+            of: make_recorder(spec, count, of, paths, None if ranks.first else ranks.tell)
+            for of, count in counts
+        }
+        if ranks.first:
+            # Each rank meets the broken files of its own rows; the limit is for all together.
+            ranks.on("corrupt", lambda rank, one: self._recorders[one[0]].add(one[1], one[2]))
         lanes = lane_count(batch, data.lanes)
-        check_replicas(lanes, distribution.replicas, batch)
+        check_replicas(lanes, distribution.replicas, batch, spec.training.accumulate)
         train = sets.train.index
         self.order = Order(len(train), batch, lanes, spec.training.seed, data.block, data.window)
         self.augmenter = Augmenter(data.augment, spec.training.seed)
@@ -58,7 +71,15 @@ class Feeds:
     def training(self, epoch: int, step: int, image_size: int) -> Any:
         """See the protocol."""
         place = self._distribution.topology
-        batches = self.train.training(epoch, step, image_size, place.rank, place.size)
+        batches = self.train.training(
+            epoch,
+            step,
+            image_size,
+            place.rank,
+            place.size,
+            parts=self._spec.training.accumulate,
+            devices=self._distribution.local_replicas,
+        )
         return self._distribution.share(batches)
 
     def check(self) -> None:
@@ -80,7 +101,7 @@ class Feeds:
             self.check()
             between()
 
-        return one_pass(self._spec, feed, evaluator, check)
+        return one_pass(self._spec, feed, evaluator, check, self._distribution.topology)
 
     def _plain(self, examples: Examples | None, split: str) -> Feed | None:
         if examples is None:
@@ -88,9 +109,21 @@ class Feeds:
         return Feed(examples.index, recorder=self._recorders[split], load=examples.load)
 
 
-def make_recorder(spec: Spec, total: int, split: str, paths: RunPaths | None) -> CorruptRecorder:
-    """The account of unreadable examples; kept in memory only without ``paths``."""
+def make_recorder(
+    spec: Spec,
+    total: int,
+    split: str,
+    paths: RunPaths | None,
+    tell: Callable[[str, Any], None] | None = None,
+) -> CorruptRecorder:
+    """The account of unreadable examples; kept in memory only without ``paths``.
+
+    Args:
+        tell: of another rank than the first: how it tells rank 0, which keeps the account.
+    """
     corrupt = spec.data.corrupt
+    if tell is not None:
+        paths = None
     return CorruptRecorder(
         total,
         corrupt.policy,
@@ -99,13 +132,29 @@ def make_recorder(spec: Spec, total: int, split: str, paths: RunPaths | None) ->
         paths.corrupt if paths is not None and not spec.data.sensitive else None,
         split=split,
         hide_names=spec.data.sensitive,
+        tell=None if tell is None else lambda *one: tell("corrupt", [split, *one]),
     )
 
 
 def one_pass(
-    spec: Spec, feed: Feed, evaluator: Evaluator, between: Callable[[], None] = lambda: None
+    spec: Spec,
+    feed: Feed,
+    evaluator: Evaluator,
+    between: Callable[[], None] = lambda: None,
+    place: Topology | None = None,
 ) -> dict[str, float]:
-    """Figures of ``evaluator`` over all examples of ``feed``, each counted once."""
+    """Figures of ``evaluator`` over all examples of ``feed``, each counted once.
+
+    Args:
+        place: this rank among those that share the examples; None for one process.
+    """
+    place = place or Topology()
     batch = spec.training.batch_size
     batches = math.ceil(len(feed.index) / batch)
-    return evaluator.run(feed.evaluation(batch, spec.data.image_size), batches, between)
+    rows = feed.evaluation(batch, spec.data.image_size, place.rank, place.size)
+    return evaluator.run(rows, batches, between)
+
+
+def examples_per_step(spec: Spec) -> int:
+    """Examples of one update: the batches that are accumulated for it, over all replicas."""
+    return spec.training.batch_size * spec.training.accumulate

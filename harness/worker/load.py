@@ -125,8 +125,8 @@ def _open(
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
     from harness.train.keeper import load_weights
+    from harness.worker.making import build_model
     from harness.worker.plugins import load_run_plugins
-    from harness.worker.training import build_model
 
     load_run_plugins(paths, trust)
     # One device whatever the training had: a finished model is used anywhere.

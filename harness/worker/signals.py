@@ -34,11 +34,19 @@ class StopSignals:
         leave: ends the process; called with the reason in words.  None, in a program that must
             live on: StoppedEarly is raised in the main thread as soon as Python runs there.
         say: tells the user that the signal was heard.
+        forward: hears of every signal, by its name and whether it is to leave at once, and decides
+            in the place of this process: it is one of several ranks, of which the first decides.
     """
 
-    def __init__(self, leave: Callable[[str], None] | None, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        leave: Callable[[str], None] | None,
+        say: Callable[[str], None],
+        forward: Callable[[str, bool], None] | None = None,
+    ) -> None:
         self._leave = leave
         self._say = say
+        self._forward = forward
         self._reason: str | None = None
         self._asked_at = float("inf")
         self._saves = False
@@ -90,15 +98,28 @@ class StopSignals:
 
     def _on_signal(self, number: signal.Signals) -> None:
         with self._lock:
-            now = time.monotonic()
-            if self._reason is None:
-                self._reason, self._asked_at = number.name, now
-                if self._saves:
-                    self._say(f"{number.name}: saves at the next step, then stops")
-                elif self._leave is not None:
-                    self._leave(self._reason)
-            elif self._hurries(number, now) and self._leave is not None:
-                self._leave(f"second {number.name}")
+            hurries = self._reason is not None and self._hurries(number, time.monotonic())
+            if self._forward is not None:
+                if self._reason is None:
+                    self._reason, self._asked_at = number.name, time.monotonic()
+                self._forward(number.name, hurries)
+            else:
+                self._asked(number.name, hurries)
+
+    def heard(self, name: str, hurries: bool) -> None:
+        """Takes a signal that another rank has received for one of this process."""
+        with self._lock:
+            self._asked(name, hurries and self._reason is not None)
+
+    def _asked(self, name: str, hurries: bool) -> None:
+        if self._reason is None:
+            self._reason, self._asked_at = name, time.monotonic()
+            if self._saves:
+                self._say(f"{name}: saves at the next step, then stops")
+            elif self._leave is not None:
+                self._leave(name)
+        elif hurries and self._leave is not None:
+            self._leave(f"second {name}")
 
     def _hurries(self, number: int, now: float) -> bool:
         return number == signal.SIGINT and now - self._asked_at >= _SECOND_AFTER_S

@@ -9,11 +9,13 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.errors import HarnessError, StoppedEarly
+from harness.distribute.topology import Topology
+from harness.errors import ExitCode, HarnessError, StoppedEarly
 from harness.runs.attempts import newest_outcome
 from harness.runs.paths import RunPaths
 from harness.spec import load_user_config, spec_from_file_resolved
 from harness.worker.attempt import run_attempt
+from harness.worker.ranks import Ranks
 
 LOCAL_REQUEUE = 144
 """Code at which submitit's controller of local jobs starts the ranks again (its
@@ -32,7 +34,8 @@ def carry_out(run_dir: str) -> int:
     if paths.cancelled.exists():  # between two starts of a local job, when nobody could hear it
         _say("harness: the run was cancelled; next: harness resume " + shlex.quote(run_dir))
         return 0
-    before = newest_outcome(paths)
+    ranks = Ranks(Topology.from_environment(os.environ), _say)
+    before = newest_outcome(paths) if ranks.first else 0
     try:
         run_attempt(
             paths,
@@ -40,7 +43,8 @@ def carry_out(run_dir: str) -> int:
             say=_say,
             owns_process=True,
             plain=True,
-            leave_code=lambda: _stop_code(paths),
+            code_of=lambda code: _code(paths, code),
+            ranks=ranks,
         )
     except HarnessError as error:
         if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, OSError):
@@ -48,14 +52,23 @@ def carry_out(run_dir: str) -> int:
         for problem in error.problems:
             # How it goes on is the batch script's to say.
             _say(f"harness: {problem.what if isinstance(error, StoppedEarly) else problem}")
-        if newest_outcome(paths) == before:
-            return int(error.exit_code)
-        return _stop_code(paths) if isinstance(error, StoppedEarly) else 0
+        written = newest_outcome(paths) > before if ranks.first else _knows(ranks, error)
+        return _code(paths, int(error.exit_code)) if written else int(error.exit_code)
     return 0
 
 
-def _stop_code(paths: RunPaths, environment: Mapping[str, str] = os.environ) -> int:
-    """Code of a rank that was asked to stop: a local job is started again by it."""
+def _knows(ranks: Ranks, error: HarnessError) -> bool:
+    """Whether rank 0 accounts for the error of this other rank; all ranks stop together."""
+    return ranks.noted or isinstance(error, StoppedEarly)
+
+
+def _code(paths: RunPaths, code: int, environment: Mapping[str, str] = os.environ) -> int:
+    """Code of a rank whose attempt has written how it ended: 0, see :func:`carry_out`.
+
+    But one that was asked to stop: a local job is started again by its code.
+    """
+    if code != ExitCode.STOPPED:
+        return 0
     if environment.get("SUBMITIT_EXECUTOR") != "local" or paths.cancelled.exists():
         return 0
     spec = spec_from_file_resolved(paths.spec)

@@ -18,7 +18,7 @@ from harness.data.lanes import (
     replica_rows,
     steps_per_epoch,
 )
-from harness.errors import SpecError, UsageError
+from harness.errors import EnvironmentNotAble, SpecError
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_replicas_that_divide_the_lanes_are_accepted(replicas):
     ],
 )
 def test_replicas_that_do_not_divide_are_told_what_fits(lanes, replicas, batch, says):
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(EnvironmentNotAble) as raised:
         check_replicas(lanes, replicas, batch)
     assert says in str(raised.value)
     assert raised.value.exit_code == 2
@@ -80,7 +80,7 @@ def test_batch_sizes_named_in_the_error_do_fit(batch, power):
     replicas = 1 << power
     if lane_count(batch) % replicas == 0:
         return
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(EnvironmentNotAble) as raised:
         check_replicas(lane_count(batch), replicas, batch)
     action = raised.value.problems[0].action
     sizes = action.removeprefix("use training.batch_size=").split(",")[0].split(" and ")[0]

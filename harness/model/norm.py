@@ -1,0 +1,112 @@
+"""Batch normalisation over the whole global batch, however many replicas share it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+import tf_keras
+
+from harness.errors import SpecError
+
+if TYPE_CHECKING:
+    from harness.distribute.base import Distribution
+
+
+class SyncBatchNorm(tf_keras.layers.Layer):
+    """Batch normalisation (Ioffe and Szegedy, 2015) with the moments of the global batch.
+
+    ``tf_keras.layers.BatchNormalization`` takes the moments of one replica's rows, so its results
+    hang on how many replicas there are, and its moving averages differ between ranks.  Here the
+    sums of all replicas are brought together, over any distribution.  Rows of padding, which
+    repeat examples, count as others do.
+
+    Args:
+        distribution: brings replicas together.
+        momentum, epsilon: as in Keras.
+    """
+
+    def __init__(
+        self,
+        distribution: Distribution,
+        *,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self._distribution = distribution
+        self.momentum = momentum
+        self.epsilon = epsilon
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = (int(input_shape[-1]),)
+        # Every replica works out the same moving averages; one copy is written to all.
+        moving = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
+        self.gamma = self.add_weight("gamma", shape, initializer="ones")
+        self.beta = self.add_weight("beta", shape, initializer="zeros")
+        self.moving_mean = self.add_weight("moving_mean", shape, initializer="zeros", **moving)
+        self.moving_variance = self.add_weight(
+            "moving_variance", shape, initializer="ones", **moving
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """float [b, ..., c] in, the same out."""
+        x = tf.cast(inputs, tf.float32)
+        if training and self.trainable:
+            mean, variance = self._moments(x)
+        else:
+            mean, variance = self.moving_mean, self.moving_variance
+        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        return tf.cast(x * scale + (self.beta - mean * scale), inputs.dtype)
+
+    def _moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Mean and (biased) variance [c] of the global batch; moves the averages."""
+        axes = list(range(x.shape.rank - 1))
+        # Sums of squares cancel badly far from zero: they are taken around the moving mean.
+        shift = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        away = x - shift
+        rows = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32) * self._distribution.replicas
+        total, squares = self._distribution.reduce_sum(
+            [tf.reduce_sum(away, axes), tf.reduce_sum(away * away, axes)]
+        )
+        offset = total / rows
+        variance = tf.maximum(squares / rows - offset * offset, 0.0)
+        mean = offset + shift
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + tf.stop_gradient(value) * (1 - self.momentum))
+        return mean, variance
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def check_synchronised(model: tf_keras.Model, frozen: tf_keras.layers.Layer, replicas: int) -> None:
+    """Holds that no layer being trained takes its moments from the rows of one replica.
+
+    Args:
+        frozen: the backbone, whose norms are in inference mode.
+
+    Raises:
+        SpecError: one does, and there are several replicas.
+    """
+    if replicas == 1:
+        return
+    inside = {id(layer) for layer in (frozen, *frozen.submodules)}
+    own = [
+        layer.name
+        for layer in model.submodules
+        if isinstance(layer, tf_keras.layers.BatchNormalization)
+        and layer.trainable
+        and id(layer) not in inside
+    ]
+    if own:
+        raise SpecError(
+            "a batch normalisation that each replica does by itself gives results that hang on "
+            "their number",
+            got=f"{', '.join(own)} with {replicas} replicas",
+            allowed="harness.model.norm.SyncBatchNorm(draws.distribution), or one replica",
+            action="use it in the head plug-in in the place of tf_keras.layers.BatchNormalization",
+            path="head.plugin",
+        )

@@ -1,0 +1,192 @@
+"""What training is put together from: every room's part made, before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from harness.checkpoint.manifest import list_checkpoints
+from harness.deploy.evaluate import Evaluator
+from harness.distribute.choose import Choice
+from harness.errors import DataError, SpecError
+from harness.model.assemble import Assembled, assemble, load_backbone
+from harness.model.norm import check_synchronised
+from harness.model.task import make_task
+from harness.observe.jsonl import RESERVED
+from harness.runs.paths import RunPaths
+from harness.runs.record import read_record
+from harness.spec import Spec, Trust
+from harness.train.callbacks import Callbacks
+from harness.train.optimizer import make_optimizer
+from harness.train.plan import Plan, make_plan
+from harness.worker.datasets import Datasets, check_unchanged, open_datasets
+from harness.worker.devices import choose_devices
+from harness.worker.facts import start_facts
+from harness.worker.feeds import Feeds
+from harness.worker.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Made:
+    """What training is put together from, before anything is written."""
+
+    choice: Choice
+    sets: Datasets
+    feeds: Feeds
+    model: Assembled
+    plan: Plan
+    optimizer: tf_keras.optimizers.Optimizer
+    callbacks: Callbacks
+    evaluator: Evaluator
+    scaled_for: int
+    """Replicas that ``training.scale_learning_rate`` goes by: those of the run's beginning."""
+
+    def not_exact(self, spec: Spec) -> list[str]:
+        """Reasons against an exact resume that show before the first step."""
+        return [
+            *self.model.not_exact(),
+            *self.callbacks.not_exact(),
+            *self.feeds.augmenter.hidden_randomness(spec.data.image_size),
+        ]
+
+
+def make(
+    paths: RunPaths,
+    spec: Spec,
+    trust: Trust,
+    say: Callable[[str], None],
+    environment: Mapping[str, str],
+    ranks: Ranks,
+) -> Made:
+    """Looks at machine, data and backbone, and builds the model; reads the run, writes nothing.
+
+    Raises:
+        EnvironmentNotAble, DataError, SpecError, UsageError: something does not fit.
+    """
+    choice = choose_devices(spec, environment, ranks)
+    if spec.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    # One reads for all: on a shared disk each rank may see another moment.
+    known = ranks.from_first("record", lambda: _known(paths))
+    # Before the first checkpoint nothing hangs on the data yet: mended files are just taken.
+    sets = open_datasets(spec, say, known["classes"] if known["begun"] else None)
+    if known["begun"]:
+        check_unchanged(sets, known["data_digest"])
+    _check_same_data(ranks.gather("data", sets.digests()))
+    feeds = Feeds(spec, sets, choice.distribution, paths, ranks)
+    model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust)
+    check_synchronised(model.keras, model.backbone.layer, choice.distribution.replicas)
+    check_metric_names(spec, model, feeds.validation is not None)
+    scaled_for = known["scaled_for"] or choice.distribution.replicas
+    plan = make_plan(spec, feeds.steps_per_epoch, scaled_for)
+    optimizer = make_optimizer(spec)
+    return Made(
+        choice,
+        sets,
+        feeds,
+        model,
+        plan,
+        optimizer,
+        Callbacks(spec.training.callbacks, model.keras, optimizer, plan),
+        Evaluator(model.keras, model.task, choice.distribution),
+        scaled_for,
+    )
+
+
+def _known(paths: RunPaths) -> dict[str, Any]:
+    """What the record says of earlier attempts, and whether one has saved anything."""
+    record = read_record(paths)
+    names = ("classes", "data_digest", "backbone_digest", "scaled_for")
+    begun = bool(list_checkpoints(paths.checkpoints))
+    # Until then another number of replicas may still be meant.
+    kept = {name: record.get(name) for name in names}
+    return {**kept, "begun": begun, "scaled_for": kept["scaled_for"] if begun else None}
+
+
+def _check_same_data(digests: list[dict[str, str]]) -> None:
+    """Holds that all ranks see the same data sets.
+
+    Raises:
+        DataError: a rank sees other files.
+    """
+    odd = [rank for rank, each in enumerate(digests) if each != digests[0]]
+    if odd:
+        raise DataError(
+            "the ranks do not see the same data",
+            got=f"rank {', '.join(map(str, odd[:8]))} sees other files than rank 0",
+            allowed="the same names, sizes and modification times on every node",
+            action="put the data on storage that all nodes share, and wait until it is written",
+            path="data",
+        )
+
+
+def build_model(
+    spec: Spec, classes: tuple[str, ...], choice: Choice, pinned: str | None, trust: Trust
+) -> Assembled:
+    """Task, backbone and head of a spec; see :func:`harness.model.assemble.assemble`."""
+    task = make_task(
+        spec.task,
+        classes,
+        label_smoothing=spec.training.label_smoothing,
+        metrics={ref.plugin: ref.options for ref in spec.training.metrics},
+    )
+    size = spec.data.image_size
+    with choice.distribution.scope():
+        backbone = load_backbone(spec, size, pinned, trust)
+        return assemble(spec, backbone, task, choice.distribution, size)
+
+
+def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
+    """What the record holds of an attempt's beginning."""
+    model = made.model
+    trainable = sum(int(v.shape.num_elements() or 0) for v in model.trainable())
+    return {
+        **start_facts(made.choice),
+        "data_digest": made.sets.digests(),
+        "backbone": model.backbone.handle,
+        "backbone_digest": model.backbone.digest,
+        "classes": list(made.sets.classes),
+        "counts": made.sets.counts(),
+        "parameters": {"backbone": model.backbone.parameters(), "trainable": trainable},
+        "trainable_variables": len(model.trainable()),
+        "lanes": made.feeds.order.lanes,
+        "block": spec.data.block,
+        "window": spec.data.window,
+        "total_steps": made.plan.total_steps,
+        "replicas": made.choice.distribution.replicas,
+        "scaled_for": made.scaled_for,
+        "exact": True,
+        "not_exact_because": [],
+    }
+
+
+def check_metric_names(spec: Spec, model: Assembled, validated: bool) -> None:
+    """Holds the metrics that the spec asks for against those that the run will have.
+
+    Raises:
+        SpecError: one is not among them; said before training, not after its first epoch.
+    """
+    from harness.train.best import value_of
+
+    names = model.task.sums.figure_names()
+    taken = [name for name in RESERVED if name in names] + sorted(
+        {name for name in names if list(names).count(name) > 1}
+    )
+    if taken:
+        raise SpecError(
+            "a metric plug-in has a name that is taken",
+            got=", ".join(taken),
+            allowed="a name of its own",
+            action="register it under another name",
+            path="training.metrics",
+        )
+    known = dict.fromkeys(names, 0.0)
+    if validated:
+        known |= {f"val_{name}": 0.0 for name in names}
+    value_of(known, spec.checkpoint.best.metric, "checkpoint.best.metric")
+    if spec.training.early_stopping is not None:
+        value_of(known, spec.training.early_stopping.metric, "training.early_stopping.metric")

@@ -1,0 +1,83 @@
+"""What a run leaves behind while it trains: written by rank 0, by nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.checkpoint.store import Store
+from harness.observe.progress import Progress
+from harness.observe.pulse import Heartbeat
+from harness.observe.writers import MultiWriter
+from harness.runs.paths import RunPaths
+from harness.spec import Spec
+from harness.train.parts import Saver, Watch
+from harness.worker.exactness import Exactness
+from harness.worker.watch import ProgressAndHeartbeat
+from harness.worker.writers import open_writers
+
+if TYPE_CHECKING:
+    from harness.worker.attempt import Attempt, Shown
+
+
+@dataclass(frozen=True)
+class Outside:
+    """The parts of a loop that write or show something."""
+
+    saver: Saver
+    writer: MultiWriter
+    watch: Watch
+    exactness: Exactness
+    close: Callable[[], None]
+
+
+def first_rank(
+    paths: RunPaths, spec: Spec, attempt: Attempt, shown: Shown, total_steps: int
+) -> Outside:
+    """Those of rank 0, in the run directory and on the terminal."""
+    writer = open_writers(paths, attempt.number, spec)
+    progress = Progress(total_steps, plain=shown.plain, quiet=shown.quiet)
+    heartbeat = Heartbeat(paths, attempt=attempt.number)
+    watch = ProgressAndHeartbeat(progress, heartbeat, total_steps, attempt)
+    store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say)
+    store.sweep()
+    exactness = Exactness(paths, spec.training.deterministic, watch.say)
+
+    def close() -> None:
+        watch.close()
+        writer.close()
+
+    return Outside(store, writer, watch, exactness, close)
+
+
+def other_rank(spec: Spec) -> Outside:
+    """Those of every other rank: it takes part in everything and writes nothing."""
+    silent = _Silent()
+    exactness = Exactness(None, spec.training.deterministic, silent.say)
+    return Outside(silent, MultiWriter([]), silent, exactness, lambda: None)
+
+
+class _Silent:
+    """A :class:`Saver` and :class:`Watch` whose work rank 0 does for all."""
+
+    def save(self, step: int, *arguments: Any, **options: Any) -> None:
+        """Rank 0 writes the checkpoint."""
+
+    def restore(self, step: int | None = None) -> Any:
+        """Rank 0 reads the checkpoint and tells the others."""
+        raise AssertionError("only rank 0 reads checkpoints")
+
+    def continues(self, step: int) -> None:
+        """Rank 0 says it."""
+
+    def phase(self, name: str, start: int, end: int) -> None:
+        """Rank 0 says it."""
+
+    def update(
+        self, step: int, *, phase: str, epoch: int, examples_per_s: float, loss: float
+    ) -> None:
+        """Rank 0 shows it."""
+
+    def say(self, text: str) -> None:
+        """Rank 0 says it."""

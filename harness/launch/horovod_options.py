@@ -194,8 +194,6 @@ def build_variables(
         # Newer CMakes refuse what the bundled Gloo says of the oldest that it works with.
         "CMAKE_POLICY_VERSION_MINIMUM": "3.5",
         "MAKEFLAGS": f"-j{jobs}",
-        # Debug information is nine tenths of the library.
-        "LDFLAGS": f"{kept.get('LDFLAGS', '')} -Wl,--strip-debug".strip(),
         "PATH": _joined(tools / "bin", kept.get("PATH", os.defpath)),
         "PYTHONPATH": _joined(tools, kept.get("PYTHONPATH")),
         # Of somebody's pip settings, the one that our own arguments contradict.
@@ -220,7 +218,7 @@ def _gpu_variables(
         "HOROVOD_NCCL_LIB": str(links),
         "HOROVOD_NCCL_LINK": "SHARED",
         # Where the library is searched for when Horovod is loaded.
-        "LDFLAGS": f"{before['LDFLAGS']} -Wl,-rpath,{_place(machine, options)}",
+        "LDFLAGS": f"{before.get('LDFLAGS', '')} -Wl,-rpath,{_place(machine, options)}".strip(),
         # CMake does not write into the result where the compiler searches by itself.
         "LIBRARY_PATH": _joined(links, before.get("LIBRARY_PATH")),
         **({"HOROVOD_BUILD_CUDA_CC_LIST": architectures} if architectures else {}),

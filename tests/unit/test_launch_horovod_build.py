@@ -40,7 +40,15 @@ GpuStreamHandle AsGpuStreamValue(Stream* stream);
 #endif // TENSORFLOW_VERSION >= 2011000000
 int after;
 """
-TEXTS = dict(zip([patch.file for patch in PATCHES], [CMAKE, OPERATIONS], strict=True))
+FLAGS = """\
+string(REPLACE "-O2" "-O3" CMAKE_C_FLAGS_RELWITHDEBINFO "${CMAKE_C_FLAGS_RELWITHDEBINFO}")
+string(REPLACE "-O2" "-O3" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
+if(GLOO)
+    add_subdirectory(third_party/gloo)
+endif()
+    add_subdirectory(third_party/compatible_gloo)
+"""
+TEXTS = dict(zip([patch.file for patch in PATCHES], [CMAKE, OPERATIONS, FLAGS], strict=True))
 CPU = Machine(
     tensorflow="2.21.0",
     tensorflow_cuda="",
@@ -90,6 +98,12 @@ def test_the_changes_are_made_and_told(tmp_path: Path) -> None:
     (defined,) = (n for n, line in enumerate(lines) if "inline GpuStreamHandle" in line)
     assert lines.index("#endif // TENSORFLOW_VERSION >= 2011000000") < defined
     assert defined < lines.index("int after;")
+    whole = (tmp_path / PATCHES[2].file).read_text().splitlines()
+    changed = [line for line in whole if line not in FLAGS.splitlines()]
+    assert [("-O2 -g" in line, "EXCLUDE_FROM_ALL" in line) for line in changed] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 @pytest.mark.parametrize("file", TEXTS)
@@ -235,7 +249,7 @@ def test_the_variables_of_a_build_with_cpus() -> None:
     assert "HOROVOD_WITH_MPI" not in seen
     assert "HOROVOD_WITH_PYTORCH" not in seen
     assert not [name for name in seen if "NCCL" in name or "CUDA" in name]
-    assert seen["LDFLAGS"] == "-L/x -Wl,--strip-debug"
+    assert seen["LDFLAGS"] == "-L/x"
     assert seen["PATH"] == "/t/bin:/bin"
     assert seen["PYTHONPATH"] == "/t"
     assert seen["HOROVOD_BUILD_ARCH_FLAGS"] == "-mavx -mfma"

@@ -72,6 +72,7 @@ harness_start() {
     fi
     harness_log=$harness_run/slurm/${harness_job}_0_log.err
     harness_log_before=$(stat -c %s "$harness_log" 2>/dev/null || echo 0)
+    harness_logs_before=$(stat -c '%s %n' "$harness_run/slurm/${harness_job}"_*_log.err 2>/dev/null)
     local known=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}
     if ! grep -qs "\"id\": \"$known\"" "$harness_run/slurm/jobs.jsonl"; then
         printf '{"id": "%s", "executor": "slurm", "submitted": "%s"%s}\n' \
@@ -149,15 +150,31 @@ harness_end() {
     esac
 }
 
+# What a rank has printed last in this start: only what it has said itself.
+harness_last_lines() {
+    local size name before=0
+    while read -r size name; do
+        if [ "$name" = "$1" ]; then before=$size; fi
+    done <<<"$harness_logs_before"
+    tail -c "+$((before + 1))" "$1" 2>/dev/null | tail -c 4000 |
+        grep -av -e '^ *$' -e '^srun: ' -e '^slurmstepd: ' -e '^harness: job ' |
+        tail -n 3 | cut -c 1-200 | tr '\n' ';' | sed 's/;$//; s/;/; /g'
+}
+
 # The ranks have left no outcome.
 harness_crashed() {
-    local why="the ranks ended with code $harness_status" first
+    local why="the ranks ended with code $harness_status" first rank log last
     first=$(tail -c "+$((harness_log_before + 1))" "$harness_log" |
         grep -as '^srun: error: .*task' | head -n 1)
     if [ -n "$first" ]; then why="$why; ${first#srun: error: }"; fi
+    # Where several end badly, srun tells of the first one first.
+    rank=$(printf '%s\n' "$first" | sed -n 's/.* tasks\{0,1\} \([0-9]*\).*/\1/p')
+    log=$harness_run/slurm/${harness_job}_${rank:-0}_log.err
     if (($(harness_begun) > harness_begun_before)); then
-        harness_note interrupted 75 "$why and no word"
-        harness_go_on "$why, without a word"
+        last=$(harness_last_lines "$log")
+        if [ -n "$last" ]; then last="; last lines of rank ${rank:-0}: $last"; fi
+        harness_note interrupted 75 "$why and no word$last"
+        harness_go_on "$why, without a word$last"
     fi
     # Python itself was not ready for the signal yet, or no rank was started any more.
     if [ -n "$harness_asked" ] || [ -e "$harness_run/slurm/CANCELLED" ]; then
@@ -172,7 +189,7 @@ harness_crashed() {
         harness_go_on "$why before training began"
         ;;
     esac
-    harness_refuse 3 "$why before training began; what they printed: $harness_log"
+    harness_refuse 3 "$why before training began; what rank ${rank:-0} printed: $log"
 }
 
 # Writes down how the newest attempt ended, for a process that could not.

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from harness.errors import UsageError
 from harness.launch.preflight_report import Report
 from harness.launch.request import Request, make_request
 from harness.runs.jobs import LOCAL
 from harness.spec import Resolved
 from harness.spec.models_cluster import seconds_of
 from harness.spec.models_site import Partition
+
+_OF_A_SCHEDULER = (
+    "partition",
+    "account",
+    "qos",
+    "constraint",
+    "gpu_type",
+    "cpus_per_rank",
+    "cpus_per_gpu",
+    "mem_gb",
+    "time_floor",
+)
+"""Fields of `cluster` that a local job has no use for."""
 
 
 def check_by_profile(resolved: Resolved) -> list[str]:
@@ -99,3 +113,32 @@ def _limits(report: Report, request: Request, name: str, part: Partition) -> Rep
             what = f"is more than a node has in {says}: {noun} on each node"
             own.add(path, what, f"{wanted}{unit}", f"up to {most}{unit}", action)
     return own
+
+
+def check_without_scheduler(resolved: Resolved, prepare: bool) -> tuple[str, ...]:
+    """Refuses what cannot be done without a scheduler; notes on what has no meaning there.
+
+    Raises:
+        UsageError: names what needs SLURM.
+    """
+    cluster = resolved.spec.cluster
+    needing = {
+        "--prepare": prepare,
+        "cluster.continue_by: chain": cluster.continue_by == "chain",
+        "cluster.sbatch": bool(cluster.sbatch),
+        "cluster.container": cluster.container is not None,
+    }
+    if any(needing.values()):
+        raise UsageError(
+            "that needs SLURM, and this site has none",
+            got=", ".join(name for name, asked in needing.items() if asked)
+            + f" at site {resolved.site.name}",
+            action="leave it out, or name a site with SLURM",
+        )
+    unused = [name for name in _OF_A_SCHEDULER if getattr(cluster, name) is not None]
+    if resolved.sources.get("cluster.max_attempts", "default") != "default":
+        unused.append("max_attempts")
+    if not unused:
+        return ()
+    fields = ", ".join(f"cluster.{name}" for name in unused)
+    return (f"without a scheduler there is no use for {fields}",)

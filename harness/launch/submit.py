@@ -15,6 +15,7 @@ from harness.launch.container import check_image
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
 from harness.launch.queue import live
 from harness.launch.request import checked_lanes, make_request
+from harness.launch.site_checks import check_without_scheduler
 from harness.launch.slurm import NoAnswer, Slurm, SlurmError
 from harness.launch.submitting import put_back_on_error, set_aside, submitting
 from harness.runs import registry
@@ -104,7 +105,15 @@ def submit(
     slurm = Slurm()
     notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare)
     there = run_dir is not None and Path(run_dir).expanduser().exists()
-    paths, how = create_run(resolved, run_dir, new=new, runs_root=runs_root, say=say, beside=False)
+    paths, how = create_run(
+        resolved,
+        run_dir,
+        new=new,
+        runs_root=runs_root,
+        say=say,
+        beside=False,
+        before_change=lambda found: _refuse_live(found, slurm),  # its job reads the spec later
+    )
     job, command = None, None
     if how != FINISHED:
         disposable = how == CREATED and not there
@@ -137,7 +146,7 @@ def _look_first(
     checked_lanes(resolved.spec)
     check_image(resolved)
     if resolved.site.scheduler == LOCAL:
-        return _check_local(resolved, prepare), None
+        return check_without_scheduler(resolved, prepare), None
     if prepare:
         return (), None
     slurm.require()
@@ -181,44 +190,6 @@ def _preflight(
     found = preflight(resolved, request, run_dir, script, slurm)
     found.raise_if_bad()
     return found.notes, found.seconds
-
-
-_OF_A_SCHEDULER = (
-    "partition",
-    "account",
-    "qos",
-    "constraint",
-    "gpu_type",
-    "cpus_per_rank",
-    "cpus_per_gpu",
-    "mem_gb",
-    "time_floor",
-)
-
-
-def _check_local(resolved: Resolved, prepare: bool) -> tuple[str, ...]:
-    """Refuses what cannot be done without a scheduler, and names what has no meaning there."""
-    cluster = resolved.spec.cluster
-    needing = {
-        "--prepare": prepare,
-        "cluster.continue_by: chain": cluster.continue_by == "chain",
-        "cluster.sbatch": bool(cluster.sbatch),
-        "cluster.container": cluster.container is not None,
-    }
-    if any(needing.values()):
-        raise UsageError(
-            "that needs SLURM, and this site has none",
-            got=", ".join(name for name, asked in needing.items() if asked)
-            + f" at site {resolved.site.name}",
-            action="leave it out, or name a site with SLURM",
-        )
-    unused = [name for name in _OF_A_SCHEDULER if getattr(cluster, name) is not None]
-    if resolved.sources.get("cluster.max_attempts", "default") != "default":
-        unused.append("max_attempts")
-    if not unused:
-        return ()
-    fields = ", ".join(f"cluster.{name}" for name in unused)
-    return (f"without a scheduler there is no use for {fields}",)
 
 
 def _submit(

@@ -43,6 +43,7 @@ def create_run(
     runs_root: str | Path | None = None,
     say: Callable[[str], None] | None = None,
     beside: bool = True,
+    before_change: Callable[[RunPaths], None] | None = None,
 ) -> tuple[RunPaths, str]:
     """The run that a spec is to be trained in, and how it was come by.
 
@@ -56,6 +57,8 @@ def create_run(
         new: do not look for a run to continue.
         runs_root: wins over ``$HARNESS_RUNS_ROOT`` and the user's config.
         beside: a new run may begin while the newest one of this spec is being trained.
+        before_change: is called before the spec of a run that is there is changed, and may refuse
+            that by an error.
         say: hears, in a sentence, that a run which failed is left alone, and how to go on with it.
 
     Returns:
@@ -68,13 +71,14 @@ def create_run(
         SpecError: a plug-in file cannot be read or is not trusted.
     """
     if run_dir is not None:
-        return _in_directory(resolved, RunPaths(Path(run_dir).expanduser()), new)
+        paths = RunPaths(Path(run_dir).expanduser())
+        return _in_directory(resolved, paths, new, before_change)
     folder = registry.runs_root(runs_root, resolved.user.runs_root) / resolved.spec.name
     _check_place(folder)
     if not new:
         found, word = _newest_of(resolved.spec, folder)
         if found is not None and word in _OPEN:
-            return _carry_on(resolved.spec, found)
+            return _carry_on(resolved.spec, found, before_change)
         if found is not None and word == "running" and not beside:
             raise UsageError(
                 f"{found.root}: this spec is being trained in this run already",
@@ -162,7 +166,12 @@ def _check_place(place: Path) -> None:
         check_writable(folder)
 
 
-def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPaths, str]:
+def _in_directory(
+    resolved: Resolved,
+    paths: RunPaths,
+    new: bool,
+    before_change: Callable[[RunPaths], None] | None,
+) -> tuple[RunPaths, str]:
     if not paths.record.exists():
         refuse_own_spec(resolved, paths)
         refuse_foreign(paths)
@@ -179,7 +188,7 @@ def _in_directory(resolved: Resolved, paths: RunPaths, new: bool) -> tuple[RunPa
         )
     check_space(paths.root, NEED_BYTES)
     refuse_other_owner(paths)
-    return _carry_on(resolved.spec, paths)
+    return _carry_on(resolved.spec, paths, before_change)
 
 
 def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:
@@ -212,7 +221,9 @@ def _owner(paths: RunPaths) -> int | None:
         return None  # half-written, or somebody's that we may not look into
 
 
-def _carry_on(spec: Spec, paths: RunPaths) -> tuple[RunPaths, str]:
+def _carry_on(
+    spec: Spec, paths: RunPaths, before_change: Callable[[RunPaths], None] | None
+) -> tuple[RunPaths, str]:
     """Goes on with a run that is there: checks the spec, writes what may change."""
     from harness.spec import spec_digest, spec_from_file_resolved
 
@@ -231,6 +242,8 @@ def _carry_on(spec: Spec, paths: RunPaths) -> tuple[RunPaths, str]:
     if finished and not comparison.extended:
         return paths, FINISHED
     if comparison.differences:
+        if before_change is not None:
+            before_change(paths)
         with RunLock(paths):
             _write_changes(spec, paths, comparison)
     return paths, CONTINUED

@@ -6,6 +6,7 @@
 #   finish       an attempt begins, saves and finishes
 #   refuse C     an attempt begins and ends with outcome refused and code C
 #   crash        an attempt begins and is killed without a word
+#   lose         of several ranks the second is killed, in the midst of an attempt of the first
 #   first leaves of several ranks the first leaves with code 1, the others wait for ever
 #   die          is killed before any attempt begins
 #   leave C      leaves with code C before any attempt begins
@@ -14,7 +15,10 @@ if [ "$1" != -u ]; then exit 0; fi # the script looks whether this Python has ha
 run=$(dirname "$4")
 play=$run/play
 line=$(head -n 1 "$play")
-if [ "$line" != "first leaves" ]; then sed -i 1d "$play"; fi
+case $line in
+"first leaves" | lose) ;;
+*) sed -i 1d "$play" ;;
+esac
 set -- $line
 # what the rank prints is what its logs hold
 echo "rank ${SLURM_PROCID:-none} of job ${SLURM_JOB_ID:-none} plays: $line"
@@ -65,6 +69,7 @@ refuse)
     ;;
 crash)
     begin
+    printf 'a "last" \\ word; and one\n\nmore\n' >&2
     kill -KILL $$
     ;;
 first)
@@ -74,6 +79,16 @@ first)
         exit 1
     fi
     for _ in $(seq 3000); do sleep 0.1; done
+    ;;
+lose)
+    if [ "$SLURM_PROCID" = 0 ]; then
+        begin
+        sed -i 1d "$play"
+        for _ in $(seq 3000); do sleep 0.1; done
+    fi
+    for word in out of memory soon; do echo "$word" >&2; done
+    while grep -q lose "$play"; do sleep 0.1; done
+    kill -KILL $$
     ;;
 die) kill -KILL $$ ;;
 leave) exit "$2" ;;

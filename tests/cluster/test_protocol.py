@@ -120,8 +120,21 @@ def test_a_crash_is_requeued_and_noted(cluster: SlurmCluster, tmp_path: Path) ->
     outcome = json.loads(stage.paths.outcome(1).read_text())
     assert outcome["outcome"] == "interrupted"
     assert "Killed" in outcome["message"]
+    assert "last lines of rank 0: a  last    word;  and one; more" in outcome["message"]
     assert (first.outcome, second.outcome) == ("interrupted", "finished")
     assert not stage.paths.without_progress.exists(), "a finished run has nothing to count"
+
+
+def test_a_lost_rank_is_named_with_what_it_said_last(cluster: SlurmCluster, tmp_path: Path) -> None:
+    """Where the others are killed before they can write it down themselves."""
+    plays = ("lose", "lose")
+    stage = Stage(cluster, tmp_path, *plays, ranks_per_node=2, max_attempts=2).submit()
+    said = stage.ends("FAILED", 1)
+    told = "task 1: Killed and no word; last lines of rank 1: of; memory; soon"
+    for attempt in read_attempts(stage.paths):
+        assert attempt.message is not None and told in attempt.message
+    for text in (said, json.loads(stage.paths.failed.read_text())["reason"]):
+        assert "task 1: Killed, without a word; last lines of rank 1: of; memory; soon" in text
 
 
 def test_crashes_without_progress_end_in_failed(cluster: SlurmCluster, tmp_path: Path) -> None:

@@ -34,6 +34,20 @@ def test_two_submissions_of_one_run_at_once(
     assert "a job of this run is pending already" in err
 
 
+def test_a_queued_run_keeps_its_spec_when_it_is_submitted_again(
+    cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
+) -> None:
+    """The job in the queue has as many nodes as it was submitted with, and reads the spec later."""
+    harness = Harness(cluster, tmp_path)
+    hold = ["-o", "cluster.sbatch={hold: true}", "-o", "cluster.strategy=auto"]
+    paths, _ = harness.submit(spec(), *hold, "-o", "cluster.nodes=2")
+    before = paths.spec.read_text()
+    for words in (["submit", spec()], ["resume", str(paths.root), "-o", "cluster.nodes=1"]):
+        _, err = harness.said(*words, code=2)
+        assert "a job of this run is pending already" in err
+    assert paths.spec.read_text() == before
+
+
 def test_a_spec_that_is_being_trained_is_not_trained_twice_by_mistake(
     cluster: SlurmCluster, tmp_path: Path, spec: Callable[..., str]
 ) -> None:

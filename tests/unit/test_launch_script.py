@@ -57,6 +57,13 @@ CASES: dict[str, dict[str, Any]] = {
         },
     },
     "chain": {"continue_by": "chain", "max_attempts": 8, "time": "0:02:00"},
+    "two_nodes": {
+        "nodes": 2,
+        "ranks_per_node": 2,
+        "strategy": "horovod",
+        "device": "cpu",
+        "cpus_per_rank": 1,
+    },
     "by_hand": {"continue_by": "none", "signal_lead_s": 300, "time": "2:00:00"},
     "container": {
         "gpus_per_node": 4,

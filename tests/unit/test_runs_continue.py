@@ -110,6 +110,19 @@ class TestSameCommandAgain:
         assert create_run(again) == (first, "continued")
         assert spec_from_file_resolved(first.spec) == again.spec
 
+    @pytest.mark.parametrize("named", [False, True])
+    def test_who_knows_that_the_spec_is_in_use_may_refuse_a_change(self, named):
+        def in_use(paths):
+            raise UsageError(f"{paths.root} is in use")
+
+        first, _ = create_run(resolved())
+        before = first.spec.read_text()
+        where = first.root if named else None
+        with pytest.raises(UsageError, match=f"{first.root} is in use"):
+            create_run(resolved(checkpoint__keep=9), where, before_change=in_use)
+        assert first.spec.read_text() == before
+        assert create_run(resolved(), where, before_change=in_use) == (first, "continued")
+
     def test_fewer_epochs_are_a_new_run_more_continue(self):
         first, _ = create_run(resolved())
         assert create_run(resolved(training__phases__0__epochs=9)) == (first, "continued")

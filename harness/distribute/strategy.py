@@ -38,7 +38,7 @@ def pick(strategy: str, topology: Topology, horovod: HorovodState, devices: int)
         EnvironmentNotAble: the strategy does not fit the ranks and devices.
     """
     size, by = topology.size, topology.source
-    started = f"{size} ranks by {by}"
+    started = "one process" if size == 1 else f"{size} ranks by {by}"
     if size == 1 and strategy == "multiworker":
         raise _unfit(
             "cluster.strategy is multiworker and there is one rank",

@@ -20,9 +20,10 @@ from harness.spec import Site
 from harness.worker.entry import START
 
 PROTOCOL = Path(__file__).with_name("protocol.sh")
-_END_OF_RANKS_S = 300
+_END_OF_RANKS_S = 360
 """What srun leaves the others once the first rank has ended; they leave together, after a
-barrier, so one that stays this long will not come any more."""
+barrier, so one that stays this long will not come any more.  It is longer than they wait for one
+another at the start, so that they can say who did not come."""
 
 
 def parameters(

@@ -27,8 +27,8 @@ def carry_out(run_dir: str) -> int:
 
     Returns:
         0 whenever the attempt has written how it ended: SLURM kills the other ranks of one that
-        leaves with another code, perhaps inside a save.  Else the code of what kept the attempt
-        from beginning.
+        leaves with another code, perhaps inside a save.  Else, and where the ranks have not met,
+        the code of what kept the attempt from beginning.
     """
     paths = RunPaths(Path(run_dir))
     if paths.cancelled.exists():  # between two starts of a local job, when nobody could hear it
@@ -52,6 +52,9 @@ def carry_out(run_dir: str) -> int:
         for problem in error.problems:
             # How it goes on is the batch script's to say.
             _say(f"harness: {problem.what if isinstance(error, StoppedEarly) else problem}")
+        if ranks.topology.size > 1 and not ranks.members:
+            # Nobody saves anything yet; and one that hangs before it gets here has to be killed.
+            return int(error.exit_code)
         written = newest_outcome(paths) > before if ranks.first else _knows(ranks, error)
         return _code(paths, int(error.exit_code)) if written else int(error.exit_code)
     return 0

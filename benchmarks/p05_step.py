@@ -97,7 +97,7 @@ def _harness() -> Callable[[], object]:
 
     spec = _spec()
     model, device = _model(spec)
-    steps = Steps(model, make_optimizer(spec), device)
+    steps = Steps(model, make_optimizer(spec), device, BATCH)
     many = steps.compile(make_plan(spec, 10**6).phases[0])
     batches, count = _endless(), tf.constant(STEPS)
     return lambda: (many(batches, count), steps.progress())

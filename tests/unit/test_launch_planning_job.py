@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from harness.errors import UsageError
+from harness.distribute.asked import replicas_of
+from harness.errors import EnvironmentNotAble
 from harness.launch.planning import make
 from harness.launch.planning_job import job_json, job_lines
-from harness.launch.request import Request, replicas_of
+from harness.launch.request import Request, make_request
+from harness.launch.submit import dry_run
 from harness.spec import load_site, load_spec
 
 SPEC = {
@@ -63,15 +66,60 @@ def test_the_job_as_json() -> None:
         ({"gpus_per_node": 4, "strategy": "single"}, 1),
         ({"gpus_per_node": 4, "replicas_per_rank": 2}, 2),
         ({"device": "cpu", "replicas_per_rank": 2}, 2),
+        ({"nodes": 2, "gpus_per_node": 4}, 8),
+        ({"nodes": 2, "gpus_per_node": 4, "strategy": "horovod"}, 8),
+        ({"nodes": 2, "gpus_per_node": 4, "strategy": "multiworker"}, 8),
+        ({"nodes": 2, "ranks_per_node": 2, "device": "cpu", "strategy": "horovod"}, 4),
+        ({"nodes": 2, "device": "cpu"}, 2),
     ],
 )
 def test_replicas_that_a_spec_asks_for(cluster: dict, replicas: int) -> None:
     resolved = load_spec({**SPEC, "cluster": cluster})
-    assert replicas_of(resolved.spec) == replicas
+    assert replicas_of(resolved.spec.cluster) == replicas
     planned = make(resolved).to_json()
     assert (planned["replicas"], planned["batch_per_replica"]) == (replicas, 32 // replicas)
 
 
+@pytest.mark.parametrize(
+    ("cluster", "ranks", "cores"),
+    [
+        # A rank for each GPU where a rank computes on one; else one on each node, for all of them.
+        ({"nodes": 2, "gpus_per_node": 4, "cpus_per_gpu": 6}, 4, 6),
+        ({"nodes": 2, "gpus_per_node": 4, "cpus_per_gpu": 6, "strategy": "horovod"}, 4, 6),
+        ({"nodes": 2, "gpus_per_node": 4, "cpus_per_gpu": 6, "strategy": "multiworker"}, 1, 24),
+        ({"gpus_per_node": 4, "cpus_per_gpu": 6}, 1, 24),
+        ({"nodes": 2, "ranks_per_node": 2, "device": "cpu"}, 2, 4),
+    ],
+)
+def test_ranks_on_each_node(cluster: dict, ranks: int, cores: int) -> None:
+    planned = make(load_spec({**SPEC, "cluster": cluster}))
+    job = planned.to_json()["job"]
+    assert (job["nodes"], job["ranks_per_node"]) == (cluster.get("nodes", 1), ranks)
+    assert job["cpus_per_rank"] == cores
+    words = f"{ranks} rank{'s' if ranks > 1 else ''} on each"
+    assert words in "\n".join(job_lines(make_request(planned.resolved), load_site("generic")))
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [
+        ({"nodes": 2, "strategy": "mirrored"}, "cluster.strategy is mirrored, which is for one"),
+        ({"nodes": 2, "strategy": "single"}, "cluster.strategy is single, which is for one"),
+        ({"strategy": "multiworker"}, "cluster.strategy is multiworker and there is one rank"),
+        ({"nodes": 2, "gpus_per_node": 4, "ranks_per_node": 3}, "cannot share its GPUs evenly"),
+        (
+            {"nodes": 2, "gpus_per_node": 4, "ranks_per_node": 2, "strategy": "horovod"},
+            "a rank of Horovod computes on one GPU",
+        ),
+    ],
+)
+def test_ranks_that_cannot_be_are_refused_before_submission(cluster: dict, words: str) -> None:
+    with pytest.raises(EnvironmentNotAble, match=words):
+        make(load_spec({**SPEC, "cluster": cluster}))
+    with pytest.raises(EnvironmentNotAble, match=words):
+        dry_run(load_spec({**SPEC, "cluster": cluster}), Path("/runs/r"), None)
+
+
 def test_replicas_that_cannot_share_the_batch_are_refused() -> None:
-    with pytest.raises(UsageError, match="3 replicas cannot share"):
+    with pytest.raises(EnvironmentNotAble, match="3 replicas cannot share"):
         make(load_spec({**SPEC, "cluster": {"gpus_per_node": 3}}))

@@ -38,7 +38,7 @@ ci-horovod: venv-dev ci-packages
 	@if [ -n "$${CI:-}" ]; then $(BIN)/python -m harness horovod; fi
 
 test: lint docs ci-packages ci-horovod  ## what continuous integration runs: lint, types, docs, all tests
-	@$(BIN)/python -m pytest tests/unit tests/local tests/cluster
+	@$(BIN)/python -m tests.side_by_side --durations=25
 
 lint: venv-dev  ## ruff, the type checker, the directions of imports
 	@$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from harness.model.task import make_task
 from harness.observe.jsonl import RESERVED
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
-from harness.spec import Spec, Trust
+from harness.spec import Spec, Trust, spec_digest
 from harness.train.callbacks import Callbacks
 from harness.train.optimizer import make_optimizer
 from harness.train.plan import Plan, make_plan
@@ -76,7 +76,7 @@ def make(
     sets = open_datasets(spec, say, known["classes"] if known["begun"] else None)
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
-    _check_same_data(ranks.gather("data", sets.digests()))
+    _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
     feeds = Feeds(spec, sets, choice.distribution, paths, ranks)
     model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust)
     check_synchronised(model.keras, model.backbone.layer, choice.distribution.replicas)
@@ -107,19 +107,23 @@ def _known(paths: RunPaths) -> dict[str, Any]:
     return {**kept, "begun": begun, "scaled_for": kept["scaled_for"] if begun else None}
 
 
-def _check_same_data(digests: list[dict[str, str]]) -> None:
-    """Holds that all ranks see the same data sets.
+def _check_same(digests: list[dict[str, str]]) -> None:
+    """Holds that all ranks see the same spec and data sets.
+
+    Args:
+        digests: by rank; each by the name of what it is of.
 
     Raises:
-        DataError: a rank sees other files.
+        DataError: a rank sees others.
     """
     odd = [rank for rank, each in enumerate(digests) if each != digests[0]]
     if odd:
+        names = [name for name in digests[0] if digests[odd[0]].get(name) != digests[0][name]]
         raise DataError(
-            "the ranks do not see the same data",
+            f"the ranks do not see the same {' and '.join(names) or 'data sets'}",
             got=f"rank {', '.join(map(str, odd[:8]))} sees other files than rank 0",
             allowed="the same names, sizes and modification times on every node",
-            action="put the data on storage that all nodes share, and wait until it is written",
+            action="put run and data on storage that all nodes share, and wait until it is written",
             path="data",
         )
 

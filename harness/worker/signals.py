@@ -126,6 +126,8 @@ class StopSignals:
 
     def _in_main_thread(self, number: int, frame: FrameType | None) -> None:
         """A handler must be there for the socket to be written; the thread does the rest."""
+        if self._forward is not None:
+            return  # one rank that left by itself would keep the others waiting
         if self._leave is None and (not self._saves or self._hurries(number, time.monotonic())):
             raise StoppedEarly(
                 f"stopped by {signal.Signals(number).name} before this attempt had saved anything",

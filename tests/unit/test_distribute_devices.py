@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rights import lacking
 
 from harness.distribute.topology import Topology
 from harness.errors import EnvironmentNotAble
-from tests.unit.rights import lacking
 
 pytest.importorskip("tensorflow")
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ranks_in_threads import InThread, on_all
 
 from harness.distribute import together
-from tests.unit.ranks_in_threads import InThread, on_all
 
 SIZES = pytest.mark.parametrize("size", [1, 2, 5])
 

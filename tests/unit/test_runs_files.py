@@ -22,6 +22,7 @@ from harness.runs.files import (
     read_json,
     read_lines,
     sha256_file,
+    tail_lines,
     to_json,
     to_json_line,
     write_atomic,
@@ -205,3 +206,37 @@ def test_sha256_of_more_than_one_piece(tmp_path):
     path.write_bytes(b"a" * (1 << 20) + b"b")
     told = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout
     assert sha256_file(path) == told.split()[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "count", "limit", "wanted"),
+    [
+        (b"", 3, 100, []),
+        (b"one\ntwo\nthree\n", 2, 100, ["two", "three"]),
+        (b"one\ntwo", 5, 100, ["one", "two"]),
+        (b"one\n\n  \n two \n\n", 2, 100, ["one", "two"]),
+        (b"one\r\ntwo\r\n", 2, 100, ["one", "two"]),
+        (b"0123456789\nend\n", 2, 8, ["789", "end"]),
+        ("\u00fcber\n".encode(), 1, 5, ["\ufffdber"]),  # cut in the midst of a letter
+        (b"\xff\xfe broken\n", 1, 100, ["\ufffd\ufffd broken"]),
+        (b"one\ntwo\n", 1, 3, ["wo"]),
+    ],
+)
+def test_the_last_lines_of_a_log(tmp_path, content, count, limit, wanted):
+    path = tmp_path / "log"
+    path.write_bytes(content)
+    assert tail_lines(path, count, limit) == wanted
+
+
+def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):
+    assert tail_lines(tmp_path / "none", 5) == []
+    assert tail_lines(tmp_path, 5) == []
+
+
+def test_of_a_long_log_only_its_end_is_read(tmp_path):
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        file.truncate(1 << 33)
+        file.seek(0, os.SEEK_END)
+        file.write(b"\nthe last\n")
+    assert tail_lines(path, 1) == ["the last"]

@@ -106,6 +106,38 @@ def test_pace_slows_down_when_steps_do():
     assert pace.step_seconds == before
 
 
+def test_ranks_of_unequal_speed_take_the_steps_of_the_first():
+    """Each has its own measurements; what is agreed on is what rank 0 would have done alone."""
+    told = []
+
+    def first(mine):
+        told.append(mine)
+        return mine
+
+    alone, leading = Pace(1.0), Pace(1.0, first)
+    following = Pace(1.0, lambda mine: told[-1])
+    for call in range(40):
+        limits = (1000 - call, 37 + call % 5)
+        steps = [pace.next(*limits) for pace in (alone, leading, following)]
+        assert len(set(steps)) == 1
+        alone.done(steps[0], 0.01 * steps[0])
+        leading.done(steps[0], 0.01 * steps[0])
+        following.done(steps[0], 0.2 * steps[0])
+        if call == 20:
+            for pace in (alone, leading, following):
+                pace.restart()
+    assert max(told) > 20
+    assert following.step_seconds == pytest.approx(0.2)
+
+
+def test_what_is_agreed_on_is_asked_for_once_a_call():
+    """It is a collective: all ranks make as many."""
+    asked = []
+    pace = Pace(1.0, lambda mine: asked.append(mine) or mine)
+    assert [pace.next(5), pace.next(1, 2), pace.next(0)] == [1, 1, 1]
+    assert asked == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("metric", "mode", "expected"),
     [

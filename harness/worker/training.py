@@ -47,6 +47,8 @@ def train_run(
     made = make(paths, spec, trust, shown.say, environment, ranks)
     if attempt is not None:
         update_record(paths, **facts_of(spec, made))
+        if made.choice.distribution.replicas > 1:
+            shown.say(f"{made.choice.distribution.name}: {made.choice.why}")
     with ExitStack() as stack:
         if attempt is None:
             outside = other_rank(spec)

@@ -1,4 +1,4 @@
-"""Templates of slurm/: several devices in one process, and signals that come while srun starts."""
+"""Templates of slurm/: several devices and processes, and signals that come while srun starts."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.cluster.templates_helpers import TEMPLATES, ends
-from tests.local.training_helpers import CLASSES, write_spec
+from tests.cluster.templates_helpers import TEMPLATES, ends, outcomes, wait_until_it_trains
+from tests.horovod_here import need_horovod
+from tests.local.training_helpers import CLASSES, curve, mischief, write_spec
 
 ON_NODE = ("--gres=gpu:2", "--cpus-per-task=2", "--mem=3G")
 """The test cluster's nodes are smaller than those that the template is for."""
@@ -66,6 +68,55 @@ def test_all_devices_of_a_node_train_in_one_process_and_fewer_are_an_error(
     distribution = json.loads((run / "run.json").read_text())["distribution"]
     assert distribution["name"] == "mirrored"
     assert "2 of 2 CPUs" in distribution["why"]
+
+
+ON_TWO_NODES = ("--nodes=2", "--gres=gpu:1", "--ntasks-per-node=1", "--cpus-per-task=1", "--mem=3G")
+
+
+def test_processes_on_two_nodes_train_alike_are_stopped_and_go_on(
+    cluster: SlurmCluster, work: Path
+) -> None:
+    """CPUs stand for the cluster's GPUs again."""
+    need_horovod()
+    on_cpu = ("-o", "cluster.device=cpu")
+    multiworker = ("-o", "cluster.strategy=multiworker")
+    slow = mischief(work, sleep_s=0.7)
+    backbone = Path(yaml.safe_load((work / "spec.yaml").read_text())["backbone"]["handle"][4:])
+    write_spec(work, backbone, work / "data", **slow)
+    cases = [
+        ("horovod", (*ON_TWO_NODES,), (), "3:0", "TensorFlow sees no GPU"),
+        ("multi_node", (*ON_TWO_NODES, "--gres=none"), (), "2:0", "#SBATCH --gres=gpu:4"),
+        (
+            "multi_node",
+            (*ON_TWO_NODES, "--gres=gpu:4", "--cpus-per-task=2"),
+            on_cpu,
+            "2:0",
+            "next: sbatch --ntasks-per-node=4 ...",
+        ),
+    ]
+    stopped = sbatch(cluster, work, *ON_TWO_NODES, "horovod.sbatch", "spec.yaml", *on_cpu)
+    left_alone = sbatch(
+        cluster, work, *ON_TWO_NODES, "multi_node.sbatch", "spec.yaml", *on_cpu, *multiworker
+    )
+    refused = [
+        sbatch(cluster, work, *options, f"{name}.sbatch", "spec.yaml", *arguments)
+        for name, options, arguments, _, _ in cases
+    ]
+    runs = {job: work / "runs" / "spec" / f"job-{job}" for job in (stopped, left_alone)}
+    wait_until_it_trains(cluster, stopped, runs[stopped])
+    cluster.run("scancel", "--signal=USR2", "--batch", stopped)
+    for job, (name, _, _, code, words) in zip(refused, cases, strict=True):
+        assert words in ends(cluster, work, job, "FAILED", name)
+        assert cluster.job(job)["ExitCode"] == code
+    ends(cluster, work, left_alone, "COMPLETED", "multi_node")
+    assert "is back in the queue" in ends(cluster, work, stopped, "COMPLETED", "horovod")
+    assert outcomes(runs[stopped]) == ["stopped", "finished"]
+    assert outcomes(runs[left_alone]) == ["finished"]
+    names = [json.loads((run / "run.json").read_text())["distribution"] for run in runs.values()]
+    assert [one["name"] for one in names] == ["horovod", "multiworker"]
+    one, other = ([dict(line) for line in curve(run)] for run in runs.values())
+    for line, same in zip(one, other, strict=True):
+        assert line == pytest.approx(same, rel=1e-5, abs=1e-7)
 
 
 # Stands where harness would be.  It stops as harness does, and its next start has nothing to do.

@@ -14,6 +14,8 @@ from rights import lacking
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sbatch"))
 TRAINING = [path for path in TEMPLATES if path.stem != "tensorboard"]
+SEVERAL = [path for path in TRAINING if path.stem in ("horovod", "multi_node")]
+"""Those of several processes."""
 NAMES = [path.stem for path in TEMPLATES]
 each = pytest.mark.parametrize("template", TEMPLATES, ids=NAMES)
 each_training = pytest.mark.parametrize("template", TRAINING, ids=lambda path: path.stem)
@@ -29,6 +31,7 @@ OPTIONS = {
     "no-requeue": None,
     "nodes": r"\d+",
     "ntasks": r"\d+",
+    "ntasks-per-node": r"\d+",
     "open-mode": "append",
     "output": r"%x-(%j|%A_%a)\.out",
     "partition": r"\w+",
@@ -60,7 +63,15 @@ def block(template: Path, name: str) -> str:
 
 
 def test_there_are_the_templates_that_the_tables_name() -> None:
-    assert NAMES == ["array", "cpu", "multi_gpu", "single_gpu", "tensorboard"]
+    assert NAMES == [
+        "array",
+        "cpu",
+        "horovod",
+        "multi_gpu",
+        "multi_node",
+        "single_gpu",
+        "tensorboard",
+    ]
     for page in (ROOT / "slurm" / "README.md", ROOT / "docs" / "templates.md"):
         assert sorted(re.findall(r"^\| `(\w+)\.sbatch` \|", page.read_text(), re.M)) == NAMES
 
@@ -82,8 +93,32 @@ def test_options_are_those_of_sbatch(template: Path) -> None:
 
 @each_training
 def test_a_training_can_go_on(template: Path) -> None:
-    wanted = {"requeue": None, "open-mode": "append", "signal": "B:USR2@120", "ntasks": "1"}
+    wanted = {"requeue": None, "open-mode": "append", "signal": "B:USR2@120"}
+    if template not in SEVERAL:
+        wanted["ntasks"] = "1"
     assert wanted.items() <= options(template).items()
+
+
+@pytest.mark.parametrize("template", SEVERAL, ids=lambda path: path.stem)
+def test_several_processes_know_one_another_by_a_secret(template: Path) -> None:
+    """And as many are asked for as the script starts: one for each GPU."""
+    found = options(template)
+    assert found["gres"] == f"gpu:{found['ntasks-per-node']}"
+    assert int(found["nodes"] or 0) > 1
+    secret, _, start = template.read_text().partition("export HARNESS_GANG_SECRET")
+    assert "HARNESS_GANG_SECRET=$(od -An -N16 -tx1 /dev/urandom" in secret
+    assert "srun " in start
+
+
+def test_those_of_several_processes_differ_in_the_strategy_alone() -> None:
+    """And in what they say of it."""
+    names = r"multi_node|horovod"
+    kinds = set()
+    for template in SEVERAL:
+        text = re.sub(r"cluster\.strategy=\w+", "cluster.strategy=", template.read_text())
+        text = re.sub(names, "NAME", text)
+        kinds.add("\n".join(x for x in text.splitlines() if not re.match(r"#(?!SBATCH)", x)))
+    assert len(kinds) == 1
 
 
 @each

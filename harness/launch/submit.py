@@ -104,7 +104,7 @@ def submit(
     """
     slurm = Slurm()
     notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare)
-    there = run_dir is not None and Path(run_dir).expanduser().exists()
+    fresh = run_dir is None or not Path(run_dir).expanduser().exists()
     paths, how = create_run(
         resolved,
         run_dir,
@@ -116,8 +116,7 @@ def submit(
     )
     job, command = None, None
     if how != FINISHED:
-        disposable = how == CREATED and not there
-        job, command = _submit(resolved, paths, slurm, prepare, disposable=disposable)
+        job, command = _submit(resolved, paths, slurm, prepare, disposable=fresh and how == CREATED)
     record = read_record(paths)
     hidden = () if resolved.site.scheduler == LOCAL else tuple(slurm.hidden)
     return Submitted(

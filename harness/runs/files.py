@@ -267,11 +267,15 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def tail_lines(path: Path, count: int, limit: int = 4096) -> list[str]:
-    """The last ``count`` lines that are not empty of the last ``limit`` bytes; none of no file."""
+def tail_lines(path: Path, count: int, limit: int = 4096, begin: int = 0) -> list[str]:
+    """The last ``count`` lines that are not empty of the last ``limit`` bytes; none of no file.
+
+    Args:
+        begin: what stands before this byte is not looked at.
+    """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - limit))
+            file.seek(max(begin, path.stat().st_size - limit))
             text = file.read().decode(errors="replace")
     except OSError:
         return []

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from harness.distribute.members import Lost
 from harness.distribute.topology import Topology
@@ -62,6 +63,9 @@ class Attempt:
         self.number = begin_attempt(paths, {"argv": sys.argv, **job_facts(os.environ)})
         self.from_step = 0
         self.step = 0
+        # A job that is started again goes on with the logs of its start before.
+        logs = {rank: self._log(rank) for rank in range(1, ranks.topology.size)}
+        self._begins = {rank: log.stat().st_size for rank, log in logs.items() if log.exists()}
 
     def ended(self, outcome: str, message: str, exit_code: int | None = None) -> None:
         """Notes how the attempt ended."""
@@ -103,13 +107,13 @@ class Attempt:
             mark_failed(self.paths, message, attempt=self.number, step=self.step)
 
     def _last_lines(self, rank: int) -> str:
-        """What a rank printed last, as far as it is to be had."""
-        job = job_facts(os.environ).get("job")
-        if job is None:
-            return ""
-        log = self.paths.job_log(job, rank, "err")
-        lines = tail_lines(log, _LAST_LINES)
+        """What a rank has printed last in this attempt, as far as it is to be had."""
+        lines = tail_lines(self._log(rank), _LAST_LINES, begin=self._begins.get(rank, 0))
         return f"; its last lines: {' | '.join(lines)}" if lines else ""
+
+    def _log(self, rank: int) -> Path:
+        """Where the job, if this is one, keeps what a rank prints to standard error."""
+        return self.paths.job_log(str(job_facts(os.environ).get("job")), rank, "err")
 
     def leave_now(self, reason: str) -> None:
         """Ends the process at once: there is nothing to save, or the user insists."""

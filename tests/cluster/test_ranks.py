@@ -63,7 +63,8 @@ def runs(running_cluster: SlurmCluster, work: Path) -> dict[str, RunPaths]:
     """
     need_horovod()
     harness = Harness(running_cluster, work)
-    made = {name: harness.submit(str(work / "spec.yaml"), *words) for name, words in JOBS.items()}
+    spec = str(work / "spec.yaml")
+    made = {name: harness.submit(spec, "--new", *words) for name, words in JOBS.items()}
     paths, job = made["horovod"]
     wait_for_step(paths, 1, TRAINED_S)
     epoch = heartbeat(paths)["total_steps"] // 2

@@ -228,6 +228,15 @@ def test_the_last_lines_of_a_log(tmp_path, content, count, limit, wanted):
     assert tail_lines(path, count, limit) == wanted
 
 
+@pytest.mark.parametrize(
+    ("begin", "wanted"), [(0, ["old", "new"]), (4, ["new"]), (8, []), (99, [])]
+)
+def test_what_a_log_held_before_can_be_left_out(tmp_path, begin, wanted):
+    path = tmp_path / "log"
+    path.write_bytes(b"old\nnew\n")
+    assert tail_lines(path, 5, begin=begin) == wanted
+
+
 def test_a_log_that_is_not_there_has_no_last_lines(tmp_path):
     assert tail_lines(tmp_path / "none", 5) == []
     assert tail_lines(tmp_path, 5) == []

@@ -59,21 +59,26 @@ class SyncBatchNorm(tf_keras.layers.Layer):
         else:
             mean, variance = self.moving_mean, self.moving_variance
         scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
-        return tf.cast(x * scale + (self.beta - mean * scale), inputs.dtype)
+        # The mean goes first: products of it would lose what is left of the inputs far from zero.
+        return tf.cast((x - mean) * scale + self.beta, inputs.dtype)
 
     def _moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and (biased) variance [c] of the global batch; moves the averages."""
         axes = list(range(x.shape.rank - 1))
-        # Sums of squares cancel badly far from zero: they are taken around the moving mean.
-        shift = tf.stop_gradient(tf.convert_to_tensor(self.moving_mean))
+        # Squares cancel badly far from zero, where the moving mean has yet to go.  So each replica
+        # sums around the mean of its own rows, which float64 then takes back.
+        shift = tf.stop_gradient(tf.reduce_mean(x, axes))
         away = x - shift
-        rows = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float32) * self._distribution.replicas
+        sums = [tf.reduce_sum(away, axes), tf.reduce_sum(tf.square(away), axes)]
+        shift, first, second = (tf.cast(each, tf.float64) for each in (shift, *sums))
+        rows = tf.cast(tf.size(x) / tf.shape(x)[-1], tf.float64)
         total, squares = self._distribution.reduce_sum(
-            [tf.reduce_sum(away, axes), tf.reduce_sum(away * away, axes)]
+            [first + rows * shift, second + shift * (2.0 * first + rows * shift)]
         )
-        offset = total / rows
-        variance = tf.maximum(squares / rows - offset * offset, 0.0)
-        mean = offset + shift
+        rows *= self._distribution.replicas
+        wide = total / rows
+        mean = tf.cast(wide, tf.float32)
+        variance = tf.cast(tf.maximum(squares / rows - tf.square(wide), 0.0), tf.float32)
         for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(moving * self.momentum + tf.stop_gradient(value) * (1 - self.momentum))
         return mean, variance

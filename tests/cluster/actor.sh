@@ -81,13 +81,17 @@ first)
     for _ in $(seq 3000); do sleep 0.1; done
     ;;
 lose)
+    start=$run/start-${SLURM_RESTART_COUNT:-0}
     if [ "$SLURM_PROCID" = 0 ]; then
         begin
+        until [ -e "$start-read" ]; do sleep 0.1; done
         sed -i 1d "$play"
+        touch "$start-begun"
         for _ in $(seq 3000); do sleep 0.1; done
     fi
+    touch "$start-read"
     for word in out of memory soon; do echo "$word" >&2; done
-    while grep -q lose "$play"; do sleep 0.1; done
+    until [ -e "$start-begun" ]; do sleep 0.1; done
     kill -KILL $$
     ;;
 die) kill -KILL $$ ;;

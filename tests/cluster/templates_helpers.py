@@ -20,7 +20,7 @@ from tests.local.training_helpers import lines
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "slurm"
 # On a machine busy with other things a task takes its time to import TensorFlow.
-TRAINED_S = 240
+TRAINED_S = 480
 
 
 def sbatch(cluster: SlurmCluster, work: Path, template: str, *arguments: str) -> str:

@@ -144,6 +144,19 @@ def assert_same_result(one: Path, other: Path) -> None:
     assert curve(one) == curve(other)
 
 
+def assert_equal_losses(one: Path, other: Path, relative: float = 1e-5) -> None:
+    """Two runs have the same lines of metrics; losses may differ by what another
+    order of float32 sums does, and nothing else.
+    """
+    import numpy as np
+
+    first, second = ([dict(line) for line in curve(run)] for run in (one, other))
+    assert len(first) == len(second) > 0
+    for line, same in zip(first, second, strict=True):
+        np.testing.assert_allclose(line.pop("loss"), same.pop("loss"), rtol=relative)
+        assert line == same
+
+
 def curve(run: Path) -> list[tuple[Any, ...]]:
     """Every metric line without its time and attempt; asserts that no place comes twice."""
     found = lines(run / "metrics.jsonl")

@@ -23,6 +23,10 @@ _BLOCK = 1 << 16
 _START = re.compile(r"^harness: job \S+, start [0-9]+")
 """What the batch script writes at each start, see protocol.sh."""
 _TASK = re.compile(r"^srun: error: (?P<node>[^:\s]+): tasks? (?P<tasks>[0-9,-]+): (?P<how>.+)$")
+_LOST = re.compile(r"^harness: rank (?P<rank>[0-9]+) \(node [^)]*\) (?P<how>failed|ended)")
+"""What rank 0 says of another one that is lost, see harness.worker.ranks."""
+_LEAVES = "harness: leaves, since "
+"""What the others say then, which are not the cause."""
 _TRACEBACK = ("Traceback (most recent call last)", "Fatal Python error", "harness: ")
 
 
@@ -188,9 +192,10 @@ def failure(paths: RunPaths, log_id: str, lines: int = TAIL_LINES) -> Failure | 
 
     1. what srun reported first in the job's last start: it names each rank that ends badly as it
        sees it end, and kills the others after that;
-    2. the rank whose error log has a traceback, or an error of harness, and was written to last
+    2. what rank 0 says there of another one that is lost;
+    3. the rank whose error log has a traceback, or an error of harness, and was written to last
        the longest time ago;
-    3. else rank 0.
+    4. else rank 0.
 
     Raises:
         StorageError: a log cannot be read.
@@ -198,7 +203,10 @@ def failure(paths: RunPaths, log_id: str, lines: int = TAIL_LINES) -> Failure | 
     logs = find_logs(paths, job=log_id, rank=None)
     if not logs:
         return None
-    rank, how = _first_of_srun(_end_of(paths.job_log(log_id, 0, "err")))
+    said = _last_start(_end_of(paths.job_log(log_id, 0, "err")))
+    rank, how = _first_of_srun(said)
+    if rank is None:
+        rank, how = _lost_to_rank_0(said)
     if rank is None:
         rank, how = _first_to_fall_silent(log for log in logs if log.stream == "err")
     for stream in ("err", "out"):
@@ -209,15 +217,28 @@ def failure(paths: RunPaths, log_id: str, lines: int = TAIL_LINES) -> Failure | 
     return Failure(rank, how, paths.job_log(log_id, rank, "err"), [])
 
 
-def _first_of_srun(text: str) -> tuple[int | None, str]:
-    """Rank and words of srun's first report on a rank in the last start."""
+def _last_start(text: str) -> list[str]:
+    """The lines of a job's last start."""
     lines = text.splitlines()
     starts = [number for number, line in enumerate(lines) if _START.match(line)]
-    for line in lines[starts[-1] if starts else 0 :]:
+    return lines[starts[-1] if starts else 0 :]
+
+
+def _first_of_srun(lines: Iterable[str]) -> tuple[int | None, str]:
+    """Rank and words of srun's first report on a rank."""
+    for line in lines:
         said = _TASK.match(line)
         if said is not None:
             rank = int(re.split(r"[,-]", said["tasks"])[0])
             return rank, f"{said['how'].strip()} on {said['node']}"
+    return None, ""
+
+
+def _lost_to_rank_0(lines: Iterable[str]) -> tuple[int | None, str]:
+    for line in lines:
+        said = _LOST.match(line)
+        if said is not None:
+            return int(said["rank"]), f"it {said['how']}, as rank 0 says"
     return None, ""
 
 
@@ -226,7 +247,8 @@ def _first_to_fall_silent(logs: Iterable[Log]) -> tuple[int, str]:
     for log in logs:
         text = _end_of(log.path)
         # Rank 0's log also holds what the batch script says, after the end of all ranks.
-        own = [line for line in text.splitlines() if log.rank or not line.startswith("harness: ")]
+        batch = "harness: " if not log.rank else _LEAVES
+        own = [line for line in text.splitlines() if not line.startswith(batch)]
         if any(line.startswith(_TRACEBACK) for line in own):
             fallen.append((log.path.stat().st_mtime, log.rank))
     return (min(fallen)[1], "its error came first") if fallen else (0, "")

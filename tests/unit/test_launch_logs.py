@@ -116,6 +116,20 @@ FIRST = {
         1,
         "its error came first",
     ),
+    "rank 0 says it": (
+        STARTED.format(1)
+        + "harness: rank 1 (node n1, pid 6) failed: x\n"
+        + STARTED.format(2)
+        + "harness: rank 3 (node n2, host h, pid 7) failed: gone\nharness: rank 2 is late\n",
+        3,
+        "it failed, as rank 0 says",
+    ),
+    "a killed one is srun's to name": (
+        "harness: rank 3 (node n2, pid 7) ended without a word (its connection was closed)\n"
+        "srun: error: n2: task 3: Killed\n",
+        3,
+        "Killed on n2",
+    ),
     "nothing said": ("x\n", 1, "its error came first"),
 }
 
@@ -132,6 +146,16 @@ def test_who_failed_first(paths: RunPaths, case: str) -> None:
     assert found.rank == rank
     assert found.how.endswith(how)
     assert found.lines == last_lines(paths.job_log("12", rank, "err"), 40)
+
+
+def test_those_that_leave_with_the_first_have_not_failed(paths: RunPaths) -> None:
+    write(paths, "12", 0, "err", "harness: the loss is not finite\n")
+    for rank in (1, 2):
+        left = "harness: leaves, since rank 0 (node n1, pid 7) failed: the loss is not finite\n"
+        write(paths, "12", rank, "err", left, age_s=90)
+    found = failure(paths, "12")
+    assert found is not None
+    assert (found.rank, found.how) == (0, "")
 
 
 def test_a_failure_with_little_to_show(paths: RunPaths) -> None:

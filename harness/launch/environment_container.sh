@@ -140,7 +140,7 @@ harness_enter() { # FIELD of the image
         harness_inside+=("${harness_container_options[@]}" "$harness_image" --)
         ;;
     podman)
-        harness_inside+=(run --rm --read-only --env-host --network=host --pid=host --ipc=host
+        harness_inside+=(run --rm --read-only --env-host --network=host --pid=host --ipc=host --uts=host
             --userns=keep-id --security-opt label=disable --workdir "$harness_run"
             --volume /tmp:/tmp)
         if [ -n "$gpus" ]; then harness_inside+=(--device nvidia.com/gpu=all); fi

@@ -322,7 +322,7 @@ def test_podman(tmp_path: Path, tree: Path) -> None:
     node = Node(tmp_path, "podman", "podman-hpc")
     words = node.enter(tree)
     assert words[5:8] == ["podman", "run", "--rm"]
-    for option in ("--read-only", "--network=host", "--ipc=host", "--userns=keep-id", "--env-host"):
+    for option in ("--read-only", "--network=host", "--uts=host", "--userns=keep-id", "--env-host"):
         assert option in words
     assert words[-4:-2] == ["--rootfs", f"{tree}:O"]
     stored = "containers-storage:localhost/harness:1"

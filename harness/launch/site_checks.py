@@ -124,6 +124,7 @@ def check_without_scheduler(resolved: Resolved, prepare: bool) -> tuple[str, ...
     cluster = resolved.spec.cluster
     needing = {
         "--prepare": prepare,
+        f"cluster.nodes: {cluster.nodes}": cluster.nodes > 1,
         "cluster.continue_by: chain": cluster.continue_by == "chain",
         "cluster.sbatch": bool(cluster.sbatch),
         "cluster.container": cluster.container is not None,

@@ -150,6 +150,7 @@ def test_a_reader_of_the_output_is_not_kept_waiting(
     ("words", "said"),
     [
         (["--prepare"], "needs SLURM"),
+        (["-o", "cluster.nodes=2"], "needs SLURM, and this site has none, got cluster.nodes: 2"),
         (["--dry-run"], "no batch script"),
         (["-o", "cluster.continue_by=chain"], "needs SLURM"),
     ],

@@ -26,6 +26,8 @@ from harness.distribute.wire import LINE_LIMIT, Lines, Session, Unreadable
 _READ = 256 * 1024
 _PIECES = 64
 _UNSENT_LIMIT = 2 * LINE_LIMIT
+_BUSY_S = 5.0
+"""How much longer than asked for is waited for a thread that a handler holds up."""
 
 
 class Link:
@@ -116,6 +118,8 @@ class Links:
         while not answered.wait(0.5):
             if not self._thread.is_alive():
                 return condition()
+            if time.monotonic() > end + _BUSY_S:
+                return False
         return holds
 
     def listen(self, sock: socket.socket, on_link: Callable[[Link], None], limit: int) -> None:

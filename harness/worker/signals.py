@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
 from harness.errors import StoppedEarly
@@ -50,6 +51,7 @@ class StopSignals:
         self._reason: str | None = None
         self._asked_at = float("inf")
         self._saves = False
+        self._leaves = False
         self._held: dict[signal.Signals, object] = {}
         self._lock = threading.Lock()
 
@@ -99,27 +101,39 @@ class StopSignals:
     def _on_signal(self, number: signal.Signals) -> None:
         with self._lock:
             hurries = self._reason is not None and self._hurries(number, time.monotonic())
-            if self._forward is not None:
+            if self._forward is None:
+                act = self._asked(number.name, hurries)
+            else:
                 if self._reason is None:
                     self._reason, self._asked_at = number.name, time.monotonic()
-                self._forward(number.name, hurries)
-            else:
-                self._asked(number.name, hurries)
+                act = partial(self._forward, number.name, hurries)
+        act()
 
     def heard(self, name: str, hurries: bool) -> None:
         """Takes a signal that another rank has received for one of this process."""
         with self._lock:
-            self._asked(name, hurries and self._reason is not None)
+            act = self._asked(name, hurries and self._reason is not None)
+        act()
 
-    def _asked(self, name: str, hurries: bool) -> None:
+    def _asked(self, name: str, hurries: bool) -> Callable[[], None]:
+        """Takes note; what is to be done, once the lock is free.
+
+        Whoever leaves speaks with the other ranks, whose own signals come in meanwhile.
+        """
+        if self._leaves:
+            return _nothing
         if self._reason is None:
             self._reason, self._asked_at = name, time.monotonic()
             if self._saves:
-                self._say(f"{name}: saves at the next step, then stops")
-            elif self._leave is not None:
-                self._leave(name)
-        elif hurries and self._leave is not None:
-            self._leave(f"second {name}")
+                return partial(self._say, f"{name}: saves at the next step, then stops")
+            return self._leaving(name)
+        return self._leaving(f"second {name}") if hurries else _nothing
+
+    def _leaving(self, reason: str) -> Callable[[], None]:
+        if self._leave is None:
+            return _nothing
+        self._leaves = True
+        return partial(self._leave, reason)
 
     def _hurries(self, number: int, now: float) -> bool:
         return number == signal.SIGINT and now - self._asked_at >= _SECOND_AFTER_S
@@ -133,3 +147,7 @@ class StopSignals:
                 f"stopped by {signal.Signals(number).name} before this attempt had saved anything",
                 action="run it again; it goes on from the last checkpoint, if there is one",
             )
+
+
+def _nothing() -> None:
+    """Nothing is to be done."""

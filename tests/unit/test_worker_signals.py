@@ -187,3 +187,23 @@ class TestTheFirstRank:
             heard.said.get(timeout=WAIT_S)
         assert heard.said.empty()
         assert heard.left.empty()
+
+    @pytest.mark.parametrize("hears", ["a thread", "the same thread"])
+    def test_other_ranks_are_heard_while_it_leaves(self, heard: Heard, hears: str) -> None:
+        """All ranks get the signal, and the first speaks with the others before it ends."""
+
+        def leave(reason: str) -> None:
+            if hears == "a thread":
+                other = threading.Thread(target=stop.heard, args=("SIGTERM", False), daemon=True)
+                other.start()
+                other.join(WAIT_S)
+                assert not other.is_alive()
+            else:
+                stop.heard("SIGTERM", False)
+            heard.left.put(reason)
+
+        with StopSignals(leave, heard.said.put) as stop:
+            thread = threading.Thread(target=stop.heard, args=("SIGUSR2", False), daemon=True)
+            thread.start()
+            assert heard.left.get(timeout=WAIT_S) == "SIGUSR2"
+        assert heard.left.empty()

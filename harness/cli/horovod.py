@@ -58,6 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     import os
+    import signal
     import sys
 
     from harness.launch.horovod_build import make_plan
@@ -68,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
 
     asked = _asked(args)
+    # So that what was started ends with us: compilers, and ranks that wait for one another.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     environment = dict(os.environ)
     if args.check:
         return _check(args, environment, say)

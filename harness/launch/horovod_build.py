@@ -130,8 +130,8 @@ def _build(
     plan: Plan, asked: Asked, environment: Mapping[str, str], folder: Path, say: Say
 ) -> Path:
     jobs = asked.jobs or default_jobs()
-    tools, links, out = (folder / name for name in ("tools", "links", "wheels"))
-    for made in (tools, links, out):
+    tools, links, out, scratch = (folder / name for name in ("tools", "links", "wheels", "tmp"))
+    for made in (tools, links, out, scratch):
         made.mkdir()
     library = nccl_library(plan.options.nccl) if plan.options.nccl is not None else None
     if library is not None:
@@ -146,6 +146,8 @@ def _build(
         links=links,
         jobs=jobs,
     )
+    # pip and compilers that are killed leave their temporary files behind.
+    variables["TMPDIR"] = str(scratch)
     with Log(plan.log) as log:
         _get_tools(tools, variables, log)
         sdist = asked.sdist or _fetch(folder, variables, log)

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sysconfig
+import time
 import venv
 from pathlib import Path
 
@@ -158,6 +160,29 @@ def test_sources_that_are_not_the_release_are_refused(other: Other, tmp_path: Pa
     assert done.returncode == 3
     assert "is not the source package of Horovod 0.28.1" in done.stderr
     assert not list((tmp_path / "kept").glob("*.whl"))
+
+
+def test_what_compiles_ends_with_the_verb(other: Other, tmp_path: Path) -> None:
+    compiler = tmp_path / "compiler"
+    compiler.write_text(f"#!/bin/sh\necho $$ >{tmp_path}/pid.new\n")
+    with compiler.open("a") as script:
+        script.write(f"mv {tmp_path}/pid.new {tmp_path}/pid\nexec sleep {LONGEST_S}\n")
+    compiler.chmod(0o755)
+    (tmp_path / "tmp").mkdir()
+    command = [other.python, "-m", "harness", "horovod", "--wheel-only", "--with", "gloo"]
+    with subprocess.Popen(
+        [*command, "--wheel-dir", str(tmp_path / "kept")],
+        env={**os.environ, "CXX": str(compiler), "TMPDIR": str(tmp_path / "tmp")},
+    ) as verb:
+        while not (tmp_path / "pid").exists():
+            assert verb.poll() is None, "it ended before it compiled"
+            time.sleep(0.1)
+        verb.terminate()
+        assert verb.wait(LONGEST_S) == 128 + signal.SIGTERM
+    state = Path("/proc", (tmp_path / "pid").read_text().strip(), "stat")
+    while state.exists() and state.read_text().rpartition(") ")[2][0] != "Z":
+        time.sleep(0.1)
+    assert not list((tmp_path / "tmp").iterdir())
 
 
 def test_a_compiler_that_fails_is_told_with_the_log(other: Other, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -20,4 +21,11 @@ class Mirrored(OfStrategy):
     name = "mirrored"
 
     def __init__(self, devices: Sequence[str], topology: Topology | None = None) -> None:
-        super().__init__(tf.distribute.MirroredStrategy(list(devices)), topology or Topology())
+        super().__init__(_strategy(tuple(devices)), topology or Topology())
+
+
+@functools.cache
+def _strategy(devices: tuple[str, ...]) -> tf.distribute.MirroredStrategy:
+    # Two of them in one process number their sums alike, and TensorFlow refuses the second's where
+    # the shapes are others: a process that trains two runs makes one.
+    return tf.distribute.MirroredStrategy(list(devices))

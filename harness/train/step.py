@@ -135,6 +135,8 @@ class Steps:
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
             logits = self._model.keras(batch["image"], training=True)
+            # A tensor of the loop in the graph, which who calls the model later must not meet.
+            self._model.draws.part = 0
             losses = task.losses(label, logits, training=True)
             # The mean is over the examples that the global batch has without its padding, which
             # only the sum over all replicas tells.  Until then a full batch stands for it.

@@ -1,0 +1,86 @@
+"""Steps over two logical CPUs against one, in a process of their own: run by its test.
+
+Prints a line of JSON: for each comparison the largest difference, relative to the larger value.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+
+from harness.distribute.devices import cpus
+
+DEVICES = cpus(2)
+
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from step_helpers import Stepper, batches  # noqa: E402
+
+from harness.distribute.mirrored import Mirrored  # noqa: E402
+from harness.distribute.single import SingleDevice  # noqa: E402
+from harness.errors import TrainingError  # noqa: E402
+from harness.train.agreement import check_equal  # noqa: E402
+
+
+def largest(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Relative to the largest value of each tensor."""
+    assert one.keys() == other.keys(), (one.keys(), other.keys())
+    return max(
+        float(np.abs(value - other[name]).max(initial=0) / (np.abs(value).max(initial=0) + 1e-6))
+        for name, value in one.items()
+    )
+
+
+def compared(**options: Any) -> float:
+    given = batches(5)
+    one = Stepper(SingleDevice(), **{**options, "accumulate": 1}).train(given)
+    return largest(one, Stepper(Mirrored(DEVICES), **options).train(given))
+
+
+def normalised_in_parts() -> float:
+    """Moments are those of a part over all replicas: the same parts on one device."""
+    given, options = batches(3), {"norm": True, "accumulate": 2, "dropout": 0.0}
+    dealt = [{name: _dealt(rows) for name, rows in each.items()} for each in given]
+    one = Stepper(SingleDevice(), **options).train(dealt)
+    return largest(one, Stepper(Mirrored(DEVICES), **options).train(given))
+
+
+def _dealt(rows: np.ndarray) -> np.ndarray:
+    """Rows so that the halves on one device hold what the parts over two devices hold."""
+    return rows.reshape(2, 2, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+
+
+def unequal() -> dict[str, str]:
+    """What is said of equal copies, and of copies one of which has a bit flipped."""
+    two = Mirrored(DEVICES)
+    with two.scope():
+        named = {"fine": tf.Variable([1.0, 2.0]), "odd": tf.Variable([1.0, -0.0])}
+    check_equal(two, named, "at the start")
+    copies = two.copies(named["odd"])
+    assert [copy.tobytes() for copy in copies] == [copies[0].tobytes()] * 2
+    two._local(named["odd"])[1].assign([1.0, 0.0])
+    try:
+        check_equal(two, named, "after step 3")
+    except TrainingError as error:
+        return {"unequal": str(error)}
+    return {"unequal": "nothing"}
+
+
+def main() -> None:
+    found: dict[str, Any] = {
+        "plain": compared(),
+        "accumulated": compared(accumulate=4),
+        "norm": compared(norm=True, dropout=0.0),
+        "norm and dropout": compared(norm=True),
+        "norm in parts": normalised_in_parts(),
+        **unequal(),
+    }
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

@@ -98,7 +98,7 @@ class Feed:
                 a part holds a piece of each range, in their order.
 
         Raises:
-            UsageError: ``replicas`` does not divide the lanes.
+            EnvironmentNotAble: ``replicas`` does not divide the lanes.
             ValueError: there is no order, ``epoch`` or ``step`` is out of range, or ``parts`` and
                 ``devices`` do not divide the rows.
         """
@@ -106,30 +106,21 @@ class Feed:
         check_replicas(order.lanes, replicas, order.global_batch)
         if not 0 <= replica < replicas:
             raise ValueError(f"replica must be in [0, {replicas - 1}], was {replica}")
-        if epoch < 0 or not 0 <= step < order.steps_per_epoch:
-            allowed = f"[0, {order.steps_per_epoch - 1}]"
-            raise ValueError(f"epoch must not be negative and step in {allowed}: {epoch}, {step}")
+        start = _start(order, epoch, step)
         lanes = order.lanes // replicas
         batch = order.global_batch // replicas
         if batch % (parts * devices):
             raise ValueError(f"{batch} rows are not shared by {devices} devices in {parts} parts")
-
-        def parted(rows: tf.Tensor) -> tf.Tensor:
-            """[steps, device, part, rows] -> [steps, part, device, rows]."""
-            cut = tf.reshape(rows, [steps, devices, parts, batch // (devices * parts)])
-            return tf.reshape(tf.transpose(cut, [0, 2, 1, 3]), [steps, batch])
 
         @_plain
         def rows(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             at = first + tf.range(steps, dtype=tf.int64)
             epochs = at // order.steps_per_epoch
             row, mask = order.examples(epochs, at % order.steps_per_epoch, replica * lanes, lanes)
-            if parts > 1 and devices > 1:
-                row, mask = parted(row), parted(mask)
+            row, mask = (_parted(each, parts, devices) for each in (row, mask))
             return row, mask, tf.broadcast_to(epochs[:, None], tf.shape(row))
 
         steps = max(1, _ORDER_ROWS // batch)
-        start = epoch * order.steps_per_epoch + step
         firsts = tf.data.Dataset.range(start, _ENDLESS, steps)
         return self._batches(firsts, rows, batch // parts, image_size, self._augment)
 
@@ -260,3 +251,20 @@ class Feed:
             name = raw.decode()
             self._recorder.add(name, reason_for(self.index, self._plugin_load, name))
         return np.bool_(True)
+
+
+def _start(order: Order, epoch: int, step: int) -> int:
+    """Global batches before (epoch, step)."""
+    if epoch < 0 or not 0 <= step < order.steps_per_epoch:
+        allowed = f"[0, {order.steps_per_epoch - 1}]"
+        raise ValueError(f"epoch must not be negative and step in {allowed}: {epoch}, {step}")
+    return epoch * order.steps_per_epoch + step
+
+
+def _parted(rows: tf.Tensor, parts: int, devices: int) -> tf.Tensor:
+    """[steps, device, part, rows] -> [steps, part, device, rows], as [steps, all] both."""
+    if parts == 1 or devices == 1:
+        return rows
+    steps, batch = rows.shape
+    cut = tf.reshape(rows, [steps, devices, parts, batch // (devices * parts)])
+    return tf.reshape(tf.transpose(cut, [0, 2, 1, 3]), [steps, batch])

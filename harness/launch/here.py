@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,18 +115,7 @@ def run_spec(
     ranks.meet(os.environ, None)
     say = _nothing if quiet or not ranks.first else _say
 
-    def create() -> tuple[str, str]:
-        source = spec if isinstance(spec, Mapping) else os.fspath(spec)
-        paths, how = create_run(
-            load_spec(source, overrides=overrides, site=site),
-            Path(run_dir) if run_dir is not None else None,
-            new=new,
-            runs_root=Path(runs_root) if runs_root is not None else None,
-            say=say,
-        )
-        say(f"{_WORDS[how]} {paths.root}")
-        return str(paths.root), how
-
+    create = partial(_create, spec, overrides, site, run_dir, runs_root, new, say)
     try:
         # One makes the run for all ranks.
         root, how = ranks.from_first("run", create)
@@ -148,6 +138,28 @@ def run_spec(
     else:
         ranks.dismiss()
     return result_of(paths)
+
+
+def _create(
+    spec: str | os.PathLike[str] | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Sequence[str],
+    site: str | None,
+    run_dir: str | os.PathLike[str] | None,
+    runs_root: str | os.PathLike[str] | None,
+    new: bool,
+    say: Callable[[str], None],
+) -> tuple[str, str]:
+    """Root of the run, and whether it is created, continued or finished."""
+    source = spec if isinstance(spec, Mapping) else os.fspath(spec)
+    paths, how = create_run(
+        load_spec(source, overrides=overrides, site=site),
+        Path(run_dir) if run_dir is not None else None,
+        new=new,
+        runs_root=Path(runs_root) if runs_root is not None else None,
+        say=say,
+    )
+    say(f"{_WORDS[how]} {paths.root}")
+    return str(paths.root), how
 
 
 _WORDS = {

@@ -212,8 +212,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"data": {"balance": "oversample"}}, "data.balance"),
         ({"data": {"cache": "disk"}}, "data.cache"),
         ({"data": {"uncertain": {"value": -1, "as": "zero"}}}, "data.uncertain"),
-        ({"head": {"batch_norm": True}}, "head.batch_norm"),
-        ({"training": {"accumulate": 2}}, "training.accumulate"),
         ({"training": {"ema": {}}}, "training.ema"),
         ({"training": {"nan": "skip"}}, "training.nan"),
         ({"training": {"feature_cache": {"copies": 2}}}, "training.feature_cache"),
@@ -237,9 +235,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),
         ({"sweep": {"parameters": {"training.seed": [1, 2]}}}, "sweep"),
-        ({"cluster": {"nodes": 2}}, "cluster.nodes"),
-        ({"cluster": {"strategy": "horovod"}}, "cluster.strategy"),
-        ({"cluster": {"ranks_per_node": 2}}, "cluster.ranks_per_node"),
     ],
 )
 def test_what_has_no_machinery_yet_is_refused(change: dict[str, Any], path: str) -> None:

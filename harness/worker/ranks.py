@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from queue import SimpleQueue
 from threading import Event
 from typing import Any, TypeVar
@@ -78,7 +79,7 @@ class Ranks:
         )
         if self.first:
             gang.on("gather", self._collect)
-            gang.on("stop", self._stop)
+            self._hear_stop()
             gang.on_lost(self._lost)
         else:
             gang.on("all", lambda rank, data: self._answers.put(tuple(data)))
@@ -146,10 +147,13 @@ class Ranks:
     def on_stop(self, asked: Callable[[str, bool], None]) -> None:
         """Rank 0 has ``asked`` called with the signals that others have received."""
         self._asked = asked
+        self._hear_stop()
 
-    def _stop(self, rank: int, data: Any) -> None:
-        if self._asked is not None:
-            self._asked(*data)
+    def _hear_stop(self) -> None:
+        # Not before there is somebody to ask: until then the gang keeps what has come.
+        asked = self._asked
+        if self._gang is not None and asked is not None:
+            self._gang.on("stop", lambda rank, data: asked(*data))
 
     # The end.
 
@@ -193,9 +197,8 @@ class Ranks:
 
     def break_up(self, message: str, code: int) -> None:
         """Rank 0 sends the others away, with its reason and the code to leave with; once."""
-        if self._gang is not None and not self._broken:
-            self._broken = True
-            self._gang.break_up(Lost(0, self.members[0].name, message, code))
+        if self._gang is not None:
+            self._send_away(Lost(0, self.members[0].name, message, code))
 
     def turn_away(
         self, environment: Mapping[str, str], run_id: str | None, error: HarnessError
@@ -215,8 +218,14 @@ class Ranks:
             return
         self._say(f"harness: {lost}")
         code = self._account(lost) if self._account is not None else _code(lost)
-        self.break_up(str(lost), code)
+        # By the name of the one that was lost, and the code that the account has given.
+        self._send_away(replace(lost, exit_code=code))
         _exit(code)
+
+    def _send_away(self, why: Lost) -> None:
+        if self._gang is not None and not self._broken:
+            self._broken = True
+            self._gang.break_up(why)
 
     def _leave(self, lost: Lost) -> None:
         self._say(f"harness: leaves, since {lost}")

@@ -72,7 +72,30 @@ def test_replicas_that_do_not_divide_are_told_what_fits(lanes, replicas, batch, 
     with pytest.raises(EnvironmentNotAble) as raised:
         check_replicas(lanes, replicas, batch)
     assert says in str(raised.value)
-    assert raised.value.exit_code == 2
+    assert raised.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    ("lanes", "replicas", "examples", "parts", "fits"),
+    [
+        (16, 4, 48, 3, True),
+        (64, 4, 64, 16, True),
+        (4, 4, 12, 3, True),
+        (4, 4, 12, 6, False),
+        (8, 8, 24, 2, False),
+        (1, 1, 7, 7, True),
+    ],
+)
+def test_each_replica_cuts_its_rows_into_equal_parts(lanes, replicas, examples, parts, fits):
+    if fits:
+        check_replicas(lanes, replicas, examples, parts)
+        return
+    with pytest.raises(EnvironmentNotAble) as raised:
+        check_replicas(lanes, replicas, examples, parts)
+    assert f"{replicas} replicas cannot share a batch of {examples // parts} evenly" in str(
+        raised.value
+    )
+    assert raised.value.exit_code == 3
 
 
 @given(st.integers(1, 5000), st.integers(0, 7))

@@ -61,6 +61,7 @@ def train_run(
         figures = _final_figures(trainer, position, made)
         if attempt is not None:
             ranks.all_done()
+            made.feeds.check()  # what the others met in their last batches may come late
             _finish(paths, attempt, trainer, position, made, figures)
         return figures
 

@@ -63,7 +63,8 @@ class OfStrategy(Together):
     def reduce_sum(self, tensors: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         # Left to itself TensorFlow would put tensors of several dtypes into one sum, and fail.
         context = tf.distribute.get_replica_context()
-        tensors = [tf.convert_to_tensor(tensor) for tensor in tensors]
+        # What was read from a variable has no device, by which TensorFlow finds where a sum goes.
+        tensors = [tf.identity(tensor) for tensor in tensors]
         summed: dict[int, tf.Tensor] = {}
         for bucket in buckets_of(tensors):
             some = [tensors[index] for index in bucket]

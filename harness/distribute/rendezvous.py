@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,6 +91,7 @@ def start(topology: Topology, variables: dict[str, str]) -> Any:
     Raises:
         EnvironmentNotAble: it does not start, or counts the ranks otherwise than the launcher.
     """
+    check_own_name()
     os.environ.update(variables)
     ops = importlib.import_module("horovod.tensorflow.mpi_ops")
     try:
@@ -111,6 +113,25 @@ def start(topology: Topology, variables: dict[str, str]) -> Any:
             "knows (srun --mpi=pmix, mpirun)",
         )
     return ops
+
+
+def check_own_name() -> None:
+    """Holds that this machine can look up its own name: without that Horovod ends the process.
+
+    Raises:
+        EnvironmentNotAble: it cannot.
+    """
+    name = socket.gethostname()
+    try:
+        socket.getaddrinfo(name, None)
+    except OSError as error:
+        raise EnvironmentNotAble(
+            "this machine cannot look up its own name, which Horovod needs to start",
+            got=f"{name!r}: {error.strerror or error}",
+            allowed="a name that DNS or /etc/hosts knows",
+            action="have it added to /etc/hosts of the node or of the container image, or set "
+            "cluster.strategy: multiworker",
+        ) from error
 
 
 def stop(ops: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter, defaultdict
 
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.distribute.interfaces import interface_of
-from harness.distribute.rendezvous import settings
+from harness.distribute.rendezvous import check_own_name, settings
 from harness.distribute.topology import Topology
+from harness.errors import EnvironmentNotAble
 
 ALWAYS = {"HOROVOD_DISABLE_GROUP_FUSION": "1", "HOROVOD_GLOO_TIMEOUT_SECONDS": "300"}
 MEETING = ("10.0.0.1", 4711, "10.255.255.1")
@@ -122,3 +124,13 @@ def test_controller(source: str, environment: dict[str, str], controller: str) -
     from harness.worker.links import controller_of
 
     assert controller_of(source, environment) == controller
+
+
+def test_a_machine_that_does_not_know_its_own_name_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Horovod ends the process there, with no word (seen in a container)."""
+    check_own_name()
+    monkeypatch.setattr(socket, "gethostname", lambda: "nobody-knows-me.invalid")
+    with pytest.raises(EnvironmentNotAble, match=r"nobody-knows-me\.invalid.*/etc/hosts"):
+        check_own_name()

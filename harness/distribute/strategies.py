@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from harness.distribute.buckets import buckets_of
@@ -70,9 +69,6 @@ class OfStrategy(Together):
             some = [tensors[index] for index in bucket]
             summed |= zip(bucket, context.all_reduce(tf.distribute.ReduceOp.SUM, some), strict=True)
         return [summed[index] for index in range(len(tensors))]
-
-    def copies(self, variable: tf.Variable) -> list[np.ndarray]:
-        return [np.asarray(copy.numpy()) for copy in self._local(variable)]
 
     def _local(self, value: Any) -> tuple[Any, ...]:
         return tuple(self._strategy.experimental_local_results(value))

@@ -92,14 +92,14 @@ class Together:
         """Gives every rank the values of rank 0, bit by bit."""
         if self.topology.size == 1:
             return
-        shared = self.share_arrays([np.asarray(variable.numpy()) for variable in variables])
+        shared = self.share_arrays([self.copies(variable)[0] for variable in variables])
         if not self.topology.is_first:
             for variable, value in zip(variables, shared, strict=True):
-                variable.assign(value)
+                assign_here(variable, value)
 
     def copies(self, variable: tf.Variable) -> list[np.ndarray]:
-        """The values of ``variable`` on every device of this process; there is one."""
-        return [np.asarray(variable.numpy())]
+        """The values of ``variable`` on every device of this process."""
+        return [np.asarray(copy.numpy()) for copy in copies_of(variable)]
 
     def _from_first(self, words: np.ndarray) -> np.ndarray:
         """int32 words of rank 0; the others give as many, whatever they hold."""
@@ -108,6 +108,22 @@ class Together:
             self.sum_ranks(mine[start : start + _CHUNK]) for start in range(0, len(mine), _CHUNK)
         ]
         return np.concatenate(parts) if parts else mine
+
+
+def copies_of(variable: tf.Variable) -> tuple[tf.Variable, ...]:
+    """The variable on each device of this process.
+
+    A ``tf.distribute.Strategy`` makes one variable of them.  To read or assign that one may be a
+    collective of all ranks (moving averages are brought together), which one rank that restores a
+    checkpoint would wait in for ever.
+    """
+    return tuple(getattr(variable, "values", (variable,)))
+
+
+def assign_here(variable: tf.Variable, value: np.ndarray) -> None:
+    """Gives ``variable`` a value on all devices of this process, with no other rank's help."""
+    for copy in copies_of(variable):
+        copy.assign(value)
 
 
 def _words(data: bytes) -> np.ndarray:

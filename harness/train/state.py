@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from harness.distribute.base import Distribution
+from harness.distribute.together import assign_here, copies_of
 from harness.errors import TrainingError
 from harness.model.assemble import stable_names
 from harness.train.step import Steps
@@ -32,7 +33,10 @@ class HasJson(Protocol):
 def snapshot(variables: Mapping[str, tf.Variable], prefix: str) -> dict[str, np.ndarray]:
     """Host copies of ``variables`` under ``prefix`` plus their names."""
     # numpy() of a CPU variable may share its buffer, which the next step overwrites.
-    return {prefix + name: np.array(variable.numpy()) for name, variable in variables.items()}
+    return {
+        prefix + name: np.array(copies_of(variable)[0].numpy())
+        for name, variable in variables.items()
+    }
 
 
 def optimizer_state(optimizer: tf_keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
@@ -68,7 +72,7 @@ def assign(
                 action="use the spec that the run was started with (harness diff)",
             )
     for name, variable in variables.items():
-        variable.assign(tensors[prefix + name])
+        assign_here(variable, tensors[prefix + name])
 
 
 def check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:

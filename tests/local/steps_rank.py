@@ -1,0 +1,211 @@
+"""One rank that carries out single steps: ``python steps_rank.py FOLDER NAME [-o OVERRIDE]...``.
+
+Starting processes is what takes long, so one start does all of these, by the specs in ``FOLDER``:
+
+- ``whole``, ``accumulated``, ``normalised``: the head for some steps, from the beginning;
+- ``fine_tuned``: one step of the whole model from each state in ``FOLDER/states``, which a
+  process called ``single`` makes before, by fine-tuning.
+
+Rank 0 writes ``FOLDER/NAME.npz``: losses, weights and gradients.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.distribute.topology import Topology
+from harness.runs.paths import RunPaths
+from harness.spec import Spec, Trust, load_spec
+from harness.worker.environment import import_tensorflow, prepare
+from harness.worker.ranks import Ranks
+
+if TYPE_CHECKING:
+    from harness.distribute.choose import Choice
+
+HEAD_STEPS = 24
+STATES = 10
+BETWEEN_STATES = 3
+RATE = 2.0**-7
+"""Of fine-tuning; a power of two, by which nothing is rounded."""
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bench:
+    """Everything of a spec that a step needs, put together as a run does it."""
+
+    def __init__(self, spec: Spec, choice: Choice, ranks: Ranks, folder: Path) -> None:
+        from harness.train.optimizer import make_optimizer
+        from harness.train.plan import make_plan
+        from harness.train.state import Sums
+        from harness.train.step import Steps
+        from harness.worker.datasets import open_datasets
+        from harness.worker.feeds import Feeds, examples_per_step
+        from harness.worker.making import build_model
+
+        self.distribution = choice.distribution
+        sets = open_datasets(spec, say)
+        self.feeds = Feeds(spec, sets, choice.distribution, RunPaths(folder / spec.name), ranks)
+        if spec.name == "fine_tuned":
+            self.model = trainable_model(spec, sets.classes, choice)
+            self.optimizer = sgd()
+        else:
+            self.model = build_model(spec, sets.classes, choice, None, Trust())
+            self.optimizer = make_optimizer(spec)
+        self.steps = Steps(
+            self.model,
+            self.optimizer,
+            choice.distribution,
+            examples_per_step(spec),
+            spec.training.accumulate,
+        )
+        self._sums = Sums(self.steps, self.model.task.sums.zeros())
+        (self.phase,) = make_plan(spec, self.feeds.steps_per_epoch).phases
+        self._many = self.steps.compile(self.phase)
+        self._weights = self.model.keras.weights
+        self.distribution.broadcast([*self._weights, *self.optimizer.variables])
+
+    def goes_to(self, step: int) -> None:
+        """The next step is this one."""
+        self.steps.set_position(step, step)
+        of = self.feeds.steps_per_epoch
+        self._iterator = iter(self.feeds.training(step // of, step % of, self.phase.image_size))
+
+    def step(self) -> tuple[float, float]:
+        """Carries out one; the sum of its losses and its number of examples."""
+        import tensorflow as tf
+
+        self._many(self._iterator, tf.constant(1))
+        loss, count = self.steps.progress()
+        self._sums.end_window()
+        return loss, count
+
+    def weights(self) -> list[np.ndarray]:
+        from harness.train.state import snapshot
+
+        named = {str(at): weight for at, weight in enumerate(self._weights)}
+        return list(snapshot(named, "").values())
+
+    def set_weights(self, values: list[np.ndarray]) -> None:
+        """Those of a state, as in a restore: rank 0 has them, and the optimizer has no past."""
+        from harness.model.assemble import stable_names
+        from harness.train.state import assign
+
+        slots = self.slots()
+        if self.distribution.topology.is_first:
+            named = dict(zip(stable_names(self._weights), self._weights, strict=True))
+            assign(named, dict(zip(named, values, strict=True)), "")
+            empty = dict(zip(stable_names(slots), slots, strict=True))
+            assign(empty, {name: np.zeros(v.shape, np.float32) for name, v in empty.items()}, "")
+        self.distribution.broadcast([*self._weights, *slots])
+
+    def slots(self) -> list[Any]:
+        return [v for v in self.optimizer.variables if v.dtype.is_floating and v.shape.rank]
+
+    def check_equal(self) -> None:
+        from harness.train.agreement import check_equal
+
+        names = {f"{at} {v.name}": v for at, v in enumerate(self._weights)}
+        check_equal(self.distribution, names, "at the end")
+
+
+def trainable_model(spec: Spec, classes: tuple[str, ...], choice: Choice) -> Any:
+    """The model of a spec whose Hub module is trained, its norms in inference mode."""
+    import tensorflow_hub as hub
+    import tf_keras
+
+    from harness.model.assemble import assemble
+    from harness.model.backbone import Backbone, locate
+    from harness.model.task import make_task
+
+    class InInference(tf_keras.layers.Layer):
+        def __init__(self, folder: Path) -> None:
+            super().__init__(name="backbone")
+            self.module = hub.KerasLayer(str(folder), trainable=True)
+
+        def call(self, images: Any) -> Any:
+            return self.module(images, training=False)
+
+    folder = locate(spec.backbone.handle)
+    with choice.distribution.scope():
+        backbone = Backbone(spec.backbone.handle, InInference(folder), None, folder)
+        task = make_task(spec.task, classes, label_smoothing=0.0, metrics={})
+        return assemble(spec, backbone, task, choice.distribution, spec.data.image_size)
+
+
+def sgd() -> Any:
+    """With momentum: after one step its slots are the gradients, times the rate."""
+    import tf_keras
+
+    return tf_keras.optimizers.SGD(RATE, momentum=0.9)
+
+
+def train_head(bench: Bench, name: str) -> dict[str, np.ndarray]:
+    bench.goes_to(0)
+    losses = [bench.step() for _ in range(HEAD_STEPS)]
+    bench.check_equal()
+    weights = {f"{name}/weight/{at}": value for at, value in enumerate(bench.weights())}
+    return {f"{name}/losses": np.array(losses), **weights}
+
+
+def first_of(bench: Bench) -> int:
+    """Where fine-tuning starts: near the end of the first epoch, with its ragged last batch."""
+    return bench.feeds.steps_per_epoch - 1 - (STATES // 2) * BETWEEN_STATES
+
+
+def make_states(bench: Bench, folder: Path) -> None:
+    folder.mkdir()
+    bench.goes_to(first_of(bench))
+    for number in range(STATES):
+        np.savez(folder / f"{number}.npz", *bench.weights())
+        losses = [bench.step() for _ in range(BETWEEN_STATES)]
+        say(f"state {number}, then {losses}")
+
+
+def one_step_each(bench: Bench, folder: Path) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for number in range(STATES):
+        with np.load(folder / f"{number}.npz") as state:
+            bench.set_weights([state[name] for name in state.files])
+        bench.goes_to(first_of(bench) + number * BETWEEN_STATES)
+        found[f"loss/{number}"] = np.array(bench.step())
+        slots = [bench.distribution.copies(slot)[0].reshape(-1) for slot in bench.slots()]
+        found[f"gradient/{number}"] = np.concatenate(slots) / -RATE
+    bench.check_equal()
+    return found
+
+
+def main(folder: Path, name: str, overrides: list[str]) -> int:
+    prepare(os.environ, say)
+    ranks = Ranks(Topology.from_environment(os.environ), say)
+    ranks.meet(os.environ, None)
+    import_tensorflow(None)
+    from harness.worker.devices import choose_devices
+
+    specs = {
+        file.stem: load_spec(str(file), overrides=overrides).spec
+        for file in sorted(folder.glob("*.yaml"))
+    }
+    choice = choose_devices(specs["whole"], os.environ, ranks)
+    found = {}
+    for of in ("whole", "accumulated", "normalised"):
+        found |= train_head(Bench(specs[of], choice, ranks, folder), of)
+    bench = Bench(specs["fine_tuned"], choice, ranks, folder)
+    if name == "single":
+        make_states(bench, folder / "states")
+    found |= one_step_each(bench, folder / "states")
+    if ranks.first:
+        np.savez(folder / f"{name}.npz", **found)
+    ranks.dismiss()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))

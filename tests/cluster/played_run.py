@@ -40,7 +40,7 @@ def main() -> int:
     if play == "raise":
         raise RuntimeError("the backbone is not there")
     if play == "broken-rank":
-        return broken_rank(rank)
+        return broken_rank(rank, paths)
     asked: list[int] = []
     for number in (signal.SIGUSR2, signal.SIGTERM):
         signal.signal(number, lambda got, _frame: asked.append(got))
@@ -49,10 +49,18 @@ def main() -> int:
     return attempt(paths, play, asked)
 
 
-def broken_rank(rank: int) -> int:
+def broken_rank(rank: int, paths: RunPaths) -> int:
+    waits = "waits for the others"
     if rank == 1:
+        # Its end is that of all ranks: not before what they print has come to their logs.
+        end = time.monotonic() + 60
+        logs = [paths.job_log(os.environ["SLURM_JOB_ID"], other, "err") for other in (0, 2)]
+        while time.monotonic() < end and not all(
+            log.exists() and waits in log.read_text() for log in logs
+        ):
+            time.sleep(0.1)
         raise ValueError("rank 1 cannot read its shard")
-    print("waits for the others", file=sys.stderr, flush=True)
+    print(waits, file=sys.stderr, flush=True)
     time.sleep(120)
     return 0
 

@@ -42,7 +42,8 @@ def check_equal(
     if len(set(wholes)) == 1:
         return
     of_ranks = distribution.gather(digests)
-    names = [name for name in digests if len({each.get(name) for each in of_ranks}) > 1]
+    everywhere = dict.fromkeys(name for each in of_ranks for name in each)
+    names = [name for name in everywhere if len({each.get(name) for each in of_ranks}) > 1]
     ranks = ", ".join(map(str, _odd(wholes)[:_SHOWN]))
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     raise _differ(when, f"rank {ranks} of {len(wholes)} in {', '.join(names[:_SHOWN])}{more}")

@@ -77,7 +77,7 @@ def test_a_refused_job_leaves_nothing(
     assert "cluster.partition" in err
     assert not list((tmp_path / "runs").rglob("run.json"))
     # So is what no cluster could train.
-    _, err = harness.said("submit", spec(), "-o", "cluster.gpus_per_node=3", code=2)
+    _, err = harness.said("submit", spec(), "-o", "cluster.gpus_per_node=3", code=3)
     assert "3 replicas cannot share the 8 lanes" in err
     # And a run that was there stays what it was.
     paths, job = harness.submit(spec(), "-o", "cluster.sbatch={hold: true}")

@@ -18,7 +18,7 @@ from harness.distribute.gang import Gang
 from harness.distribute.meeting import meeting_addresses, meeting_key
 from harness.distribute.members import Lost, Member
 from harness.distribute.topology import Topology
-from harness.errors import ExitCode, HarnessError
+from harness.errors import EnvironmentNotAble, ExitCode, HarnessError
 from harness.runs.environment import harness_version
 
 _T = TypeVar("_T")
@@ -74,7 +74,7 @@ class Ranks:
             {"harness_version": harness_version()},
             addresses=meeting_addresses(self.topology, environment),
             same=("harness_version",),
-            wait_s=float(environment.get(_MEETING_VARIABLE, "300")),
+            wait_s=meeting_seconds(environment),
             say=self._say,
         )
         if self.first:
@@ -230,6 +230,27 @@ class Ranks:
     def _leave(self, lost: Lost) -> None:
         self._say(f"harness: leaves, since {lost}")
         _exit(_code(lost))
+
+
+def meeting_seconds(environment: Mapping[str, str]) -> float:
+    """How long the ranks wait for one another.
+
+    Raises:
+        EnvironmentNotAble: the variable for it holds no positive number.
+    """
+    text = environment.get(_MEETING_VARIABLE, "300")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise EnvironmentNotAble(
+            f"{_MEETING_VARIABLE} is no time",
+            got=repr(text),
+            allowed="seconds above 0",
+            action="unset it, or set it to a number such as 300",
+        )
+    return seconds
 
 
 def _code(lost: Lost) -> int:

@@ -160,6 +160,12 @@ class FirstRank:
         body = wire.encode("say", kind, data)
         self._links.post(lambda: self._send_body(body))
 
+    def flush(self, wait_s: float = _HEARD_S) -> None:
+        self._links.wait_for(self._all_sent, wait_s)
+
+    def _all_sent(self) -> bool:
+        return not any(link.open and link.unsent for link in self._by_rank.values())
+
     def post_hearing(self, action: Callable[[], None]) -> None:
         self._links.post(action)
 

@@ -115,6 +115,14 @@ class Gang:
         """Rank 0 sends a message to the handlers of ``kind`` of all others."""
         self._first().announce(kind, data)
 
+    def flush(self) -> None:
+        """Rank 0 waits until what it has announced has left this process, 10 s at most.
+
+        To be called before anything that may keep the interpreter until another rank has come as
+        far: the thread that sends could do nothing meanwhile.
+        """
+        self._first().flush()
+
     def failed(self, message: str, exit_code: int, wait_s: float = 10.0) -> bool:
         """Reports this rank's own error; returns once rank 0 has dealt with it, or in ``wait_s``.
 

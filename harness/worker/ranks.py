@@ -94,6 +94,7 @@ class Ranks:
         if self.first:
             value = make()
             self._gang.announce("all", [name, value])
+            self._gang.flush()
             return value
         return self._answer(name)
 
@@ -102,7 +103,11 @@ class Ranks:
         if self._gang is None:
             return [value]
         self._gang.tell("gather", [name, value])
-        return self._answer(name)
+        answer: list[_T] = self._answer(name)
+        if self.first:
+            # TensorFlow starts its workers with the interpreter held, and waits for the others.
+            self._gang.flush()
+        return answer
 
     def barrier(self, name: str) -> None:
         """Returns once all ranks have come here."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.distribute.sockets import hold_port
 
 HARNESS = (sys.executable, "-m", "harness")
-ALL_S = 900
+ALL_S = 600
 """Patience with a group of ranks: four of them share two busy cores."""
 
 _starts = itertools.count()

@@ -58,16 +58,22 @@ def folder(
 
 
 class Figures:
-    """What each start has found, made when it is first asked for; ``single`` before the rest."""
+    """What each start has found, made when it is first asked for; ``single`` before the rest.
+
+    A start that has failed is not tried again by the next test.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._tried: set[str] = set()
         self._made: dict[str, dict[str, np.ndarray]] = {}
 
     def __getitem__(self, name: str) -> dict[str, np.ndarray]:
         if name not in self._made:
+            assert name not in self._tried, f"the start of {name} has failed before"
             if name != "single":
                 assert self["single"]
+            self._tried.add(name)
             size, overrides = STARTS[name]
             script = str(Path(__file__).with_name("steps_rank.py"))
             with group(self._folder / f"{name}-logs") as started:

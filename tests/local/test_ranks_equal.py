@@ -49,7 +49,7 @@ def spec(
 
 
 class Runs:
-    """The finished runs of the spec, each made once, when it is first asked for."""
+    """The finished runs of the spec, each made once, when it is first asked for, failed or not."""
 
     def __init__(self, folder: Path, spec: Path) -> None:
         self._folder, self._spec = folder, spec
@@ -58,6 +58,7 @@ class Runs:
 
     def __getitem__(self, how: str) -> Path:
         if how not in self._made:
+            assert how not in self.ended, f"the run by {how} has failed before"
             self.ended[how] = self._start(how)
             assert_all(self.ended[how])
             self._made[how] = self._folder / how

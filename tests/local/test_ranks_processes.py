@@ -33,7 +33,7 @@ class Ended:
         return [line[key] for line in self.lines if key in line]
 
 
-def together(size: int, action: str) -> list[Ended]:
+def together(size: int, action: str, **environment: str) -> list[Ended]:
     """Starts so many ranks and waits for their ends."""
     secret = secrets.token_hex(16)
     processes = [
@@ -45,6 +45,7 @@ def together(size: int, action: str) -> list[Ended]:
                 "SUBMITIT_LOCAL_JOB_ID": "1",
                 "SUBMITIT_LOCAL_GLOBALID": str(rank),
                 "SUBMITIT_LOCAL_NTASKS": str(size),
+                **environment,
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -133,6 +134,14 @@ def test_signals_of_the_others_come_to_the_first() -> None:
         [["SIGTERM", False], ["SIGTERM", False], ["SIGTERM", True]]
     ]
     assert [one.code for one in (first, *others)] == [0] * 4
+
+
+def test_the_first_may_stand_still_as_soon_as_it_has_an_answer(tmp_path: Path) -> None:
+    """As in TensorFlow's start of workers, which waits for the others with the interpreter held."""
+    os.mkfifo(tmp_path / "fifo")
+    for one in together(2, "stand_still", FIFO=str(tmp_path / "fifo")):
+        assert one.code == 0, one.errors
+        assert len(one.told("had")) == 20
 
 
 def test_one_process_has_nobody_to_wait_for() -> None:

@@ -1,8 +1,8 @@
 """Several processes with one device each: Horovod's low-level operations.
 
 Only sums are used.  ``horovod.keras`` and ``DistributedOptimizer`` group what happens to be ready,
-so their sums differ from run to run; fixed buckets, each one grouped allreduce that is never joined
-with another, overlap with the backward pass and give the same bits every time.
+so their sums differ from run to run; fixed buckets, each one vector that is never joined with
+another, overlap with the backward pass and give the same bits every time.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from harness.distribute.buckets import buckets_of
+from harness.distribute.buckets import bucket_bytes, buckets_of, joined, parted
 from harness.distribute.single import OneDevice
 from harness.distribute.topology import Topology
 
@@ -33,6 +33,7 @@ class Horovod(OneDevice):
         self.replicas = topology.size
         self._ops = ops
         self._reductions = 0
+        self._most = bucket_bytes(topology.size, gpus="GPU" in device)
 
     def replica(self) -> tf.Tensor:
         return tf.constant(self.topology.rank, tf.int32)
@@ -43,10 +44,10 @@ class Horovod(OneDevice):
         # Ranks find one another's tensors by name, so it must not hang on anything local.
         number, self._reductions = self._reductions, self._reductions + 1
         summed: dict[int, tf.Tensor] = {}
-        for at, bucket in enumerate(buckets_of(tensors)):
-            name = f"harness_sum_{number}_{at}"
-            reduced = self._ops._grouped_allreduce([tensors[i] for i in bucket], name=name)
-            summed |= zip(bucket, reduced, strict=True)
+        for at, bucket in enumerate(buckets_of(tensors, self._most)):
+            some = [tensors[index] for index in bucket]
+            total = self._ops._allreduce(joined(some), name=f"harness_sum_{number}_{at}")
+            summed |= zip(bucket, parted(total, some), strict=True)
         return [
             tf.ensure_shape(summed[index], tensor.shape) for index, tensor in enumerate(tensors)
         ]

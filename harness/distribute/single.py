@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from harness.distribute.heap import hold_pages
 from harness.distribute.together import Together
 from harness.distribute.topology import Topology
 
@@ -25,6 +26,8 @@ class OneDevice(Together):
     def __init__(self, device: str = "/CPU:0", topology: Topology | None = None) -> None:
         self.device = device
         self.topology = topology or Topology()
+        if device.endswith("CPU:0"):
+            hold_pages()
 
     def scope(self) -> AbstractContextManager[Any]:
         if self.device.endswith("CPU:0"):

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from harness.distribute.buckets import buckets_of
-from harness.distribute.heap import keep_heap
+from harness.distribute.heap import undo_mapping
 from harness.distribute.together import Together
 from harness.distribute.topology import Topology
 
@@ -26,7 +26,7 @@ class OfStrategy(Together):
         self._strategy = strategy
         self.replicas = int(strategy.num_replicas_in_sync)
         self.local_replicas = self.replicas // topology.size
-        keep_heap()
+        undo_mapping()
 
     def scope(self) -> AbstractContextManager[Any]:
         return self._strategy.scope()

@@ -13,7 +13,6 @@ PROGRAM = """
 import ctypes, json, os, sys
 os.environ["TF_USE_LEGACY_KERAS"] = "1"
 import tensorflow as tf
-from harness.distribute.heap import keep_heap
 from harness.distribute.mirrored import Mirrored
 
 class Info(ctypes.Structure):
@@ -63,3 +62,50 @@ def test_blocks_of_a_step_are_not_mapped_anew(whose: str, mapped: list[int]) -> 
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == mapped
+
+
+THREAD = """
+import ctypes, os, resource, sys, threading
+os.environ["TF_USE_LEGACY_KERAS"] = "1"
+from harness.distribute.single import SingleDevice
+if sys.argv[1] == "held":
+    SingleDevice("/CPU:0")
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+SIZE, found = 20 << 20, []
+
+def use():
+    block = libc.malloc(SIZE)
+    ctypes.memset(block, 1, SIZE)
+    libc.free(block)
+
+def run():
+    use()
+    kept = [libc.malloc(15 << 20) for _ in range(3)]  # the next needs a heap of its own
+    use()
+    before = resource.getrusage(resource.RUSAGE_THREAD).ru_minflt
+    for _ in range(4):
+        use()
+    found.append(resource.getrusage(resource.RUSAGE_THREAD).ru_minflt - before)
+
+thread = threading.Thread(target=run)
+thread.start()
+thread.join()
+print(found[0] * resource.getpagesize() / SIZE)
+"""
+
+
+@pytest.mark.parametrize(("whose", "least", "most"), [("held", 0, 0.1), ("glibc's", 1, 100)])
+def test_a_thread_gets_the_pages_again_that_it_gave_back(
+    whose: str, least: float, most: float
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", THREAD, whose],
+        env={name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert least <= float(done.stdout) <= most

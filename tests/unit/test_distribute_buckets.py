@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.distribute.buckets import BUCKET_BYTES, buckets
+from harness.distribute.buckets import (
+    BUCKET_BYTES,
+    bucket_bytes,
+    buckets,
+    buckets_of,
+    joined,
+    parted,
+)
 
 F, D, I = "float32", "float64", "int64"  # noqa: E741
 
@@ -96,3 +105,35 @@ def test_sizes_are_those_of_the_tensors() -> None:
         tf.zeros([BUCKET_BYTES // 2], tf.float16),
     ]
     assert buckets_of(tensors) == [[3], [2, 0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "gpus", "wanted"),
+    [(1, False, 512 << 10), (2, False, 1 << 20), (64, False, 32 << 20), (1024, False, 32 << 20)]
+    + [(ranks, True, BUCKET_BYTES) for ranks in (1, 2, 1024)],
+)
+def test_a_ring_of_cpus_takes_small_pieces(ranks: int, gpus: bool, wanted: int) -> None:
+    assert bucket_bytes(ranks, gpus=gpus) == wanted
+
+
+@given(st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=6))
+def test_joined_tensors_come_apart_again(shapes: list[list[int]]) -> None:
+    count = iter(range(10**6))
+    tensors = [
+        tf.reshape(
+            tf.range(sum(range(len(shape))) + int(np.prod(shape)))[: int(np.prod(shape))], shape
+        )
+        for shape in shapes
+    ]
+    vector = joined(tensors)
+    assert vector.shape == [sum(int(np.prod(shape)) for shape in shapes)]
+    for tensor, part in zip(tensors, parted(vector, tensors), strict=True):
+        assert part.shape == tensor.shape
+        assert part.dtype == tensor.dtype
+        np.testing.assert_array_equal(part, tensor)
+
+
+def test_the_limit_is_kept() -> None:
+    tensors = [tf.zeros([256]), tf.zeros([256]), tf.zeros([], tf.int64)]
+    assert buckets_of(tensors, 1024) == [[2], [1], [0]]
+    assert buckets_of(tensors) == [[2], [1, 0]]

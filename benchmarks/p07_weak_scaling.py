@@ -17,7 +17,7 @@ from benchmarks.ranks import Group
 from benchmarks.rows import Row, compare
 from harness.distribute.horovod_built import horovod_facts, horovod_hint
 
-STEPS, REPEATS = 2, 7
+STEPS, REPEATS = 1, 7
 """Stopped for longer, a rank would be taken for lost by the other: TensorFlow waits 10 s."""
 
 

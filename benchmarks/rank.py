@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-BATCH, SIDE, CLASSES = 32, 160, 10
+BATCH, SIDE, CLASSES = 32, 224, 10
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ class Choice(NamedTuple):
     why: str
 
 
-def _nobody() -> Any:
+def _nobody(*of: Any) -> Any:
     raise EnvironmentNotAble(
         "several ranks were started, and nothing here brings them together",
         allowed="one process",
@@ -38,8 +38,8 @@ class Links:
     """How the ranks reach one another; asked for only by those that need it."""
 
     horovod: HorovodState = _NOT_LOOKED_FOR
-    start_horovod: Callable[[], Any] = _nobody
-    """Gives Horovod's operations."""
+    start_horovod: Callable[[bool], Any] = _nobody
+    """Gives Horovod's operations, for ranks that compute on GPUs or for others."""
     workers: Callable[[], Sequence[str]] = _nobody
     """``host:port`` of every rank's TensorFlow."""
 
@@ -114,7 +114,8 @@ def _of_ranks(
                 action="set cluster.ranks_per_node to cluster.gpus_per_node, or "
                 "cluster.strategy: multiworker",
             )
-        return Choice(Horovod(seen[0], topology, links.start_horovod()), f"{why}, one {kind} each")
+        ops = links.start_horovod(kind == "GPU")
+        return Choice(Horovod(seen[0], topology, ops), f"{why}, one {kind} each")
     from harness.distribute.multiworker import MultiWorker
 
     workers = links.workers()

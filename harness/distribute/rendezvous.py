@@ -22,6 +22,8 @@ _SETTINGS = {
     # The default of 30 s is less than a busy node needs to start all its ranks.
     "HOROVOD_GLOO_TIMEOUT_SECONDS": "300",
 }
+_CYCLE = "HOROVOD_CYCLE_TIME"
+"""In milliseconds."""
 
 
 class Rendezvous:
@@ -83,6 +85,15 @@ def settings(
             # Without it Gloo asks what the host name resolves to, which may be a loopback address.
             wanted["HOROVOD_GLOO_IFACE"] = interface
     return {name: value for name, value in wanted.items() if name not in environment}
+
+
+def pace(environment: Mapping[str, str], *, gpus: bool) -> dict[str, str]:
+    """How often Horovod's thread looks for what is to be summed, where the user has not said it.
+
+    Each time it speaks with all ranks.  Beside GPUs it has a core to itself; where it shares one
+    with the step, its own millisecond took 7 % of it and a fifth of that is enough.
+    """
+    return {} if gpus or _CYCLE in environment else {_CYCLE: "5"}
 
 
 def start(topology: Topology, variables: dict[str, str]) -> Any:

@@ -54,11 +54,12 @@ def horovod_state(controller: str) -> HorovodState:
     return HorovodState(None, again)
 
 
-def _start_horovod(ranks: Ranks, environment: dict[str, str]) -> Any:
+def _start_horovod(ranks: Ranks, environment: dict[str, str], gpus: bool) -> Any:
     place = ranks.topology
+    given = rendezvous.pace(environment, gpus=gpus)
     launched = place.source in rendezvous.LAUNCHERS or place.size == 1
     if launched or controller_of(place.source, environment) == "mpi":
-        return rendezvous.start(place, rendezvous.settings(place, environment, None))
+        return rendezvous.start(place, given | rendezvous.settings(place, environment, None))
     counted = Counter(member.node_number for member in ranks.members)
     sizes = [counted[number] for number in range(place.nodes)]
     server = rendezvous.Rendezvous(place, sizes) if ranks.first else None
@@ -66,7 +67,7 @@ def _start_horovod(ranks: Ranks, environment: dict[str, str]) -> Any:
     meeting = (ranks.members[0].address, port, ranks.members[place.rank].address)
     # One that is still at its imports would keep the others waiting past Gloo's patience.
     ranks.barrier("horovod")
-    ops = rendezvous.start(place, rendezvous.settings(place, environment, meeting, sizes))
+    ops = rendezvous.start(place, given | rendezvous.settings(place, environment, meeting, sizes))
     ranks.barrier("horovod has started")
     if server is not None:
         server.close()

@@ -118,7 +118,6 @@ def test_a_ring_of_cpus_takes_small_pieces(ranks: int, gpus: bool, wanted: int) 
 
 @given(st.lists(st.lists(st.integers(0, 4), max_size=3), min_size=1, max_size=6))
 def test_joined_tensors_come_apart_again(shapes: list[list[int]]) -> None:
-    count = iter(range(10**6))
     tensors = [
         tf.reshape(
             tf.range(sum(range(len(shape))) + int(np.prod(shape)))[: int(np.prod(shape))], shape

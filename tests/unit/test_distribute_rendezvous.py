@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.distribute.interfaces import interface_of
-from harness.distribute.rendezvous import check_own_name, settings
+from harness.distribute.rendezvous import check_own_name, pace, settings
 from harness.distribute.topology import Topology
 from harness.errors import EnvironmentNotAble
 
@@ -90,6 +90,20 @@ def test_what_the_user_has_set_stays(meeting: tuple[str, int, str] | None) -> No
     made = settings(place, own, meeting, [2])
     assert not set(made) & set(own)
     assert set(made) | set(own) >= set(settings(place, {}, meeting, [2]))
+
+
+@pytest.mark.parametrize(
+    ("own", "gpus", "wanted"),
+    [
+        ({}, False, {"HOROVOD_CYCLE_TIME": "5"}),
+        ({}, True, {}),
+        ({"HOROVOD_CYCLE_TIME": "1"}, False, {}),
+    ],
+)
+def test_ranks_on_cpus_are_not_asked_every_millisecond(
+    own: dict[str, str], gpus: bool, wanted: dict[str, str]
+) -> None:
+    assert pace(own, gpus=gpus) == wanted
 
 
 def test_the_interface_of_this_ranks_own_address_is_named() -> None:

@@ -29,8 +29,8 @@ def test_the_page_shows_what_the_command_prints(
     assert capsys.readouterr().out == shown
 
 
-def test_the_page_has_its_three_tables_up_to_1024() -> None:
-    assert len(SECTIONS) == 3
+def test_the_page_has_its_four_tables_up_to_1024() -> None:
+    assert len(SECTIONS) == 4
     assert all("| 1,024 |" in shown and "| 1 |" in shown for _, shown in SECTIONS)
 
 

@@ -33,6 +33,7 @@ VERBS = (
     "evaluate",
     "predict",
     "export",
+    "pack",
     "horovod",
 )
 

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.data.packed import is_packed
 from harness.data.scan import (
     IMAGE_EXTENSIONS,
     Found,
@@ -86,6 +87,12 @@ def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> Exam
         DataError: the folder is not usable; names what is wrong, all of it where possible.
     """
     root = Path(path)
+    if is_packed(root):
+        raise DataError(
+            f"{root} is a packed set, from which harness does not train yet",
+            allowed="a folder with one folder for each class",
+            action="name the folder that it was packed from",
+        )
     folders = class_folders(root)
     found = {name: Found() for name in folders}
     if classes is None:

@@ -10,6 +10,7 @@ computed by itself, so starting anywhere costs what starting at 0 costs.
 
 from __future__ import annotations
 
+import numpy as np
 import tensorflow as tf
 
 from harness.data import lanes as lane_arithmetic
@@ -19,6 +20,7 @@ CANONICAL_SEED = 0x6861726E657373
 """Key of the canonical order ("harness" in ASCII).  Never change it: packed shards hold it."""
 
 _BLOCKS, _WINDOWS = 1, 2
+_PIECE = 1 << 20
 
 
 class Order:
@@ -162,6 +164,19 @@ class Order:
         inside = tf.where((is_short == 1) & (inside >= end_of_short), inside + missing, inside)
         slot = at * window + inside // block
         return permute(slot, blocks, block_key) * block + inside % block
+
+
+def canonical_rows(n: int) -> np.ndarray:
+    """Rows of the sorted names in canonical order, int64 [n]."""
+    pieces = [
+        permute(
+            tf.range(start, min(start + _PIECE, n), dtype=tf.int64),
+            _domain(n),
+            key_of(CANONICAL_SEED),
+        )
+        for start in range(0, n, _PIECE)
+    ]
+    return np.concatenate([piece.numpy() for piece in pieces])
 
 
 class _Lane:

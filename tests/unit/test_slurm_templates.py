@@ -13,7 +13,7 @@ from rights import lacking
 
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = sorted((ROOT / "slurm").glob("*.sbatch"))
-TRAINING = [path for path in TEMPLATES if path.stem != "tensorboard"]
+TRAINING = [path for path in TEMPLATES if path.stem not in ("pack", "tensorboard")]
 SEVERAL = [path for path in TRAINING if path.stem in ("horovod", "multi_node")]
 """Those of several processes."""
 NAMES = [path.stem for path in TEMPLATES]
@@ -69,6 +69,7 @@ def test_there_are_the_templates_that_the_tables_name() -> None:
         "horovod",
         "multi_gpu",
         "multi_node",
+        "pack",
         "single_gpu",
         "tensorboard",
     ]

@@ -1,0 +1,158 @@
+"""Packs a folder per class into few large files that shared storage reads fast.
+
+The files are standard TFRecord of tf.Example, in a mixed order, with an index beside them.  What is
+interrupted goes on where it was when the same command is given again; several processes, or the
+jobs of an array, may each pack a part.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.worker.pack import Packed
+
+HELP = "pack a folder of pictures into few large files"
+_SAY = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from harness.cli.common import add_json
+
+    add = parser.add_argument
+    add("source", metavar="SRC", type=Path, help="a folder with one folder for each class")
+    add("folder", metavar="DST", type=Path, help="the packed set: a new folder, or an earlier one")
+    add(
+        "--shard-mb",
+        metavar="MB",
+        type=_number,
+        default=64,
+        help="about how large a file is (default 64)",
+    )
+    _add_pictures(parser)
+    add(
+        "--part",
+        metavar="K/N",
+        type=_part,
+        default=(0, 1),
+        help="pack the K-th of N parts only, as --part 1/4; the last to end writes the index",
+    )
+    add("--workers", metavar="N", type=_number, help="files written at a time (default: cores)")
+    add(
+        "--access",
+        choices=("private", "group"),
+        default="private",
+        help="who may read it: you alone (default), or the group of the folder too",
+    )
+    add("--verify", action="store_true", help="read all files again and check their checksums")
+    add_json(parser)
+
+
+def _add_pictures(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--resize",
+        metavar="PX",
+        type=_number,
+        help="shrink larger pictures to this shorter side, and encode them again",
+    )
+    parser.add_argument(
+        "--quality",
+        metavar="Q",
+        type=_quality,
+        default=95,
+        help="of a JPEG that --resize has shrunk, 1 to 100 (default 95)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    import signal
+    import sys
+
+    from harness.cli.common import print_json
+    from harness.data.packing import PackOptions
+    from harness.worker.pack import check_sums, pack_data
+
+    # Ends as Ctrl-C does: the files that are being written are removed, the others stay.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    part, parts = args.part
+    done = pack_data(
+        args.source,
+        args.folder,
+        PackOptions(args.shard_mb << 20, args.resize, args.quality),
+        part=part,
+        parts=parts,
+        workers=args.workers,
+        access=args.access,
+        say=lambda text: print(text, file=sys.stderr),
+    )
+    if args.verify and done.index is not None:
+        check_sums(done.index)
+    if args.json:
+        print_json(_facts(done, verified=args.verify and done.index is not None))
+    else:
+        _tell(args, done)
+    return 0
+
+
+def _facts(done: Packed, *, verified: bool) -> dict[str, Any]:
+    index = done.index
+    facts: dict[str, Any] = {
+        "written": done.written,
+        "missing_shards": done.missing,
+        "undecodable": list(done.undecodable),
+        "verified": verified,
+        "finished": index is not None,
+    }
+    if index is not None:
+        facts |= {
+            "folder": index.root,
+            "examples": len(index),
+            "shards": len(index.shards),
+            "bytes": sum(shard.bytes for shard in index.shards),
+            "counts": dict(zip(index.classes, index.counts, strict=True)),
+            "digest": index.digest,
+        }
+    return facts
+
+
+def _tell(args: argparse.Namespace, done: Packed) -> None:
+    if done.undecodable:
+        names = ", ".join(done.undecodable[:_SAY])
+        more = len(done.undecodable) - _SAY
+        rest = f" and {more} more" if more > 0 else ""
+        print(f"{len(done.undecodable)} could not be decoded and are packed as they are: ", end="")
+        print(names + rest)
+    if done.index is None:
+        print(f"packed {done.written} examples; {done.missing} files are still to come")
+        print("next: the same command with the other parts, or without --part for all that is left")
+        return
+    index = done.index
+    size = sum(shard.bytes for shard in index.shards) / 1e6
+    print(f"{args.folder}: {len(index)} examples of {len(index.classes)} classes")
+    print(f"  {len(index.shards)} files, {size:,.1f} MB{', verified' if args.verify else ''}")
+    print(f"  {index.digest}")
+    if not done.written:
+        print("  nothing was left to do")
+
+
+def _number(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number, 1 or more, was {text!r}")
+    return number
+
+
+def _quality(text: str) -> int:
+    number = _number(text)
+    if number > 100:
+        raise argparse.ArgumentTypeError(f"must be 1 to 100, was {text!r}")
+    return number
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"must be K/N with 1 <= K <= N, as 1/4, was {text!r}")
+    return int(part) - 1, int(parts)

@@ -1,0 +1,190 @@
+"""Writes the shards of a packed data set: standard TFRecord of tf.Example.
+
+The features have the names that TensorFlow's ImageNet scripts made common, so other programs read
+them too: ``image/encoded`` (the bytes of the file), ``image/filename`` (the name of the example),
+``image/class/label`` (int64) and ``image/class/text``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+
+import tensorflow as tf
+
+from harness.data.decode import decode
+from harness.data.packed import FRAME_BYTES, Shard
+from harness.data.packing import Packing, PackOptions, Written
+from harness.errors import DataError
+from harness.runs.files import TEMPORARY, file_mode, fsync_dir, sha256_file
+from harness.runs.storage import storage_error
+
+_JPEG = b"\xff\xd8\xff"
+
+
+class _Stopped(Exception):
+    """Another shard has failed, or the user has interrupted: this one is given up."""
+
+
+def pack(
+    packing: Packing,
+    part: int = 0,
+    parts: int = 1,
+    workers: int | None = None,
+    told: Callable[[int], None] = lambda examples: None,
+) -> list[str]:
+    """Writes the shards of one part that are not there, several at a time.
+
+    Args:
+        workers: shards that are written at a time; None is one for each core.
+        told: hears, from any thread, of examples that have been written.
+
+    Returns:
+        Names of the examples that could not be decoded and were packed as they are.
+
+    Raises:
+        DataError: an example cannot be read.
+        StorageError: a shard cannot be written.  Those that were written before stay.
+    """
+    todo = packing.todo(part, parts)
+    undecodable: list[str] = []
+    stopping = threading.Event()
+
+    def tell(examples: int) -> None:
+        # Asked at each example, so that an interruption does not wait for whole files.
+        if stopping.is_set():
+            raise _Stopped
+        told(examples)
+
+    with ThreadPoolExecutor(workers or len(os.sched_getaffinity(0))) as pool:
+        futures: list[Future[Written]] = [
+            pool.submit(write_shard, packing, number, tell) for number in todo
+        ]
+        try:
+            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+            for future in done:
+                undecodable += future.result().undecodable
+        except BaseException:
+            stopping.set()
+            for future in futures:
+                future.cancel()
+            raise
+    return sorted(undecodable)
+
+
+def write_shard(
+    packing: Packing, number: int, told: Callable[[int], None] = lambda examples: None
+) -> Written:
+    """Writes one shard whole, and has it noted.
+
+    Raises:
+        DataError: an example cannot be read, or :meth:`Packing.check`.
+        StorageError: it cannot be written.
+    """
+    path = packing.folder / packing.name(number)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        offsets, labels, content, undecodable = _write(packing, number, temporary, told)
+        with temporary.open("rb") as file:
+            os.fchmod(file.fileno(), file_mode(packing.folder))
+            os.fsync(file.fileno())
+        # Read again: what is noted is what the file system gives back.
+        shard = Shard(path.name, len(offsets), temporary.stat().st_size, sha256_file(temporary))
+        packing.check(number, shard)
+        temporary.replace(path)
+        fsync_dir(packing.folder)
+    except OSError as error:
+        raise storage_error(error, path) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+    written = Written(shard, offsets, labels, content, undecodable)
+    packing.note(number, written)
+    return written
+
+
+def _write(
+    packing: Packing, number: int, path: Path, told: Callable[[int], None]
+) -> tuple[array[int], Counter[int], int, list[str]]:
+    source, at = packing.source, 0
+    offsets, labels = array("Q"), Counter[int]()
+    content_bytes, undecodable = 0, []
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for position in packing.positions(number):
+            row = packing.rows[position]
+            name, label = source.names[row], int(source.labels[row])
+            content = _read(source.root / name)
+            if packing.options.resize is not None:
+                smaller = shrunk(content, packing.options)
+                if smaller is None:
+                    undecodable.append(name)
+                content = smaller or content
+            record = example(name, content, label, source.classes)
+            writer.write(record)
+            offsets.append(at)
+            at += len(record) + FRAME_BYTES
+            labels[label] += 1
+            content_bytes += len(content)
+            told(1)
+    return offsets, labels, content_bytes, undecodable
+
+
+def example(name: str, content: bytes, label: int, classes: Sequence[str]) -> bytes:
+    """A serialized ``tf.train.Example``."""
+    values = {
+        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        "image/class/text": _bytes(classes[label].encode()),
+        "image/encoded": _bytes(content),
+        "image/filename": _bytes(name.encode()),
+    }
+    message = tf.train.Example(features=tf.train.Features(feature=values))
+    # Maps have no order of their own, and the same data are to give the same files.
+    return bytes(message.SerializeToString(deterministic=True))
+
+
+def shrunk(content: bytes, options: PackOptions) -> bytes | None:
+    """The picture with its shorter side at ``options.resize``, encoded again; None: no picture.
+
+    One that is small enough stays as it is, byte for byte.  A JPEG stays a JPEG, all else becomes
+    a PNG, which loses nothing.
+    """
+    assert options.resize is not None, "asked for only with a size"
+    try:
+        image = decode(tf.constant(content))
+    except tf.errors.InvalidArgumentError:
+        return None
+    height, width = (int(side) for side in image.shape[:2])
+    if min(height, width) <= options.resize:
+        return content
+    ratio = options.resize / min(height, width)
+    size = [max(1, round(height * ratio)), max(1, round(width * ratio))]
+    smaller = tf.image.resize(tf.cast(image, tf.float32), size, antialias=True)
+    pixels = tf.saturate_cast(tf.round(smaller), tf.uint8)
+    if content.startswith(_JPEG):
+        encoded = tf.io.encode_jpeg(pixels, quality=options.quality)
+    else:
+        encoded = tf.io.encode_png(pixels)
+    return bytes(encoded.numpy())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read",
+            got=str(error.strerror),
+            action="put it back, or remove it and pack into a new folder; the shards that are "
+            "written stay",
+        ) from error
+
+
+def _bytes(value: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))

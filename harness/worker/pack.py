@@ -1,0 +1,142 @@
+"""Packing a data set from its folder to its shards, as the verb and the job do it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+from harness.data.index import ExampleIndex, folder_index
+from harness.data.packed import PackedIndex, is_packed, verify
+from harness.data.packing import Packing, PackOptions
+from harness.errors import DataError, UsageError
+from harness.worker.environment import import_tensorflow, prepare
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What came of one start.
+
+    Attributes:
+        index: of the whole set; None while other parts are missing.
+        written: examples that this start has packed.
+        missing: shards that are not there yet.
+        undecodable: names of the pictures that could not be shrunk and were packed as they are.
+    """
+
+    index: PackedIndex | None
+    written: int
+    missing: int
+    undecodable: tuple[str, ...]
+
+
+def pack_data(
+    source: Path,
+    folder: Path,
+    options: PackOptions,
+    *,
+    part: int = 0,
+    parts: int = 1,
+    workers: int | None = None,
+    access: str = "private",
+    say: Callable[[str], None],
+    progress: TextIO = sys.stderr,
+) -> Packed:
+    """Packs a folder per class, or one of ``parts`` of it; what is there already stays.
+
+    Args:
+        part: from 0.
+        workers: shards that are written at a time; None is one for each core.
+        say: hears what is worth knowing of the data.
+
+    Raises:
+        DataError: the data are not usable, or an example cannot be read.
+        UsageError: ``folder`` holds something else.
+        StorageError: it cannot be written.
+    """
+    source, folder = source.expanduser(), folder.expanduser()
+    index = _source(source, folder)
+    for note in index.notes:
+        say(note)
+    prepare(os.environ, say)
+    with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here
+        import_tensorflow(Path(chatter, "log"))
+    from harness.data.order import canonical_rows
+    from harness.data.pack import pack
+
+    packing = Packing(index, canonical_rows(len(index)), folder, options, access)
+    todo = packing.todo(part, parts)
+    total = sum(len(packing.positions(number)) for number in todo)
+    with Progress(total, progress) as shown:
+        undecodable = pack(packing, part, parts, workers, shown.add)
+    whole = packing.finish()
+    missing = 0 if whole is not None else len(packing.todo())
+    return Packed(whole, total, missing, tuple(undecodable))
+
+
+def check_sums(index: PackedIndex) -> None:
+    """Reads all shards and holds them against their checksums.
+
+    Raises:
+        DataError: shards are not what was packed; names all of them.
+    """
+    problems = list(verify(index))
+    if problems:
+        raise DataError(problems)
+
+
+def _source(source: Path, folder: Path) -> ExampleIndex:
+    if is_packed(source):
+        raise UsageError(
+            f"{source} is packed already",
+            allowed="a folder with one folder for each class",
+            action="name the folder that it was packed from",
+        )
+    inside = folder.resolve()
+    if inside == source.resolve() or source.resolve() in inside.parents:
+        raise UsageError(
+            f"{folder} lies in the data that are to be packed",
+            allowed="a folder outside of them, since each folder in them is a class",
+            action="name another folder",
+        )
+    return folder_index(source)
+
+
+class Progress:
+    """A line on a terminal that tells how far it is; elsewhere a line every half minute."""
+
+    def __init__(self, total: int, out: TextIO) -> None:
+        self._total, self._out = total, out
+        self._terminal = out.isatty()
+        self._lock = threading.Lock()
+        self._done, self._begun = 0, time.monotonic()
+        self._next = 0.0 if self._terminal else 30.0
+
+    def add(self, examples: int) -> None:
+        """So many more are done; from any thread."""
+        with self._lock:
+            self._done += examples
+            gone = time.monotonic() - self._begun
+            if gone >= self._next:
+                self._next = gone + (0.2 if self._terminal else 30.0)
+                self._show(gone)
+
+    def _show(self, gone: float) -> None:
+        pace = self._done / gone if gone else 0.0
+        text = f"packed {self._done:,} of {self._total:,} examples, {pace:,.0f} a second"
+        self._out.write(f"\r\x1b[K{text}" if self._terminal else f"{text}\n")
+        self._out.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._terminal:
+            self._out.write("\r\x1b[K")
+            self._out.flush()

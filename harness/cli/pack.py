@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HELP = "pack a folder of pictures into few large files"
 _SAY = 5
+_QUALITY = 95
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,8 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--access",
         choices=("private", "group"),
-        default="private",
-        help="who may read it: you alone (default), or the group of the folder too",
+        help="who may read it: you alone (default of a new folder), or the group of the folder too",
     )
     add("--verify", action="store_true", help="read all files again and check their checksums")
     add_json(parser)
@@ -61,7 +61,6 @@ def _add_pictures(parser: argparse.ArgumentParser) -> None:
         "--quality",
         metavar="Q",
         type=_quality,
-        default=95,
         help="of a JPEG that --resize has shrunk, 1 to 100 (default 95)",
     )
 
@@ -71,16 +70,26 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from harness.cli.common import print_json
-    from harness.data.packing import PackOptions
+    from harness.data.pack_plan import PackOptions
+    from harness.errors import UsageError
     from harness.worker.pack import check_sums, pack_data
 
     # Ends as Ctrl-C does: the files that are being written are removed, the others stay.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if args.quality is not None and args.resize is None:
+        raise UsageError(
+            "--quality is of pictures that --resize shrinks",
+            got=f"--quality {args.quality} alone",
+            action="add --resize PX, or leave it out: pictures are packed as they are",
+        )
     part, parts = args.part
+    resize, quality = args.resize, args.quality
+    if resize is not None and quality is None:
+        quality = _QUALITY
     done = pack_data(
         args.source,
         args.folder,
-        PackOptions(args.shard_mb << 20, args.resize, args.quality),
+        PackOptions(args.shard_mb << 20, resize, quality),
         part=part,
         parts=parts,
         workers=args.workers,
@@ -126,6 +135,8 @@ def _tell(args: argparse.Namespace, done: Packed) -> None:
         print(names + rest)
     if done.index is None:
         print(f"packed {done.written} examples; {done.missing} files are still to come")
+        if args.verify:
+            print("nothing is verified before all are there")
         print("next: the same command with the other parts, or without --part for all that is left")
         return
     index = done.index

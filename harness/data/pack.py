@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import threading
 from array import array
 from collections import Counter
@@ -20,12 +19,15 @@ from pathlib import Path
 import tensorflow as tf
 
 from harness.data.decode import decode
+from harness.data.pack_plan import PackOptions, Written
 from harness.data.packed import FRAME_BYTES, Shard
-from harness.data.packing import Packing, PackOptions, Written
+from harness.data.packing import Packing
 from harness.errors import DataError
-from harness.runs.files import TEMPORARY, file_mode, fsync_dir, sha256_file
+from harness.runs.files import file_mode, fsync_dir, sha256_file
 from harness.runs.storage import storage_error
 
+QUALITY = 95
+"""Of a JPEG, where the user says nothing."""
 _JPEG = b"\xff\xd8\xff"
 
 
@@ -89,7 +91,7 @@ def write_shard(
         StorageError: it cannot be written.
     """
     path = packing.folder / packing.name(number)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    temporary = packing.temporary(number)
     try:
         offsets, labels, content, undecodable = _write(packing, number, temporary, told)
         with temporary.open("rb") as file:
@@ -100,8 +102,13 @@ def write_shard(
         packing.check(number, shard)
         temporary.replace(path)
         fsync_dir(packing.folder)
-    except OSError as error:
-        raise storage_error(error, path) from error
+    except (OSError, tf.errors.OpError) as error:
+        if packing.is_done(number):
+            # By another process, which has removed all that was on the way.
+            return Written(packing.shard(number), array("Q"), Counter(), 0)
+        if isinstance(error, OSError):
+            raise storage_error(error, path) from error
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
@@ -120,7 +127,7 @@ def _write(
         for position in packing.positions(number):
             row = packing.rows[position]
             name, label = source.names[row], int(source.labels[row])
-            content = _read(source.root / name)
+            content = _read(source.root / name, source.sizes[row])
             if packing.options.resize is not None:
                 smaller = shrunk(content, packing.options)
                 if smaller is None:
@@ -158,7 +165,8 @@ def shrunk(content: bytes, options: PackOptions) -> bytes | None:
     assert options.resize is not None, "asked for only with a size"
     try:
         image = decode(tf.constant(content))
-    except tf.errors.InvalidArgumentError:
+    # The second: TensorFlow's message quotes bytes of the file, which need be no text.
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
         return None
     height, width = (int(side) for side in image.shape[:2])
     if min(height, width) <= options.resize:
@@ -168,15 +176,15 @@ def shrunk(content: bytes, options: PackOptions) -> bytes | None:
     smaller = tf.image.resize(tf.cast(image, tf.float32), size, antialias=True)
     pixels = tf.saturate_cast(tf.round(smaller), tf.uint8)
     if content.startswith(_JPEG):
-        encoded = tf.io.encode_jpeg(pixels, quality=options.quality)
+        encoded = tf.io.encode_jpeg(pixels, quality=options.quality or QUALITY)
     else:
         encoded = tf.io.encode_png(pixels)
     return bytes(encoded.numpy())
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, size: int) -> bytes:
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except OSError as error:
         raise DataError(
             f"{path} cannot be read",
@@ -184,6 +192,14 @@ def _read(path: Path) -> bytes:
             action="put it back, or remove it and pack into a new folder; the shards that are "
             "written stay",
         ) from error
+    if len(content) != size:
+        raise DataError(
+            f"{path} has changed since the folder was listed",
+            got=f"{len(content)} bytes",
+            allowed=f"{size} bytes",
+            action="pack what does not change meanwhile, into a new folder",
+        )
+    return content
 
 
 def _bytes(value: bytes) -> tf.train.Feature:

@@ -25,8 +25,8 @@ from harness.data.scan import refuse
 from harness.errors import DataError, Problem, StorageError
 from harness.runs.files import read_json, sha256_file
 
-INDEX, OFFSETS, WORK = "index.json", "offsets.bin", ".packing"
-"""Names in a packed set; the last is the folder of one that is not finished."""
+INDEX, OFFSETS, WORK, PLAN = "index.json", "offsets.bin", ".packing", "plan.json"
+"""Names in a packed set; WORK is a folder in one that is not finished, with PLAN in it."""
 VERSION = 1
 ORDER = "canonical 1"
 """In which order the examples stand: that of :data:`harness.data.order.CANONICAL_SEED`."""
@@ -147,7 +147,15 @@ def record_offsets(path: Path) -> array[int]:
 
 def is_packed(path: Path) -> bool:
     """Whether a folder is a packed set, finished or not."""
-    return (path / INDEX).is_file() or (path / WORK).is_dir()
+    try:
+        return (path / WORK / PLAN).is_file() or is_index(read_json(path / INDEX))
+    except (OSError, StorageError):
+        return False  # whoever opens it meets the same, and says what it is
+
+
+def is_index(data: Any) -> bool:
+    """Whether the content of an ``index.json`` is that of a packed set, of whatever version."""
+    return isinstance(data, dict) and "harness_packed" in data
 
 
 def open_packed(path: str | Path) -> PackedIndex:
@@ -171,26 +179,52 @@ def open_packed(path: str | Path) -> PackedIndex:
         ) from None
     except StorageError as error:
         raise DataError(error.problems) from error
-    index = _checked(root, data)
+    index = checked(root, data)
     refuse(_missing(index))
     return index
 
 
 def verify(index: PackedIndex) -> Iterator[Problem]:
-    """Reads every shard and holds it against its checksum; gives what is wrong."""
+    """Reads all files and holds them against their checksums; gives what is wrong."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         sums = pool.map(lambda shard: _sum(index.root / shard.file), index.shards)
         for shard, found in zip(index.shards, sums, strict=True):
             if found != shard.sha256:
-                yield Problem(
-                    f"{index.root / shard.file} is not what was packed",
-                    got=found if found.startswith("cannot") else f"sha256 {found[:16]}...",
-                    allowed=f"sha256 {shard.sha256[:16]}...",
-                    action="delete it and run the same `harness pack` again",
+                yield _other(
+                    index.root / shard.file,
+                    found if found.startswith("cannot") else f"sha256 {found[:16]}...",
+                    f"sha256 {shard.sha256[:16]}...",
                 )
+    yield from _wrong_offsets(index)
 
 
-def _checked(root: Path, data: Any) -> PackedIndex:
+def _wrong_offsets(index: PackedIndex) -> Iterator[Problem]:
+    path = index.root / OFFSETS
+    try:
+        with path.open("rb") as file:
+            for shard in index.shards:
+                right = record_offsets(index.root / shard.file)
+                if file.read(len(right) * _OFFSET.size) != right.tobytes():
+                    yield _other(path, f"other places in {shard.file}", "where its records begin")
+    except (OSError, ValueError) as error:
+        yield _other(path, str(error), "an entry for each record")
+
+
+def _other(path: Path, got: str, allowed: str) -> Problem:
+    return Problem(
+        f"{path} is not what was packed",
+        got=got,
+        allowed=allowed,
+        action="delete it and run the same `harness pack` again",
+    )
+
+
+def checked(root: Path, data: Any) -> PackedIndex:
+    """The index of a set from the content of its ``index.json``; looks at no other file.
+
+    Raises:
+        DataError: it is of another version, or not whole.
+    """
     path = root / INDEX
     version = data.get("harness_packed") if isinstance(data, dict) else None
     if version != VERSION or data.get("order") != ORDER:

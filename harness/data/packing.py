@@ -8,74 +8,45 @@ index.
 from __future__ import annotations
 
 import hashlib
+import secrets
 import shutil
-from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from harness.data.index import ExampleIndex
+from harness.data.pack_plan import PackOptions, Written, shard_bounds
 from harness.data.packed import (
     INDEX,
     OFFSETS,
     ORDER,
+    PLAN,
     VERSION,
     WORK,
     PackedIndex,
     Shard,
+    checked,
+    is_index,
     record_offsets,
     shard_name,
 )
-from harness.errors import DataError, UsageError
-from harness.runs.files import make_dir, read_json, to_json, write_atomic
+from harness.errors import DataError, StorageError, UsageError
+from harness.runs.files import (
+    GROUP,
+    PRIVATE,
+    TEMPORARY,
+    is_group_folder,
+    make_dir,
+    read_json,
+    to_json,
+    write_atomic,
+)
 
-_PLAN = "plan.json"
 Rows = Sequence[int] | NDArray[Any]
-
-
-@dataclass(frozen=True)
-class PackOptions:
-    """What changes the packed files.
-
-    Attributes:
-        shard_bytes: about how large a shard is.
-        resize: shorter side in pixels that larger pictures are shrunk to; None leaves all as is.
-        quality: of a JPEG that was shrunk, 1 to 100.
-    """
-
-    shard_bytes: int = 64 << 20
-    resize: int | None = None
-    quality: int = 95
-
-
-@dataclass
-class Written:
-    """A shard that was written, as it is noted until all are there."""
-
-    shard: Shard
-    offsets: array[int]
-    labels: Counter[int]
-    content_bytes: int
-    undecodable: list[str] = field(default_factory=list)
-
-
-def shard_bounds(sizes: Sequence[int], shard_bytes: int) -> list[int]:
-    """Positions at which shards begin, and the number of examples as the last; pure.
-
-    A shard takes examples until the next one would make it larger than ``shard_bytes``, and one
-    at least.
-    """
-    bounds, held = [0], 0
-    for position, size in enumerate(sizes):
-        if position > bounds[-1] and held + size > shard_bytes:
-            bounds.append(position)
-            held = 0
-        held += size
-    return [*bounds, len(sizes)]
 
 
 class Packing:
@@ -85,7 +56,8 @@ class Packing:
         source: the examples.
         rows: rows of ``source`` in canonical order.
         folder: the packed set; made if it is not there.
-        access: ``private`` or ``group``, the modes of what is written.
+        access: ``private`` or ``group``; None leaves a folder that is there as it is, and makes a
+            new one private.
 
     Raises:
         UsageError: something else was begun in ``folder``, or it holds other files.
@@ -98,7 +70,7 @@ class Packing:
         rows: Rows,
         folder: Path,
         options: PackOptions,
-        access: str,
+        access: str | None,
     ) -> None:
         self.source, self.rows, self.folder, self.options = source, rows, folder, options
         self.bounds = shard_bounds([source.sizes[row] for row in rows], options.shard_bytes)
@@ -110,10 +82,13 @@ class Packing:
             "options": asdict(options),
         }
         self.work = folder / WORK
-        make_dir(folder, access)
+        if not folder.exists():
+            make_dir(folder, access or PRIVATE)
         self._finished = self._open_finished()
         if self._finished is None:
-            self._begin(access)
+            self._begin()
+        if access is not None:
+            make_dir(folder, access)
 
     @property
     def shards(self) -> int:
@@ -151,36 +126,68 @@ class Packing:
         """Takes note of a shard whose file is in its place."""
         if self._finished is not None:
             return
-        write_atomic(self.work / f"{number:05d}.offsets", written.offsets.tobytes())
         facts = {
             "shard": written.shard.to_json(),
             "labels": dict(written.labels),
             "content_bytes": written.content_bytes,
             "undecodable": written.undecodable,
         }
-        write_atomic(self.work / f"{number:05d}.json", to_json(facts))
+        try:
+            write_atomic(self.work / f"{number:05d}.offsets", written.offsets.tobytes())
+            write_atomic(self.work / f"{number:05d}.json", to_json(facts))
+        except StorageError:
+            if not self._finished_meanwhile():
+                raise
+
+    def temporary(self, number: int) -> Path:
+        """Where a shard is written before it gets its name; gone with the folder it is in."""
+        if not self.work.is_dir():
+            make_dir(self.work, GROUP if is_group_folder(self.folder) else PRIVATE)
+        return self.work / f"{self.name(number)}.{secrets.token_hex(4)}{TEMPORARY}"
+
+    def is_done(self, number: int) -> bool:
+        """Whether another process has finished the set, with this shard in it."""
+        return self._finished_meanwhile() and self._is_there(number)
+
+    def shard(self, number: int) -> Shard:
+        """A shard of a set that is finished."""
+        assert self._finished is not None, "asked for only then"
+        return self._finished.shards[number]
+
+    def _finished_meanwhile(self) -> bool:
+        # Whoever finishes writes the index before it removes anything.
+        if self._finished is None:
+            self._finished = self._open_finished()
+        return self._finished is not None
 
     def finish(self) -> PackedIndex | None:
         """Writes the index when all shards are there; None when some are not.
 
         Several processes may do so at once: all write the same.
         """
-        if self.todo():
+        if self.todo() and not (self._finished_meanwhile() and not self.todo()):
             return None
         if self._finished is None:
-            noted = [read_json(self.work / f"{number:05d}.json") for number in range(self.shards)]
-            offsets = b"".join(
-                (self.work / f"{number:05d}.offsets").read_bytes() for number in range(self.shards)
-            )
-            write_atomic(self.folder / OFFSETS, offsets)
-            index = self._index(noted)
-            write_atomic(self.folder / INDEX, to_json(index))
-            self._finished = PackedIndex(self.folder, index)
-        elif _size(self.folder / OFFSETS) != 8 * len(self.source):
+            try:
+                self._finished = self._write_index()
+            except FileNotFoundError:
+                if not self._finished_meanwhile():
+                    raise
+        if _size(self.folder / OFFSETS) != 8 * len(self.source):
             all_of = (record_offsets(self.folder / self.name(n)) for n in range(self.shards))
             write_atomic(self.folder / OFFSETS, b"".join(one.tobytes() for one in all_of))
         shutil.rmtree(self.work, ignore_errors=True)  # another process may be at it as well
         return self._finished
+
+    def _write_index(self) -> PackedIndex:
+        noted = [read_json(self.work / f"{number:05d}.json") for number in range(self.shards)]
+        offsets = b"".join(
+            (self.work / f"{number:05d}.offsets").read_bytes() for number in range(self.shards)
+        )
+        write_atomic(self.folder / OFFSETS, offsets)
+        index = self._index(noted)
+        write_atomic(self.folder / INDEX, to_json(index))
+        return PackedIndex(self.folder, index)
 
     def _index(self, noted: list[dict[str, Any]]) -> dict[str, Any]:
         shards = [one["shard"] for one in noted]
@@ -205,29 +212,39 @@ class Packing:
             "shards": shards,
         }
 
-    def _begin(self, access: str) -> None:
+    def _begin(self) -> None:
         """Lays down what is packed here, or holds it against what was laid down before."""
-        plan = self.work / _PLAN
+        plan = self.work / PLAN
         if not plan.is_file():
+            # A process that was started in the same moment may have begun since.
             others = [path.name for path in self.folder.iterdir() if path.name != WORK]
-            if others:
+            if others and not plan.is_file() and not self._finished_meanwhile():
                 raise UsageError(
                     f"{self.folder} holds other files",
                     got=", ".join(sorted(others)[:5]),
                     allowed="an empty folder, a new one, or one that a pack was begun in",
                     action="name another folder",
                 )
-            make_dir(self.work, access)
-            write_atomic(plan, to_json(self._plan))
-        self._check_same(read_json(plan), plan)
+            if not others:
+                make_dir(self.work, GROUP if is_group_folder(self.folder) else PRIVATE)
+                write_atomic(plan, to_json(self._plan))
+        try:
+            self._check_same(read_json(plan), plan)
+        except FileNotFoundError:
+            if not self._finished_meanwhile():
+                raise
 
     def _open_finished(self) -> PackedIndex | None:
         path = self.folder / INDEX
-        if not path.is_file():
+        try:
+            data = read_json(path)
+        except FileNotFoundError:
             return None
-        data = read_json(path)
+        if not is_index(data):
+            return None  # a file of somebody else's
+        index = checked(self.folder, data)
         self._check_same({name: data[name] for name in self._plan if name in data}, path)
-        return PackedIndex(self.folder, data)
+        return index
 
     def _check_same(self, before: dict[str, Any], path: Path) -> None:
         other = [name for name, value in before.items() if self._plan.get(name, value) != value]
@@ -243,11 +260,13 @@ class Packing:
 
     def _is_there(self, number: int) -> bool:
         if self._finished is not None:
-            wanted: int | None = self._finished.shards[number].bytes
+            wanted = self._finished.shards[number].bytes
         else:
-            noted = self.work / f"{number:05d}.json"
-            wanted = int(read_json(noted)["shard"]["bytes"]) if noted.is_file() else None
-        return wanted is not None and _size(self.folder / self.name(number)) == wanted
+            try:
+                wanted = int(read_json(self.work / f"{number:05d}.json")["shard"]["bytes"])
+            except FileNotFoundError:
+                return False
+        return _size(self.folder / self.name(number)) == wanted
 
 
 def _size(path: Path) -> int | None:

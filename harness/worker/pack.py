@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.data.index import ExampleIndex, folder_index
+from harness.data.pack_plan import PackOptions
 from harness.data.packed import PackedIndex, is_packed, verify
-from harness.data.packing import Packing, PackOptions
-from harness.errors import DataError, UsageError
+from harness.data.packing import Packing
+from harness.data.scan import refuse, refuse_bad_names
+from harness.errors import DataError, Problem, UsageError
 from harness.worker.environment import import_tensorflow, prepare
 
 
@@ -44,7 +46,7 @@ def pack_data(
     part: int = 0,
     parts: int = 1,
     workers: int | None = None,
-    access: str = "private",
+    access: str | None = None,
     say: Callable[[str], None],
     progress: TextIO = sys.stderr,
 ) -> Packed:
@@ -52,6 +54,7 @@ def pack_data(
 
     Args:
         part: from 0.
+        access: see :class:`Packing`.
         workers: shards that are written at a time; None is one for each core.
         say: hears what is worth knowing of the data.
 
@@ -60,13 +63,16 @@ def pack_data(
         UsageError: ``folder`` holds something else.
         StorageError: it cannot be written.
     """
-    source, folder = source.expanduser(), folder.expanduser()
     index = _source(source, folder)
     for note in index.notes:
         say(note)
     prepare(os.environ, say)
     with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here
         import_tensorflow(Path(chatter, "log"))
+    import tensorflow as tf
+
+    # The files are to be the same everywhere, and several of these may share a node.
+    tf.config.set_visible_devices([], "GPU")
     from harness.data.order import canonical_rows
     from harness.data.pack import pack
 
@@ -91,7 +97,12 @@ def check_sums(index: PackedIndex) -> None:
         raise DataError(problems)
 
 
+_MOST_BYTES = (1 << 31) - (1 << 20)
+"""Of a picture: a tf.Example with its other features ends at 2 GB."""
+
+
 def _source(source: Path, folder: Path) -> ExampleIndex:
+    refuse_bad_names([str(source), str(folder)])
     if is_packed(source):
         raise UsageError(
             f"{source} is packed already",
@@ -105,7 +116,18 @@ def _source(source: Path, folder: Path) -> ExampleIndex:
             allowed="a folder outside of them, since each folder in them is a class",
             action="name another folder",
         )
-    return folder_index(source)
+    index = folder_index(source)
+    refuse(
+        Problem(
+            f"{source / name} is too large for a record",
+            got=f"{size} bytes",
+            allowed=f"less than {_MOST_BYTES} bytes",
+            action="remove it from the folder",
+        )
+        for name, size in zip(index.names, index.sizes, strict=True)
+        if size >= _MOST_BYTES
+    )
+    return index
 
 
 class Progress:

@@ -71,6 +71,7 @@ from harness.distribute.single import SingleDevice
 if sys.argv[1] == "held":
     SingleDevice("/CPU:0")
 libc = ctypes.CDLL(None)
+libc.prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: a fault is to be a page
 libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
 libc.free.argtypes = [ctypes.c_void_p]
 SIZE, found = 20 << 20, []

@@ -61,20 +61,24 @@ def test_parts_and_the_rest(source: Path, tmp_path: Path) -> None:
     assert "120 examples" in harness(source, folder, "--part", "1/3").stdout
 
 
+def inode(path: Path) -> int:
+    return path.stat().st_ino
+
+
 SLOW = """
 import runpy, sys, time
 import harness.data.pack as pack
 
 read, count = pack._read, 0
 
-def slow(path):
+def slow(path, size):
     global count
     count += 1
     if count == 40:
         print("40 read", flush=True)
     if count > 39:
         time.sleep(1)
-    return read(path)
+    return read(path, size)
 
 pack._read = slow
 sys.argv = ["harness", *sys.argv[1:]]
@@ -103,15 +107,15 @@ def test_what_was_interrupted_goes_on(how: signal.Signals, tmp_path: Path) -> No
     assert process.wait(60) == code
     process.stdout.close()
     if how != signal.SIGKILL:
-        assert not list(folder.glob(".data-*"))
-    there = {path.name: path.stat().st_ino for path in folder.glob("data-*")}
+        assert not list((folder / ".packing").glob("*.tmp"))
+    noted = [json.loads(path.read_text()) for path in (folder / ".packing").glob("0*.json")]
+    there = {one["shard"]["file"]: inode(folder / one["shard"]["file"]) for one in noted}
     assert 5 < len(there) < 15
     harness(source, folder, "--shard-mb", "1", "--verify")
     assert len(open_packed(folder)) == 60
     for name, number in there.items():
-        assert (folder / name).stat().st_ino == number
-    # What a kill has left is hidden, and at most what was being written.
-    assert len(list(folder.glob(".data-*"))) <= 2
+        assert inode(folder / name) == number
+    assert not list(folder.glob(".*")), "what a kill has left goes at the end"
 
 
 @pytest.mark.parametrize(
@@ -123,6 +127,7 @@ def test_what_was_interrupted_goes_on(how: signal.Signals, tmp_path: Path) -> No
         (["SRC", "DST", "--part", "5/4"], 2, "K/N with 1 <= K <= N"),
         (["SRC", "DST", "--part", "4"], 2, "K/N with 1 <= K <= N"),
         (["SRC", "DST", "--quality", "101", "--resize", "9"], 2, "must be 1 to 100"),
+        (["SRC", "DST", "--quality", "80"], 2, "--quality is of pictures that --resize shrinks"),
         (["SRC", "DST", "--shard-mb", "0"], 2, "a whole number, 1 or more"),
         (["SRC", "FILE"], 5, "FILE"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 from harness.data.index import folder_index
 from harness.data.order import canonical_rows
 from harness.data.pack import pack, write_shard
+from harness.data.pack_plan import PackOptions, shard_bounds
 from harness.data.packed import OFFSETS, PackedIndex, is_packed, open_packed, verify
-from harness.data.packing import Packing, PackOptions, shard_bounds
+from harness.data.packing import Packing
 from harness.errors import DataError, UsageError
 
 CLASSES = ["blue", "green", "red"]
@@ -31,7 +33,7 @@ def source(tmp_path: Path, write_pictures: Callable[..., Path]) -> Path:
 def packing(source: Path, folder: Path, **options: int) -> Packing:
     index = folder_index(source)
     asked = PackOptions(**{"shard_bytes": 600, **options})
-    return Packing(index, canonical_rows(len(index)), folder, asked, "private")
+    return Packing(index, canonical_rows(len(index)), folder, asked, None)
 
 
 def packed(source: Path, folder: Path, **options: int) -> PackedIndex:
@@ -165,7 +167,7 @@ def test_an_example_that_is_gone_stops_it_and_keeps_the_rest(source: Path, tmp_p
         pack(made, workers=1)
     assert gone in str(caught.value)
     assert made.todo() == list(range(2, made.shards))
-    assert not list((tmp_path / "packed").glob(".*tmp"))
+    assert not list((tmp_path / "packed" / ".packing").glob("*tmp"))
     (source / gone).write_bytes(kept)
     pack(made)
     assert made.finish() is not None
@@ -202,6 +204,78 @@ def test_a_changed_byte_is_found_by_the_checksum(source: Path, tmp_path: Path) -
     assert len(open_packed(index.root)) == 21, "its size is as it was"
     (problem,) = verify(index)
     assert path.name in problem.what
+
+
+def test_offsets_that_are_not_those_of_the_records_are_found(source: Path, tmp_path: Path) -> None:
+    index = packed(source, tmp_path / "packed")
+    raw = bytearray((index.root / OFFSETS).read_bytes())
+    raw[8] ^= 1
+    (index.root / OFFSETS).write_bytes(raw)
+    (problem,) = verify(index)
+    assert OFFSETS in problem.what
+
+
+def test_parts_that_end_together_all_find_it_finished(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "packed"
+    first, second, late = (packing(source, folder) for _ in range(3))
+    pack(first)
+    assert first.finish() is not None
+    done = second.finish()
+    assert done is not None
+    assert done.digest == open_packed(folder).digest
+    # One that still writes what the others have finished.
+    assert write_shard(late, 1).shard == done.shards[1]
+    assert late.finish() is not None
+    assert not (folder / ".packing").exists()
+
+
+def test_many_processes_may_end_in_one_moment(source: Path, tmp_path: Path) -> None:
+    for turn in range(10):
+        folder = tmp_path / f"packed {turn}"
+        several = [packing(source, folder) for _ in range(8)]
+        pack(several[0])
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(Packing.finish, several))
+        assert len({index.digest for index in found if index is not None}) == 1
+        assert None not in found
+        assert len(open_packed(folder)) == 21
+
+
+def test_the_mode_of_a_folder_is_left_alone_unless_asked(source: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "packed"
+    folder.mkdir(mode=0o755)
+    folder.chmod(0o755)
+    (folder / "mine").write_text("x")
+    with pytest.raises(UsageError, match="holds other files"):
+        packing(source, folder)
+    assert folder.stat().st_mode & 0o7777 == 0o755
+    (folder / "mine").unlink()
+    index = folder_index(source)
+    made = Packing(index, canonical_rows(21), folder, PackOptions(600), "group")
+    pack(made)
+    done = made.finish()
+    assert done is not None
+    again = packed(source, folder)
+    assert folder.stat().st_mode & 0o7777 == 0o2770
+    assert {(folder / s.file).stat().st_mode & 0o777 for s in again.shards} == {0o660}
+
+
+def test_another_program_may_have_an_index_json(source: Path, tmp_path: Path) -> None:
+    (source / "index.json").write_text('{"a": 1}')
+    assert len(folder_index(source)) == 21
+    folder = tmp_path / "packed"
+    folder.mkdir()
+    (folder / "index.json").write_text("[]")
+    with pytest.raises(UsageError, match="holds other files"):
+        packing(source, folder)
+
+
+def test_a_picture_that_changes_meanwhile_is_an_error(source: Path, tmp_path: Path) -> None:
+    made = packing(source, tmp_path / "packed")
+    with (source / made.source.names[3]).open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(DataError, match="has changed since"):
+        pack(made)
 
 
 def test_another_pack_is_not_mixed_in(source: Path, tmp_path: Path) -> None:
@@ -246,6 +320,18 @@ def test_an_index_that_is_not_ours_is_refused(
     file.write_text("{")
     with pytest.raises(DataError, match="no valid JSON"):
         open_packed(index.root)
+
+
+def test_a_message_of_tensorflow_that_is_no_text_is_no_end(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It quotes the file; rare damage only makes it do so, so this plays it."""
+
+    def decode(contents: object) -> None:
+        b"\xff".decode()
+
+    monkeypatch.setattr("harness.data.pack.decode", decode)
+    assert len(pack(packing(source, tmp_path / "packed", resize=8))) == 21
 
 
 def test_training_from_it_is_refused_by_name(source: Path, tmp_path: Path) -> None:

@@ -118,21 +118,15 @@ def test_a_backbone_that_others_may_write_to_is_not_loaded(
 
 
 @pytest.mark.parametrize(
-    ("changes", "environment", "code", "words"),
+    ("changes", "code", "words"),
     [
-        ({"cluster.device": "gpu"}, {}, 3, "sees no GPU"),
-        ({}, {"HOROVOD_RANK": "0", "HOROVOD_SIZE": "2"}, 3, "several ranks"),
-        ({}, {"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2"}, 3, "do not say where"),
-        ({"checkpoint.best": {"metric": "val_dice"}}, {}, 2, "val_f1"),
-        ({"training.early_stopping": {"metric": "mae"}}, {}, 2, "early_stopping.metric"),
+        ({"cluster.device": "gpu"}, 3, "sees no GPU"),
+        ({"checkpoint.best": {"metric": "val_dice"}}, 2, "val_f1"),
+        ({"training.early_stopping": {"metric": "mae"}}, 2, "early_stopping.metric"),
     ],
-    ids=["gpu", "ranks", "rank words", "best metric", "stopping metric"],
+    ids=["gpu", "best metric", "stopping metric"],
 )
-def test_said_before_training(
-    changes, environment, code, words, tmp_path, tiny_backbone, data, capsys, monkeypatch
-):
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
+def test_said_before_training(changes, code, words, tmp_path, tiny_backbone, data, capsys):
     spec = write_spec(tmp_path, tiny_backbone, data, **changes)
     found, err = run(tmp_path, spec, capsys)
     assert found == code, err
@@ -142,6 +136,28 @@ def test_said_before_training(
     assert not (tmp_path / "run" / "FAILED").exists()
     outcome = json.loads((tmp_path / "run" / "slurm" / "outcome-1.json").read_text())
     assert (outcome["outcome"], outcome["exit_code"]) == ("refused", code)
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        (
+            {"HOROVOD_RANK": "0", "HOROVOD_SIZE": "2", "HARNESS_MEETING_S": "1"},
+            "did not come within 1 s",
+        ),
+        ({"SLURM_PROCID": "x", "SLURM_STEP_NUM_TASKS": "2"}, "do not say where"),
+    ],
+    ids=["alone", "words"],
+)
+def test_ranks_that_do_not_meet_make_no_run(
+    environment, words, tmp_path, tiny_backbone, data, capsys, monkeypatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found, err = run(tmp_path, write_spec(tmp_path, tiny_backbone, data), capsys)
+    assert found == 3, err
+    assert words in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_home_that_cannot_be_written(tmp_path, tiny_backbone, data, capsys, monkeypatch):

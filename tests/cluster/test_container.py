@@ -24,7 +24,7 @@ from tests.local.training_helpers import curve, mischief
 HOROVOD = {"cluster.strategy": "horovod", "cluster.ranks_per_node": 2}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # pytest orders by clusters, and it takes minutes
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     """The built image."""
     need_tools()

@@ -18,7 +18,6 @@ from benchmarks.rows import Row, compare
 from harness.distribute.horovod_built import horovod_facts, horovod_hint
 
 STEPS, REPEATS = 1, 7
-"""Stopped for longer, a rank would be taken for lost by the other: TensorFlow waits 10 s."""
 
 
 def _images_per_s(group: Group) -> float:

@@ -27,6 +27,8 @@ class Group:
         self, work: str, strategy: str, cores: Sequence[str], *, alone: bool = False
     ) -> None:
         job, size = uuid.uuid4().hex, len(cores)
+        # TensorFlow's workers take one that says nothing for ten seconds for lost.
+        self._sleeps = strategy != "multiworker"
         self._processes = []
         for rank, own in enumerate(cores):
             place = {} if alone or size == 1 else _place(job, rank, size)
@@ -62,7 +64,7 @@ class Group:
     def seconds(self, count: int) -> float:
         """Seconds that ``count`` times the work take, on average over the processes.
 
-        All others sleep meanwhile: the threads of an idle rank look about every millisecond.
+        All others sleep meanwhile: the threads of an idle rank of Horovod look all the time.
         """
         self._signal(signal.SIGCONT)
         for process in self._processes:
@@ -78,6 +80,8 @@ class Group:
         return process.stdout.readline().strip()
 
     def _signal(self, number: signal.Signals) -> None:
+        if not self._sleeps and number != signal.SIGKILL:
+            return
         for process in self._processes:
             process.send_signal(number)
 

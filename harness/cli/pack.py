@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 HELP = "pack a folder of pictures into few large files"
 _SAY = 5
-_QUALITY = 95
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,13 +82,10 @@ def run(args: argparse.Namespace) -> int:
             action="add --resize PX, or leave it out: pictures are packed as they are",
         )
     part, parts = args.part
-    resize, quality = args.resize, args.quality
-    if resize is not None and quality is None:
-        quality = _QUALITY
     done = pack_data(
         args.source,
         args.folder,
-        PackOptions(args.shard_mb << 20, resize, quality),
+        PackOptions(args.shard_mb << 20, args.resize, args.quality),
         part=part,
         parts=parts,
         workers=args.workers,

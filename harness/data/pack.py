@@ -19,15 +19,13 @@ from pathlib import Path
 import tensorflow as tf
 
 from harness.data.decode import decode
-from harness.data.pack_plan import PackOptions, Written
+from harness.data.pack_plan import QUALITY, PackOptions, Written
 from harness.data.packed import FRAME_BYTES, Shard
 from harness.data.packing import Packing
 from harness.errors import DataError
 from harness.runs.files import file_mode, fsync_dir, sha256_file
 from harness.runs.storage import storage_error
 
-QUALITY = 95
-"""Of a JPEG, where the user says nothing."""
 _JPEG = b"\xff\xd8\xff"
 
 

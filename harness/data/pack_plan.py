@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 
 from harness.data.packed import Shard
 
+QUALITY = 95
+"""Of a JPEG that was shrunk, where the user says nothing."""
+
 
 @dataclass(frozen=True)
 class PackOptions:
@@ -17,7 +20,7 @@ class PackOptions:
     Attributes:
         shard_bytes: about how large a shard is.
         resize: shorter side in pixels that larger pictures are shrunk to; None leaves all as is.
-        quality: of a JPEG that was shrunk, 1 to 100; None without ``resize``.
+        quality: of a JPEG that was shrunk, 1 to 100; None is :data:`QUALITY`.
     """
 
     shard_bytes: int = 64 << 20

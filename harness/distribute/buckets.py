@@ -19,7 +19,7 @@ under way while the rest of the backward pass still computes."""
 
 RING_BYTES = 512 << 10
 """Of a bucket, for each rank of a ring of CPUs: a piece that stays in a core's cache.  Two ranks on
-one machine sum 3.7 MB in four pieces in 0.7 of the time that one takes (``make bench ONLY=P8``)."""
+one machine sum 3.7 MB in four pieces in 0.8 of the time that one takes (``make bench ONLY=P8``)."""
 
 
 def bucket_bytes(ranks: int, *, gpus: bool) -> int:

@@ -37,6 +37,9 @@ class ExampleIndex:
     of their UTF-8 bytes); ``labels``, ``sizes`` (bytes) and ``mtimes`` (ns) stand in that order.
     ``classes`` are sorted; a label is a row of it.  ``ignored`` counts files that were left out,
     by extension; ``notes`` are sentences for the user.
+
+    A subset keeps where it is from: ``whole`` is the number of examples of the whole set and
+    ``rows`` those of the subset in it.  It follows the order of the whole set.
     """
 
     root: Path
@@ -48,6 +51,8 @@ class ExampleIndex:
     mtimes: Sequence[int] = ()
     ignored: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    whole: int = 0
+    rows: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,7 +73,15 @@ class ExampleIndex:
             held = "\0".join([self.digest, *names]).encode()
             digest = f"subset:{hashlib.sha256(held).hexdigest()}"
         return replace(
-            self, names=names, labels=labels, sizes=sizes, mtimes=mtimes, digest=digest, notes=notes
+            self,
+            names=names,
+            labels=labels,
+            sizes=sizes,
+            mtimes=mtimes,
+            digest=digest,
+            notes=notes,
+            whole=self.whole or len(self),
+            rows=_pick(self.rows, rows) if self.rows else array("q", rows),
         )
 
 

@@ -10,6 +10,8 @@ computed by itself, so starting anywhere costs what starting at 0 costs.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -73,8 +75,7 @@ class Order:
         Returns:
             Canonical positions, int64, and mask, float32: [rows], or [s, rows] for a vector of
             steps, with rows = lane_count * B/L, lane-major.  Where mask is 0 the position is
-            padding: a real example (of the same lane, unless that lane is empty) which this
-            epoch has elsewhere with mask 1.
+            padding: the last example that the lane has in this epoch (any, where it is empty).
         """
         count = self.lanes - first_lane if lane_count is None else lane_count
         if not (first_lane >= 0 and count >= 1 and first_lane + count <= self.lanes):
@@ -91,7 +92,7 @@ class Order:
         lane, lane_epochs, within = tf.meshgrid(read, steps, inside)
         lane_epochs = tf.broadcast_to(epochs[:, None, None], tf.shape(lane))
         position = steps[:, None, None] * self.per_lane + within
-        canonical, mask = self._at(*(tf.reshape(x, [-1]) for x in (lane_epochs, lane, position)))
+        canonical, mask = self.at(*(tf.reshape(x, [-1]) for x in (lane_epochs, lane, position)))
         out = tf.concat([tf.shape(step), [count * self.per_lane]], 0)
         canonical = tf.ensure_shape(tf.reshape(canonical, out), shape)
         return canonical, tf.ensure_shape(tf.reshape(mask, out), shape)
@@ -116,54 +117,115 @@ class Order:
         """The inverse of :meth:`sorted_row`."""
         return unpermute(row, _domain(self.n), key_of(CANONICAL_SEED))
 
-    def _lane_start(self, lane: tf.Tensor) -> tf.Tensor:
-        # floor(N*i/L) without the product N*i, which could leave int64.
+    @property
+    def windows(self) -> int:
+        """Windows of a lane in an epoch; a lane one example shorter may have an empty last one."""
+        return -(-lane_arithmetic.block_count(-(-self.n // self.lanes), self.block) // self._window)
+
+    def window_start(self, epoch: tf.Tensor, lane: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+        """First position, within the lane and the epoch, of windows: int64 vectors all.
+
+        Window :attr:`windows` begins where the epoch ends, padding included, which thus belongs
+        to the last window.
+        """
+        _, length, lay = self._lay(epoch, lane)
+        begin = window * (self.block * self._window)
+        begin -= tf.where(window > lay.short_slot // self._window, lay.missing, 0)
+        end = tf.constant(self.steps_per_epoch * self.per_lane, tf.int64)
+        return tf.where(window >= self.windows, end, tf.minimum(begin, length))
+
+    def window_of(self, epoch: tf.Tensor, lane: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+        """The windows that hold positions, the inverse of :meth:`window_start`: int64 vectors."""
+        _, length, lay = self._lay(epoch, lane)
+        at = self._room(position, lay) // (self.block * self._window)
+        return tf.where(position < length, at, self.windows - 1)
+
+    def at(
+        self, epoch: tf.Tensor, lane: tf.Tensor, position: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Canonical positions and masks of (epoch, lane, position in the lane): int64 vectors."""
+        start, length, lay = self._lay(epoch, lane)
+        mask = tf.cast((position < length) & (self._lane_length(lane) > 0), tf.float32)
+        return start + self._shuffled(tf.minimum(position, length - 1), lay), mask
+
+    def lane_start(self, lane: tf.Tensor) -> tf.Tensor:
+        """First canonical position of lanes: floor(N*i/L)."""
+        # Without the product N*i, which could leave int64.
         whole, rest = divmod(self.n, self.lanes)
         return lane * whole + lane * rest // self.lanes
 
-    def _at(
-        self, epoch: tf.Tensor, lane: tf.Tensor, position: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Canonical position and mask of flat vectors of (epoch, lane, position in the lane)."""
-        start = self._lane_start(lane)
-        length = self._lane_start(lane + 1) - start
-        mask = tf.cast(position < length, tf.float32)
+    def _lane_length(self, lane: tf.Tensor) -> tf.Tensor:
+        return self.lane_start(lane + 1) - self.lane_start(lane)
+
+    def _lay(self, epoch: tf.Tensor, lane: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, _Lay]:
+        """First canonical position, length and inside of lanes, for epochs."""
+        start, length = self.lane_start(lane), self._lane_length(lane)
         if self.n < self.lanes:
             # Empty lanes: any example will do, as its mask is 0.
             start, length = tf.where(length == 0, start % self.n, start), tf.maximum(length, 1)
-        key = fold(fold(key_of(self.seed), epoch), lane)
         kind = tf.cast(length == self._short.n + 1, tf.int64)
-        return start + self._shuffled(position % length, kind, key), mask
-
-    def _shuffled(self, position: tf.Tensor, kind: tf.Tensor, key: Key) -> tf.Tensor:
-        """Offset in the lane of the example at ``position`` of the epoch.
-
-        The short block makes everything after it come ``missing`` earlier than whole blocks
-        would put it.  Adding ``missing`` back to positions behind it ("room" positions, as if
-        every block were whole) makes block and window a division.
-        """
+        key = fold(fold(key_of(self.seed), epoch), lane)
         short, long = self._short, self._long
-        block, window = self.block, self._window
         count = _pick([short.blocks, long.blocks], kind)
-        missing = _pick([short.missing, long.missing], kind)
         blocks = _domains([short.blocks, long.blocks], kind)
         block_key = fold(key, _BLOCKS)
-        short_slot = unpermute(count - 1, blocks, block_key)
-        short_window = short_slot // window
+        return (
+            start,
+            length,
+            _Lay(
+                kind=kind,
+                key=key,
+                count=count,
+                missing=_pick([short.missing, long.missing], kind),
+                blocks=blocks,
+                block_key=block_key,
+                short_slot=unpermute(count - 1, blocks, block_key),
+            ),
+        )
 
+    def _room(self, position: tf.Tensor, lay: _Lay) -> tf.Tensor:
+        """Positions as if every block were whole.
+
+        The short block makes everything after it come ``missing`` earlier than whole blocks
+        would put it.  Adding ``missing`` back to positions behind its window makes block and
+        window a division.
+        """
+        span = self.block * self._window
+        short_window = lay.short_slot // self._window
+        is_before = position < (short_window + 1) * span - lay.missing
+        return tf.where(is_before, position, position + lay.missing)
+
+    def _shuffled(self, position: tf.Tensor, lay: _Lay) -> tf.Tensor:
+        """Offset in the lane of the example at ``position`` of the epoch."""
+        short, long = self._short, self._long
+        block, window = self.block, self._window
+        short_window = lay.short_slot // window
         span = block * window
-        is_before = position < (short_window + 1) * span - missing
-        room = tf.where(is_before, position, position + missing)
+        room = self._room(position, lay)
         at = room // span
         is_short = tf.cast(at == short_window, tf.int64)
-        is_last = tf.cast(at == (count - 1) // window, tf.int64)
-        sizes = _domains(short.window_sizes + long.window_sizes, kind * 4 + is_last * 2 + is_short)
-        inside = permute(room - at * span, sizes, fold(fold(key, _WINDOWS), at))
+        is_last = tf.cast(at == (lay.count - 1) // window, tf.int64)
+        sizes = _domains(
+            short.window_sizes + long.window_sizes, lay.kind * 4 + is_last * 2 + is_short
+        )
+        inside = permute(room - at * span, sizes, fold(fold(lay.key, _WINDOWS), at))
         # Back to a room position, now inside the window.
-        end_of_short = (short_slot - short_window * window + 1) * block - missing
-        inside = tf.where((is_short == 1) & (inside >= end_of_short), inside + missing, inside)
+        end_of_short = (lay.short_slot - short_window * window + 1) * block - lay.missing
+        inside = tf.where((is_short == 1) & (inside >= end_of_short), inside + lay.missing, inside)
         slot = at * window + inside // block
-        return permute(slot, blocks, block_key) * block + inside % block
+        return permute(slot, lay.blocks, lay.block_key) * block + inside % block
+
+
+class _Lay(NamedTuple):
+    """How lanes lie in an epoch: int64 vectors."""
+
+    kind: tf.Tensor
+    key: Key
+    count: tf.Tensor
+    missing: tf.Tensor
+    blocks: Domain
+    block_key: Key
+    short_slot: tf.Tensor
 
 
 def canonical_rows(n: int) -> np.ndarray:

@@ -79,6 +79,30 @@ def test_padding_repeats_an_example_of_its_lane(size):
     assert (positions < order.n * (lane + 1) // order.lanes).all()
 
 
+@settings(max_examples=40, deadline=None)
+@given(sizes)
+def test_windows_cut_a_lane_into_whole_blocks(size):
+    order, epoch = order_of(size), size[-1]
+    end = order.steps_per_epoch * order.per_lane
+    for lane in {0, order.lanes // 2, order.lanes - 1}:
+        windows = tf.range(order.windows + 1, dtype=tf.int64)
+        lanes, epochs = tf.fill(windows.shape, lane), tf.fill(windows.shape, epoch)
+        lanes, epochs = tf.cast(lanes, tf.int64), tf.cast(epochs, tf.int64)
+        starts = order.window_start(epochs, lanes, windows).numpy()
+        assert starts[0] == 0 and starts[-1] == end and (np.diff(starts) >= 0).all()
+        positions = tf.range(end, dtype=tf.int64)
+        lanes, epochs = (tf.broadcast_to(each[:1], positions.shape) for each in (lanes, epochs))
+        found = order.window_of(epochs, lanes, positions).numpy()
+        np.testing.assert_array_equal(
+            found, np.repeat(np.arange(order.windows), np.diff(starts)), str(starts)
+        )
+        canonical, mask = (each.numpy() for each in order.at(epochs, lanes, positions))
+        block = (canonical - order.lane_start(lanes[:1]).numpy()) // order.block
+        held = [set(block[(found == w) & (mask == 1)]) for w in range(order.windows)]
+        assert sum(map(len, held)) == len(set().union(*held)), "a block lies in two windows"
+        assert all(len(blocks) <= order.window for blocks in held)
+
+
 @settings(max_examples=20, deadline=None)
 @given(sizes)
 def test_replicas_have_the_rows_of_the_same_global_batches(size):

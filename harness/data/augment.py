@@ -4,17 +4,23 @@ The draws of an example depend on its name, not on where it is read from, nor on
 batch.  A plug-in of kind ``augmentation`` is called as
 ``change(image, seed, **options) -> image`` with float32 [S, S, 3] in 0..255 and an int64 [2] seed
 for TensorFlow's stateless ops; it must be graph code and return the same shape.
+
+The order is: crop, resize to the square, flip, warp (zoom, shear, rotate, shift as one),
+brightness, contrast, saturation, hue, RandAugment, cutout, plug-ins, round.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from harness.data.augment_warp import Map, cutout, rotation, shearing, warp, zooming
 from harness.data.decode import fit, to_uint8
-from harness.data.permute import fold, key_of, seed_pair
+from harness.data.permute import Key, fold, key_of, seed_pair
+from harness.data.randaugment import rand_augment
 from harness.data.randomness import hidden_random_ops
 from harness.plugins import registry
 
@@ -24,7 +30,10 @@ if TYPE_CHECKING:
 # One row of the draws for each use.  Never reorder: a resumed run must draw the same; append.
 _FLIP_H, _FLIP_V, _ROTATE, _AREA, _ASPECT, _TOP, _LEFT = range(7)
 _BRIGHTNESS, _CONTRAST, _SATURATION, _HUE = range(7, 11)
+_ZOOM, _SHEAR_X, _SHEAR_Y, _SHIFT_X, _SHIFT_Y = range(11, 16)
+# The row is full: what comes later has a row of its own, as these have, by the number of its key.
 _DRAWS = 16
+_CUTOUT, _RANDAUGMENT = 1, 2
 _KEY_RANGE = (1 << 63) - 1
 _ASPECTS = (3 / 4, 4 / 3)
 _PLUGIN = 1_000
@@ -59,10 +68,9 @@ class Augmenter:
     def changes(self) -> bool:
         """False when the options leave every image as it is."""
         o = self._options
+        shapes = (o.flip != "none", o.crop_area, o.rotate_deg, o.zoom, o.shear_deg, o.translate)
         colours = (o.brightness, o.contrast, o.saturation, o.hue)
-        return bool(
-            o.flip != "none" or o.rotate_deg or o.crop_area or any(colours) or self._plugins
-        )
+        return any(map(bool, (*shapes, *colours, o.randaugment, o.cutout, self._plugins)))
 
     def hidden_randomness(self, size: int) -> list[str]:
         """A sentence for every plug-in that draws random numbers which no resume repeats.
@@ -91,12 +99,16 @@ class Augmenter:
             uint8 [S, S, 3].
         """
         epoch_key = fold(key_of(self._seed), epoch)
-        draws = tf.random.stateless_uniform(
-            [_DRAWS], seed_pair(epoch_key, key), alg=tf.random.Algorithm.PHILOX
-        )
+        draws = _draws([_DRAWS], epoch_key, key)
         if self._options.crop_area is not None:
             image = random_crop(image, self._options.crop_area, draws)
         changed = self._colours(self._shape(fit(image, size), draws), draws)
+        chosen, part = self._options.randaugment, self._options.cutout
+        if chosen is not None:
+            pairs = _draws([chosen.ops, 2], fold(epoch_key, _RANDAUGMENT), key)
+            changed = rand_augment(changed, pairs, chosen.magnitude)
+        if part:
+            changed = cutout(changed, part, _draws([2], fold(epoch_key, _CUTOUT), key))
         for row, (plugin, options) in enumerate(self._plugins):
             changed = plugin(changed, seed_pair(fold(epoch_key, _PLUGIN + row), key), **options)
             changed = tf.ensure_shape(tf.cast(changed, tf.float32), [size, size, 3])
@@ -110,9 +122,28 @@ class Augmenter:
         ):
             if o.flip in kinds:
                 image = tf.where(draws[slot] < 0.5, tf.reverse(image, [axis]), image)
+        return self._warp(image, draws)
+
+    def _warp(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        """Zooms, shears, rotates and shifts in this order; each pixel is looked up once."""
+        o = self._options
+        # From the result back to the picture, so the last change comes first.
+        maps: list[Map] = []
         if o.rotate_deg:
-            image = rotate(image, _spread(draws[_ROTATE], math.radians(o.rotate_deg)))
-        return image
+            maps.append(rotation(_spread(draws[_ROTATE], math.radians(o.rotate_deg))))
+        if o.shear_deg:
+            limit = math.radians(o.shear_deg)
+            angles = (_spread(draws[slot], limit) for slot in (_SHEAR_X, _SHEAR_Y))
+            maps.append(shearing(*map(tf.tan, angles)))
+        if o.zoom:
+            maps.append(zooming(tf.exp(_spread(draws[_ZOOM], math.log1p(o.zoom)))))
+        shift = None
+        if o.translate:
+            x, y = (_spread(draws[slot], o.translate) for slot in (_SHIFT_X, _SHIFT_Y))
+            shift = (x * image.shape[1], y * image.shape[0])
+        if not maps and shift is None:
+            return image
+        return warp(image, functools.reduce(Map.then, maps) if maps else None, shift)
 
     def _colours(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         o = self._options
@@ -157,29 +188,10 @@ def random_crop(image: tf.Tensor, area: tuple[float, float], draws: tf.Tensor) -
     return image[at[0] : at[0] + size[0], at[1] : at[1] + size[1]]
 
 
-def rotate(image: tf.Tensor, angle: tf.Tensor, fill: str = "REFLECT") -> tf.Tensor:
-    """Rotates about the centre, bilinear.
-
-    Args:
-        image: float32 [S, S, 3].
-        angle: radians, scalar, counter-clockwise.
-        fill: what stands outside the image: ``REFLECT``, ``CONSTANT`` (0), ``WRAP``, ``NEAREST``.
-    """
-    height, width = image.shape[0] - 1.0, image.shape[1] - 1.0
-    cos, sin = tf.cos(angle), tf.sin(angle)
-    zero = tf.zeros_like(angle)
-    # Maps a pixel of the result to one of the source, keeping the centre.
-    x = (width - (cos * width - sin * height)) / 2.0
-    y = (height - (sin * width + cos * height)) / 2.0
-    transform = tf.stack([cos, -sin, x, sin, cos, y, zero, zero])
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=image[None],
-        transforms=transform[None],
-        output_shape=tf.constant(image.shape[:2].as_list(), tf.int32),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode=fill,
-    )[0]
+def _draws(shape: list[int], key: Key, example: tf.Tensor) -> tf.Tensor:
+    """float32 in [0, 1)."""
+    seed = seed_pair(key, example)
+    return tf.random.stateless_uniform(shape, seed, alg=tf.random.Algorithm.PHILOX)
 
 
 def _spread(draw: tf.Tensor, limit: float) -> tf.Tensor:

@@ -44,9 +44,18 @@ class Columns(SpecModel):
     group: str | None = None
     """Column of what must stay on one side of a split, such as a patient."""
     weight: str | None = None
-    """Column of example weights."""
+    """Column of example weights: numbers from 0 on that multiply the loss of their example."""
     split: str | None = None
-    """Column that says train, validation or test."""
+    """Column that says train, validation or test; the manifest at `data.train` must have it."""
+
+
+class RandAugment(SpecModel):
+    """RandAugment (Cubuk et al., 2020): operations drawn from a fixed list, all of one strength."""
+
+    ops: Annotated[int, Field(ge=1, le=8)] = 2
+    """Operations for each picture, one after the other; the paper's N."""
+    magnitude: Annotated[float, Field(ge=0, le=10)] = 9.0
+    """Strength of each operation, 0 (none) to 10; the paper's M."""
 
 
 class Augment(SpecModel):
@@ -58,6 +67,12 @@ class Augment(SpecModel):
     """Rotate by a uniform angle in [-rotate_deg, rotate_deg] degrees."""
     crop_area: Annotated[tuple[float, float], Strict(False)] | None = None
     """Crop a uniform part [low, high] of the area, 0 < low <= high <= 1; null does not crop."""
+    zoom: Unit01 = 0.0
+    """Enlarge by a factor in [1 / (1 + zoom), 1 + zoom], uniform in its logarithm (0 to 1)."""
+    shear_deg: Annotated[float, Field(ge=0, le=40)] = 0.0
+    """Slant along each axis by a uniform angle in [-shear_deg, shear_deg] degrees (0 to 40)."""
+    translate: Unit01 = 0.0
+    """Shift along each axis by a uniform part in [-translate, translate] of the side (0 to 1)."""
     brightness: Unit01 = 0.0
     """Add a uniform value in [-brightness, brightness] of the full range (0 to 1)."""
     contrast: Unit01 = 0.0
@@ -66,6 +81,10 @@ class Augment(SpecModel):
     """Scale the distance to grey by a uniform factor in [1 - saturation, 1 + saturation]."""
     hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Turn the hue by a uniform part in [-hue, hue] of the colour circle (0 to 0.5)."""
+    randaugment: RandAugment | None = None
+    """A few operations of one strength, drawn from the list of RandAugment; null for none."""
+    cutout: Unit01 = 0.0
+    """Cover a square with grey; its side as a part of the picture's (0 to 1), 0 for none."""
     plugins: Many[PluginRef] = ()
     """Plug-ins of kind augmentation, applied in this order after the rest."""
 
@@ -89,7 +108,8 @@ class Missing(SpecModel):
     file: Literal["drop", "error"] = "error"
     """An example whose file does not exist: leave it out, or stop."""
     field: Literal["impute_mean", "impute_median", "drop", "error"] = "impute_mean"
-    """A missing numeric field: fill it with the training mean or median, leave out, or stop."""
+    """A missing weight: take the mean or median of the training rows, leave the example out, or
+    stop. An example without group or split is left out with `drop`, else an error."""
 
 
 class Uncertain(SpecModel):
@@ -120,19 +140,22 @@ class DataSpec(SpecModel):
     """Examples: where they are, their order, and how they are prepared."""
 
     train: PathText | None = None
-    """Training examples: a folder per class, a manifest, shards or a TFDS directory."""
+    """Training examples: a folder per class, a manifest, shards or a TFDS directory. Of a manifest
+    with a column of splits, its training rows."""
     validation: Validation | None = new(ValidationFraction, fraction=0.1)
-    """Validation examples: `{fraction: F}` of the training ones, a path, or null for none."""
+    """Validation examples: `{fraction: F}` of the training ones, a path, or null for none. Where
+    the manifest at `data.train` has validation rows, those stand in place of a fraction."""
     test: PathText | None = None
-    """Test examples, measured once at the end with the best weights; null for none."""
+    """Test examples, measured once at the end with the best weights. Null takes the test rows of
+    the manifest at `data.train`, if it has such, else none."""
     source: PluginRef | None = None
     """A plug-in of kind source that gives the examples, instead of files at `data.train`."""
     columns: Columns = new(Columns)
-    """Names of a manifest's columns."""
+    """Names of a manifest's columns. A column that none of them names is not read."""
     root: PathText | None = None
     """What relative paths in a manifest start from; null is the manifest's folder."""
     na_values: Many[str] = ("", "NA")
-    """Texts in a manifest that mean a missing value."""
+    """Texts in a manifest that mean a missing value; the space around a value does not count."""
     image_size: Annotated[int, Field(ge=8, le=8192)] = 224
     """Height and width in pixels that images are resized to."""
     augment: Augment = new(Augment)

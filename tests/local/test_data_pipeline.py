@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ from harness.data.index import folder_index
 from harness.data.lanes import lane_count
 from harness.errors import DataError, EnvironmentNotAble
 from harness.plugins import registry
+from harness.spec.models_data import Augment, RandAugment
 
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
@@ -24,15 +24,17 @@ from harness.data.pipeline import Feed  # noqa: E402
 from harness.data.sources import plugin_source  # noqa: E402
 
 SIZE = 16
-AUGMENT = SimpleNamespace(
+AUGMENT = Augment(
     flip="both",
     rotate_deg=20.0,
     crop_area=(0.5, 1.0),
+    zoom=0.2,
     brightness=0.2,
     contrast=0.2,
     saturation=0.2,
     hue=0.1,
-    plugins=(),
+    randaugment=RandAugment(ops=1),
+    cutout=0.2,
 )
 
 

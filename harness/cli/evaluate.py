@@ -1,10 +1,10 @@
-"""Metrics of a run's best weights over its test data, or over another folder."""
+"""Metrics of a run's best weights over its test data, or over other data."""
 
 from __future__ import annotations
 
 import argparse
 
-HELP = "metrics of a run's best weights over its test data or another folder"
+HELP = "metrics of a run's best weights over its test data or other data"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -12,7 +12,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.opened import add_run
 
     add_run(parser)
-    parser.add_argument("--data", metavar="DIR", help="folder per class; default: the spec's test")
+    parser.add_argument(
+        "--data", metavar="PATH", help="folder per class, or manifest; default: the spec's test"
+    )
     add_json(parser)
 
 

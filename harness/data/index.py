@@ -27,6 +27,7 @@ from harness.errors import DataError, Problem
 
 # Most of the time goes into waiting for the metadata server of a network file system.
 _THREADS = 16
+_MANIFEST = "manifest:"
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class ExampleIndex:
     of their UTF-8 bytes); ``labels``, ``sizes`` (bytes) and ``mtimes`` (ns) stand in that order.
     ``classes`` are sorted; a label is a row of it.  ``ignored`` counts files that were left out,
     by extension; ``notes`` are sentences for the user.
+
+    A manifest may give each example a weight in the loss (``weights``) and what must stay on one
+    side of a split (``groups``); ``missing`` counts what it lacked, by kind.
 
     A subset keeps where it is from: ``whole`` is the number of examples of the whole set and
     ``rows`` those of the subset in it.  It follows the order of the whole set.
@@ -53,6 +57,9 @@ class ExampleIndex:
     notes: tuple[str, ...] = ()
     whole: int = 0
     rows: Sequence[int] = ()
+    weights: Sequence[float] = ()
+    groups: Sequence[str] = ()
+    missing: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -65,24 +72,24 @@ class ExampleIndex:
     def subset(self, rows: Sequence[int], notes: tuple[str, ...] = ()) -> ExampleIndex:
         """The index of some rows, which must be ascending; its digest is theirs alone."""
         names = [self.names[row] for row in rows]
-        sizes, mtimes = _pick(self.sizes, rows), _pick(self.mtimes, rows)
-        labels = [self.labels[row] for row in rows]
-        if sizes:
-            digest = metadata_digest(names, sizes, mtimes)
-        else:
-            held = "\0".join([self.digest, *names]).encode()
-            digest = f"subset:{hashlib.sha256(held).hexdigest()}"
-        return replace(
+        part = replace(
             self,
             names=names,
-            labels=labels,
-            sizes=sizes,
-            mtimes=mtimes,
-            digest=digest,
+            labels=[self.labels[row] for row in rows],
+            sizes=_pick(self.sizes, rows),
+            mtimes=_pick(self.mtimes, rows),
             notes=notes,
             whole=self.whole or len(self),
             rows=_pick(self.rows, rows) if self.rows else array("q", rows),
+            weights=array("d", (self.weights[row] for row in rows) if self.weights else ()),
+            groups=[self.groups[row] for row in rows] if self.groups else (),
         )
+        if self.digest.startswith(_MANIFEST):
+            return replace(part, digest=manifest_digest(part))
+        if self.sizes:
+            return replace(part, digest=metadata_digest(names, part.sizes, part.mtimes))
+        held = "\0".join([self.digest, *names]).encode()
+        return replace(part, digest=f"subset:{hashlib.sha256(held).hexdigest()}")
 
 
 def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> ExampleIndex:
@@ -140,6 +147,26 @@ def metadata_digest(names: Sequence[str], sizes: Sequence[int], mtimes: Sequence
         )
         digest.update("".join(lines).encode())
     return f"metadata:{digest.hexdigest()}"
+
+
+def manifest_digest(index: ExampleIndex) -> str:
+    """``manifest:`` and the SHA-256 over what the examples of a manifest are, in sorted order.
+
+    Of each its relative name, size in bytes, mtime in ns, label, weight and group.
+    """
+    digest = hashlib.sha256(b"harness manifest 1\n")
+    for start in range(0, len(index), 4096):
+        rows = slice(start, start + 4096)
+        names = zip(index.names[rows], index.sizes[rows], index.mtimes[rows], strict=True)
+        # Lengths stand first, so that no text in a field can look like the end of it.
+        labels = [index.classes[label] for label in index.labels[rows]]
+        weights = map(repr, index.weights[rows]) if index.weights else [""] * len(labels)
+        groups = index.groups[rows] if index.groups else [""] * len(labels)
+        for name, label, weight, group in zip(names, labels, weights, groups, strict=True):
+            texts = (*map(str, name), label, weight, group)
+            lengths = " ".join(str(len(text)) for text in texts)
+            digest.update(f"{lengths}\n{''.join(texts)}\n".encode())
+    return f"{_MANIFEST}{digest.hexdigest()}"
 
 
 def content_digest(index: ExampleIndex) -> str:

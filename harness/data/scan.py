@@ -36,7 +36,8 @@ def class_folders(root: Path) -> list[str]:
         ) from None
     except NotADirectoryError:
         raise DataError(
-            f"{root} is not a folder", allowed="a folder that holds one folder per class"
+            f"{root} is not a folder",
+            allowed="a folder that holds one folder per class, or a manifest (.csv, .tsv)",
         ) from None
     except OSError as error:
         raise DataError(f"{root} cannot be read", got=str(error.strerror)) from error

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.index import ExampleIndex
-from harness.errors import DataError, SpecError
+from harness.data.scan import listed, refuse
+from harness.errors import DataError, Problem, SpecError
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, None))
@@ -20,14 +22,18 @@ _ALL = (1 << 64) - 1
 def split_validation(
     index: ExampleIndex, fraction: float, seed: int
 ) -> tuple[ExampleIndex, ExampleIndex]:
-    """Splits into (train, validation), class by class; see :func:`held_back`.
+    """Splits into (train, validation): by groups if there are any, else example by example.
 
-    A class of one example stays in training, which ``notes`` of the second says.
+    See :func:`held_back_groups` and :func:`held_back`.  ``notes`` of the second says which
+    classes it lacks.
 
     Raises:
         SpecError: ``fraction`` is not between 0 and 1.
-        DataError: no class has two examples, so validation would be empty.
+        DataError: nothing can be held back without taking all of a class.
     """
+    if index.groups:
+        held = held_back_groups(index, fraction, seed)
+        return _parts(index, held, _lacking_groups(index, held))
     keys = np.fromiter(map(name_key, index.names), np.uint64, len(index))
     labels = np.asarray(index.labels, np.int64)
     bits = held_back([(keys, labels)], len(index.classes), fraction, seed)
@@ -37,6 +43,12 @@ def split_validation(
         for name, count in index.counts().items()
         if count == 1
     ]
+    return _parts(index, held, notes)
+
+
+def _parts(
+    index: ExampleIndex, held: NDArray[np.bool_], notes: Iterable[str]
+) -> tuple[ExampleIndex, ExampleIndex]:
     train, validation = np.flatnonzero(~held).tolist(), np.flatnonzero(held).tolist()
     return index.subset(train, index.notes), index.subset(validation, tuple(notes))
 
@@ -61,12 +73,7 @@ def held_back(
         SpecError: ``fraction`` is not between 0 and 1.
         DataError: no class has two examples.
     """
-    if not 0 < fraction < 1:
-        raise SpecError(
-            "the validation fraction must lie between 0 and 1",
-            got=str(fraction),
-            path="data.validation.fraction",
-        )
+    _check_fraction(fraction)
     count, below = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     least, most = np.full(classes, 2.0), np.full(classes, -1.0)
     least_at, most_at = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
@@ -93,6 +100,114 @@ def held_back(
     _set(packed, least_at[(count > 1) & (below == 0)], True)
     _set(packed, most_at[(count > 0) & (below == count)], False)
     return packed
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise SpecError(
+            "the validation fraction must lie between 0 and 1",
+            got=str(fraction),
+            path="data.validation.fraction",
+        )
+
+
+def held_back_groups(index: ExampleIndex, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Which examples are validation examples, so that no group is on both sides.
+
+    A group is held back as a whole when its draw, a hash of (seed, group), is below ``fraction``.
+    So adding or removing others never moves it, and the share of the groups is ``fraction`` on
+    average; that of the examples is as uneven as the groups are.  Two exceptions keep the classes
+    on both sides as far as groups allow it.  Where all groups of a class are held back, the one
+    with the largest draw stays in training after all.  Then, for a class of which none is held
+    back, the group with the smallest draw goes to validation, of those that leave each of their
+    classes another group in training.
+
+    Raises:
+        SpecError: ``fraction`` is not between 0 and 1.
+        DataError: no group can go without taking all of a class with it.
+    """
+    _check_fraction(fraction)
+    names, codes = _coded(index.groups)
+    drawn = draws(np.fromiter(map(name_key, names), np.uint64, len(names)), seed)
+    held = drawn < fraction
+    classes_of, groups_of = _members(codes, index, len(names))
+    for groups in groups_of:
+        if groups and held[groups].all():
+            held[max(groups, key=drawn.__getitem__)] = False
+    left = [int((~held[groups]).sum()) for groups in groups_of]
+    for groups in groups_of:
+        if held[groups].any():
+            continue
+        for group in sorted(groups, key=drawn.__getitem__):
+            if all(left[label] > 1 for label in classes_of[group]):
+                held[group] = True
+                for label in classes_of[group]:
+                    left[label] -= 1
+                break
+    if not held.any():
+        raise DataError(
+            "no group can be held back without taking all of a class with it",
+            got=f"{len(names)} groups of {len(index.classes)} classes",
+            allowed="a class with two groups or more",
+            action="add groups, give data.validation a path of its own, or set it to null",
+            path="data.validation",
+        )
+    return held[codes]
+
+
+def refuse_shared_groups(sets: Mapping[str, ExampleIndex], hide: bool = False) -> None:
+    """Holds that no group has examples in two of these sets, by their names.
+
+    Args:
+        hide: do not name the groups in the error (``data.sensitive``).
+
+    Raises:
+        DataError: some have; names them.
+    """
+    of_set = {name: set(index.groups) for name, index in sets.items()}
+    refuse(
+        Problem(
+            f"{len(shared)} group{'' if len(shared) == 1 else 's'} both in {one} and in {other}",
+            got=None if hide else listed(sorted(shared)),
+            allowed="each group on one side, or the figures are too good",
+            action="move all examples of a group to one side, or let harness split by group "
+            "(data.validation: {fraction: 0.1})",
+            path="data.columns.group",
+        )
+        for one, other in combinations(of_set, 2)
+        if (shared := of_set[one] & of_set[other])
+    )
+
+
+def _coded(groups: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
+    """The groups, each once, and for each example the number of its own."""
+    known: dict[str, int] = {}
+    numbers = (known.setdefault(group, len(known)) for group in groups)
+    codes = np.fromiter(numbers, np.int64, len(groups))
+    return list(known), codes
+
+
+def _members(
+    codes: NDArray[np.int64], index: ExampleIndex, groups: int
+) -> tuple[list[list[int]], list[list[int]]]:
+    """For each group its classes, and for each class its groups."""
+    classes_of: list[list[int]] = [[] for _ in range(groups)]
+    groups_of: list[list[int]] = [[] for _ in index.classes]
+    width = len(index.classes)
+    for pair in np.unique(codes * width + np.asarray(index.labels, np.int64)).tolist():
+        group, label = divmod(pair, width)
+        classes_of[group].append(label)
+        groups_of[label].append(group)
+    return classes_of, groups_of
+
+
+def _lacking_groups(index: ExampleIndex, held: NDArray[np.bool_]) -> Iterator[str]:
+    labels = np.asarray(index.labels, np.int64)
+    there = np.bincount(labels, minlength=len(index.classes))
+    chosen = np.bincount(labels[held], minlength=len(index.classes))
+    for name, count, some in zip(index.classes, there.tolist(), chosen.tolist(), strict=True):
+        if count and not some:
+            yield f"class {name!r} has no group to spare: it stays in training, not in validation"
 
 
 def name_key(name: str) -> int:

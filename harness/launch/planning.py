@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.data.index import ExampleIndex, folder_index
+from harness.data.index import ExampleIndex
 from harness.data.lanes import steps_per_epoch
-from harness.data.split import split_validation
+from harness.data.sets import open_sets
 from harness.distribute.asked import replicas_of
 from harness.errors import HarnessError
 from harness.launch.planning_job import job_json, job_lines
@@ -91,31 +91,20 @@ def make(resolved: Resolved) -> Planned:
 
 
 def _count(spec: Spec, notes: list[str]) -> tuple[ExampleIndex | None, dict[str, int]]:
-    """Looks at the folders as training would; None for the training data if it cannot."""
+    """Looks at the data as training would; None for the training data if it cannot."""
     data = spec.data
     if data.source is not None or data.train is None:
         reason = "they come from a plug-in" if data.source is not None else "no data.train is named"
         notes.append(f"examples and steps are not known here: {reason}")
         return None, {}
-    counts: dict[str, int] = {}
-    train = None
     try:
-        train = folder_index(data.train)
-        validation = None
-        if isinstance(data.validation, str):
-            validation = folder_index(data.validation, train.classes)
-        elif data.validation is not None:
-            train, validation = split_validation(
-                train, data.validation.fraction, spec.training.seed
-            )
-        counts["train"] = len(train)
-        if validation is not None:
-            counts["validation"] = len(validation)
-        if data.test is not None:
-            counts["test"] = len(folder_index(data.test, train.classes))
+        sets = open_sets(data, spec.training.seed)
     except HarnessError as error:
         notes += [str(problem) for problem in error.problems]
-    return train, counts
+        return None, {}
+    notes += sets.notes
+    named = (("train", sets.train), ("validation", sets.validation), ("test", sets.test))
+    return sets.train, {name: len(index) for name, index in named if index is not None}
 
 
 def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:

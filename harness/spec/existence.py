@@ -88,9 +88,23 @@ def _data(spec: Spec) -> Iterator[Found]:
     for name in ("train", "validation", "test"):
         path = getattr(spec.data, name)
         if isinstance(path, str):
-            problem = _folder(Path(path), "a folder with one folder for each class")
+            problem = _data_set(Path(path))
             if problem is not None:
                 yield f"data.{name}", problem
+    if spec.data.root is not None:
+        problem = _folder(Path(spec.data.root), "the folder that paths in a manifest start from")
+        if problem is not None:
+            yield "data.root", problem
+
+
+def _data_set(path: Path) -> Problem | None:
+    wanted = "a folder with one folder for each class, or a manifest (.csv, .tsv)"
+    if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
+        return _folder(path, wanted)
+    if os.access(path, os.R_OK):
+        return None
+    action = "ask its owner for the right to read it"
+    return Problem("may not be read by you", show(str(path), 200), wanted, action)
 
 
 def _folder(path: Path, wanted: str) -> Problem | None:

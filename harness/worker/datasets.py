@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from harness.data.index import ExampleIndex, folder_index
+from harness.data.index import ExampleIndex
+from harness.data.sets import open_sets, open_test, refuse_idle_columns
 from harness.data.sources import Load, plugin_source
 from harness.data.split import split_validation
 from harness.errors import DataError
@@ -22,11 +23,17 @@ class Examples:
 
 @dataclass(frozen=True)
 class Datasets:
-    """Train, validation and test of a run; the latter two may be missing."""
+    """Train, validation and test of a run; the latter two may be missing.
+
+    ``missing`` counts by split and kind what manifests lacked; ``weight_fill`` is what a missing
+    weight is taken as, None if none is.
+    """
 
     train: Examples
     validation: Examples | None
     test: Examples | None
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    weight_fill: float | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -49,41 +56,72 @@ class Datasets:
 def open_datasets(
     spec: Spec, say: Callable[[str], None], classes: Sequence[str] | None = None
 ) -> Datasets:
-    """Looks at the files of all splits and reads none of them.
+    """Looks at the files of all splits and reads none of them but manifests.
 
     Args:
         say: hears what is worth knowing of the data.
         classes: label names that an earlier attempt recorded; None at the first start.
 
     Raises:
-        DataError: see :func:`harness.data.index.folder_index`; or no training data is named.
+        DataError: see :func:`harness.data.sets.open_sets`; or no training data is named.
     """
     data = spec.data
-    if data.train is None and data.source is None:
+    if data.source is not None:
+        return _of_plugin(spec, say, classes)
+    if data.train is None:
         raise DataError(
             "no training data is named", action="set data.train in the spec", path="data.train"
         )
-    train = open_set(spec, data.train or "", classes)
+    sets = open_sets(data, spec.training.seed, classes)
+    for note in sets.notes:
+        say(note)
+    train, validation, test = (
+        Examples(index) if index is not None else None
+        for index in (sets.train, sets.validation, sets.test)
+    )
+    assert train is not None, "there are always training examples"
+    return Datasets(train, validation, test, sets.missing, sets.weight_fill)
+
+
+def open_test_set(
+    spec: Spec, path: str | None, classes: Sequence[str], fill: float | None = None
+) -> Examples | None:
+    """What to measure a trained model on: ``path``, or the spec's test set; None without either.
+
+    Args:
+        fill: what a missing weight is taken as.
+
+    Raises:
+        DataError: the data set is not usable.
+    """
+    if spec.data.source is not None:
+        path = path or spec.data.test
+        return _plugin_set(spec, path, classes) if path is not None else None
+    index = open_test(spec.data, path, classes, fill)
+    return Examples(index) if index is not None else None
+
+
+def _of_plugin(spec: Spec, say: Callable[[str], None], classes: Sequence[str] | None) -> Datasets:
+    data = spec.data
+    refuse_idle_columns(data, has_manifest=False)
+    train = _plugin_set(spec, data.train or "", classes)
     names = train.index.classes
     validation = None
     if isinstance(data.validation, str):
-        validation = open_set(spec, data.validation, names)
+        validation = _plugin_set(spec, data.validation, names)
     elif data.validation is not None:
         kept, held = split_validation(train.index, data.validation.fraction, spec.training.seed)
         train, validation = Examples(kept, train.load), Examples(held, train.load)
-    test = open_set(spec, data.test, names) if data.test is not None else None
-    for one in (train, validation, test):
-        for note in one.index.notes if one is not None else ():
+        for note in held.notes:
             say(note)
+    test = _plugin_set(spec, data.test, names) if data.test is not None else None
     return Datasets(train, validation, test)
 
 
-def open_set(spec: Spec, path: str, classes: Sequence[str] | None) -> Examples:
-    """One data set by the spec's source: a folder per class, or the source plug-in's."""
+def _plugin_set(spec: Spec, path: str, classes: Sequence[str] | None) -> Examples:
     source = spec.data.source
-    if source is not None:
-        return Examples(*plugin_source(source.plugin, path, source.options, classes))
-    return Examples(folder_index(path, classes))
+    assert source is not None, "held by who calls"
+    return Examples(*plugin_source(source.plugin, path, source.options, classes))
 
 
 def check_unchanged(found: Datasets, recorded: Mapping[str, str] | None) -> None:
@@ -100,7 +138,7 @@ def check_unchanged(found: Datasets, recorded: Mapping[str, str] | None) -> None
     if changed:
         raise DataError(
             f"the {' and '.join(changed)} data have changed since the run began",
-            got="other files, sizes or modification times",
+            got="other files, sizes, modification times, labels, weights or groups",
             allowed="the data that run.json records under data_digest",
             action="put the files back, or start from the last checkpoint with `harness fork RUN`",
             path="data",

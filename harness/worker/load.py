@@ -40,7 +40,7 @@ class LoadedRun:
         return predictor.files(expand(names))
 
     def evaluate(self, path: str | None) -> dict[str, float]:
-        """Figures over the data set in ``path``, by default the spec's test set.
+        """Figures over the folder or manifest ``path``, by default over the spec's test set.
 
         Raises:
             UsageError: neither is there.
@@ -48,17 +48,17 @@ class LoadedRun:
         """
         from harness.data.pipeline import Feed
         from harness.deploy.evaluate import Evaluator
-        from harness.worker.datasets import open_set
+        from harness.worker.datasets import open_test_set
         from harness.worker.feeds import make_recorder, one_pass
 
-        path = path or self.spec.data.test
-        if path is None:
+        fill = self.record.get("weight_fill")
+        examples = open_test_set(self.spec, path, self.model.task.classes, fill)
+        if examples is None:
             raise UsageError(
                 "the run's spec names no test data",
-                action="say which with --data FOLDER",
+                action="say which with --data PATH",
                 path="data.test",
             )
-        examples = open_set(self.spec, path, self.model.task.classes)
         recorder = make_recorder(self.spec, len(examples.index), "test", None)
         feed = Feed(examples.index, recorder=recorder, load=examples.load)
         evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)

@@ -208,7 +208,7 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"task": "text_classification"}, "task"),
         ({"backbone": {"handle": "keras:MobileNetV2"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
-        ({"data": {"columns": {"group": "patient"}}}, "data.columns.group"),
+        ({"data": {"columns": {"text": "words"}}}, "data.columns.text"),
         ({"data": {"balance": "oversample"}}, "data.balance"),
         ({"data": {"cache": "disk"}}, "data.cache"),
         ({"data": {"uncertain": {"value": -1, "as": "zero"}}}, "data.uncertain"),

@@ -1,0 +1,155 @@
+"""Which column of a manifest means what, and how its values are read.  Free of TensorFlow."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.data.scan import listed, refuse
+from harness.errors import DataError, Problem
+from harness.spec.models_data import DataSpec
+
+SPLITS = ("train", "validation", "test")
+SPLIT_WORDS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+}
+"""What a split column may say, in any case, and what it means."""
+
+_WORDS = "patient|subject|person|participant|individual|speaker|user|case|study|site|hospital"
+_ENDS = "id|uid|instance_?uid|no|nr|num|number|name|code|key|hash|index"
+_GROUP = re.compile(rf"(?:{_WORDS})s?(?:_?(?:{_ENDS}))?")
+
+
+@dataclass(frozen=True)
+class ManifestOptions:
+    """How a manifest is read; the fields are those of ``data.*`` in a spec."""
+
+    path: str = "file"
+    label: str = "label"
+    group: str | None = None
+    weight: str | None = None
+    split: str | None = None
+    root: str | None = None
+    na_values: tuple[str, ...] = ("", "NA")
+    missing_label: str = "drop"
+    missing_file: str = "error"
+    missing_field: str = "impute_mean"
+    sensitive: bool = False
+
+    @classmethod
+    def of(cls, data: DataSpec) -> ManifestOptions:
+        """The options that a spec gives.
+
+        Raises:
+            DataError: it names no column of paths.
+        """
+        columns, missing = data.columns, data.missing
+        if columns.path is None:
+            raise DataError(
+                "a manifest of pictures needs a column of their paths",
+                got="null",
+                allowed="the name of a column",
+                action="name the column",
+                path="data.columns.path",
+            )
+        return cls(
+            columns.path,
+            columns.label,
+            columns.group,
+            columns.weight,
+            columns.split,
+            data.root,
+            tuple(value.strip() for value in data.na_values),
+            missing.label,
+            missing.file,
+            missing.field,
+            data.sensitive,
+        )
+
+    def show(self, value: str) -> str:
+        """A value of a row as it may stand in a message."""
+        return "a value that is not shown (data.sensitive)" if self.sensitive else repr(value)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where in a row the columns stand, from 0; None for one that the manifest lacks."""
+
+    width: int
+    path: int
+    label: int
+    group: int | None
+    weight: int | None
+    split: int | None
+
+
+def places(file: Path, line: int, header: Sequence[str], options: ManifestOptions) -> Places:
+    """Finds the columns that the options name.
+
+    The column of splits may be lacking: who needs it looks at the result.
+
+    Raises:
+        DataError: a column is not there, or there twice; names what is there.
+    """
+    problems: list[Problem] = []
+    found: dict[str, int | None] = {}
+    for role in ("path", "label", "group", "weight", "split"):
+        name = getattr(options, role)
+        found[role] = header.index(name) if name in header else None
+        if name is None:
+            continue
+        if header.count(name) > 1:
+            what = f"the column {name!r} is there {header.count(name)} times"
+            action = "give each column a name of its own"
+            problems.append(Problem(what, action=action, file=str(file), line=line))
+        if name not in header and role != "split":
+            problems.append(no_column(file, line, header, options, role))
+    refuse(problems)
+    assert found["path"] is not None and found["label"] is not None, "they were held to be there"
+    return Places(
+        len(header), found["path"], found["label"], found["group"], found["weight"], found["split"]
+    )
+
+
+def no_column(
+    file: Path, line: int, header: Sequence[str], options: ManifestOptions, role: str
+) -> Problem:
+    """The problem of a column that a manifest lacks."""
+    name, field = getattr(options, role), f"data.columns.{role}"
+    near = difflib.get_close_matches(name, header, 1)
+    return Problem(
+        f"there is no column {name!r}",
+        "the columns " + ", ".join(map(repr, header)),
+        f"a header with the column that {field} names",
+        f"set {field} to {near[0]}" if near else f"name the column that is meant with {field}",
+        file=str(file),
+        line=line,
+    )
+
+
+def group_notes(file: Path, header: Sequence[str], options: ManifestOptions) -> Iterator[str]:
+    """Warns of columns that look as if they named what must stay on one side of a split."""
+    used = {options.path, options.label, options.group, options.weight, options.split}
+    alike = [name for name in header if name not in used and looks_like_group(name)]
+    if alike:
+        is_one = len(alike) == 1
+        yield (
+            f"warning: {file} has {'a column' if is_one else 'columns'} that no field uses and "
+            f"that {'looks' if is_one else 'look'} like a group: {listed(alike)}; "
+            "data.columns.group keeps all examples of a group on one side of a split"
+        )
+
+
+def looks_like_group(name: str) -> bool:
+    """Whether a column's name is that of a person, a site or the like, as ``PatientID`` is."""
+    spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
+    return _GROUP.fullmatch(re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")) is not None

@@ -1,0 +1,184 @@
+"""The rows of a manifest as they are read: checked, and kept in a few bytes each."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+from harness.data.manifest_columns import SPLIT_WORDS, SPLITS, ManifestOptions, Places
+from harness.data.manifest_files import Root
+from harness.data.manifest_rows import Complaints
+from harness.data.scan import IMAGE_EXTENSIONS
+
+_KINDS = ", ".join(IMAGE_EXTENSIONS)
+
+
+class Table:
+    """Grows row by row; what is wrong with a row goes to the complaints and the row is left out.
+
+    ``names`` (relative to the root), ``lines``, ``labels`` (numbers of ``label_names``),
+    ``weights`` (nan where missing), ``groups`` and ``splits`` (rows of ``SPLITS``) stand side by
+    side, in the order of the file.  ``missing`` counts by split and kind what was left out,
+    ``unused`` the rows of splits that are not wanted.
+    """
+
+    def __init__(
+        self,
+        options: ManifestOptions,
+        places: Places,
+        root: Root,
+        own: str,
+        wanted: Sequence[str],
+        complaints: Complaints,
+    ) -> None:
+        self._options, self._places, self._root = options, places, root
+        self._own, self._wanted = own, frozenset(wanted)
+        self._complaints = complaints
+        self._absent = frozenset(options.na_values)
+        self.names: list[str] = []
+        self.lines = array("q")
+        self.labels = array("l")
+        self.weights = array("d")
+        self.groups: list[str] = []
+        self.splits = array("b")
+        self._label_codes: dict[str, int] = {}
+        # One object for each group and not for each row.
+        self._known_groups: dict[str, str] = {}
+        self.missing: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+        self.unused: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def label_names(self) -> list[str]:
+        """The labels by their numbers, in the order in which they were met."""
+        return list(self._label_codes)
+
+    def take(self, line: int, row: Sequence[str]) -> None:
+        """One row of the file, as its cells."""
+        if len(row) != self._places.width:
+            self._complaints.add(
+                line,
+                "the row has another number of cells than the header",
+                str(len(row)),
+                str(self._places.width),
+                "add or remove cells, or put one that holds the delimiter into quotes",
+            )
+            return
+        split = self._split(line, row)
+        if split is None:
+            return
+        if split not in self._wanted:
+            self.unused[split] += 1
+            return
+        label = self._label(line, row, split)
+        name = self._name(line, row, split) if label is not None else None
+        group = self._group(line, row, split) if name is not None else None
+        weight = self._weight(line, row, split) if group is not None else None
+        if label is None or name is None or group is None or weight is None:
+            return
+        self.names.append(name)
+        self.lines.append(line)
+        self.labels.append(self._label_codes.setdefault(label, len(self._label_codes)))
+        self.splits.append(SPLITS.index(split))
+        if self._options.group is not None:
+            self.groups.append(self._known_groups.setdefault(group, group))
+        if self._options.weight is not None:
+            self.weights.append(weight)
+
+    def leave_out(self, line: int, kind: str, policy: str, split: str, what: str, got: str) -> None:
+        """A row that lacks something: counted where the policy is ``drop``, else a complaint."""
+        if policy == "drop":
+            self.missing[split][f"{kind}_dropped"] += 1
+            return
+        field = kind if kind in ("label", "file") else "field"
+        self._complaints.add(
+            line, what, got, "a value", f"write it, or set data.missing.{field} to drop"
+        )
+
+    def same_names(self, order: Sequence[int]) -> None:
+        """Complains of names that come twice; ``order`` sorts the names and keeps equal rows."""
+        for before, row in pairwise(order):
+            if self.names[before] == self.names[row]:
+                self._complaints.add(
+                    self.lines[row],
+                    f"names the same file as line {self.lines[before]}",
+                    self._options.show(self.names[row]),
+                    "each file once",
+                    "remove one of the rows",
+                )
+
+    def _split(self, line: int, row: Sequence[str]) -> str | None:
+        place = self._places.split
+        if place is None:
+            return self._own
+        cell = row[place]
+        if cell in self._absent:
+            policy, what = self._options.missing_field, "the row says no split"
+            self.leave_out(line, "split", policy, self._own, what, repr(cell))
+            return None
+        split = SPLIT_WORDS.get(cell.lower())
+        if split is None:
+            allowed = ", ".join(SPLIT_WORDS) + ", in any case"
+            self._complaints.add(line, "is no split", repr(cell), allowed, "correct the value")
+        return split
+
+    def _label(self, line: int, row: Sequence[str], split: str) -> str | None:
+        label = row[self._places.label]
+        if label in self._absent:
+            policy = self._options.missing_label
+            self.leave_out(line, "label", policy, split, "the row has no label", repr(label))
+            return None
+        return label
+
+    def _name(self, line: int, row: Sequence[str], split: str) -> str | None:
+        cell = row[self._places.path]
+        if cell in self._absent:
+            policy = self._options.missing_file
+            self.leave_out(line, "file", policy, split, "the row names no file", repr(cell))
+            return None
+        name = self._root.name(cell)
+        if name.rpartition(".")[2].lower() not in IMAGE_EXTENSIONS:
+            action = "remove the row, or name a picture"
+            shown = self._options.show(cell)
+            self._complaints.add(
+                line, "the file is no picture", shown, f"files ending in {_KINDS}", action
+            )
+            return None
+        return name
+
+    def _group(self, line: int, row: Sequence[str], split: str) -> str | None:
+        place = self._places.group
+        if place is None:
+            return ""
+        if row[place] in self._absent:
+            policy = self._options.missing_field
+            self.leave_out(line, "group", policy, split, "the row has no group", repr(row[place]))
+            return None
+        return row[place]
+
+    def _weight(self, line: int, row: Sequence[str], split: str) -> float | None:
+        place = self._places.weight
+        if place is None:
+            return 1.0
+        cell = row[place]
+        if cell in self._absent:
+            policy = self._options.missing_field
+            if policy in ("drop", "error"):
+                self.leave_out(line, "weight", policy, split, "the row has no weight", repr(cell))
+                return None
+            return math.nan
+        try:
+            weight = float(cell)
+        except ValueError:
+            weight = math.nan
+        if not 0 <= weight < math.inf or "_" in cell:
+            allowed = "a number from 0 on, with a decimal point"
+            action = "correct the value, or add it to data.na_values if it stands for a missing one"
+            self._complaints.add(line, "is no weight", repr(cell), allowed, action)
+            return None
+        return weight

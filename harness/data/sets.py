@@ -1,0 +1,202 @@
+"""The data sets that a spec names, from folders and manifests.  Free of TensorFlow.
+
+What a manifest with a column of splits holds, and what ``data.validation`` and ``data.test`` say,
+are brought together here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from harness.data.index import ExampleIndex, folder_index
+from harness.data.manifest import ManifestSets, manifest_sets
+from harness.data.manifest_columns import ManifestOptions
+from harness.data.manifest_rows import is_manifest
+from harness.errors import DataError
+from harness.spec.base import show
+from harness.spec.models_data import DataSpec, ValidationFraction
+
+
+@dataclass(frozen=True)
+class Sets:
+    """The examples of a spec.
+
+    Attributes:
+        train, validation, test: their indexes; the latter two may be missing.
+        missing: by split and kind, what manifests lacked and what was done about it.
+        weight_fill: what a missing weight is taken as; None if none is.
+        notes: sentences for the user.
+    """
+
+    train: ExampleIndex
+    validation: ExampleIndex | None
+    test: ExampleIndex | None
+    missing: dict[str, dict[str, int]] = field(default_factory=dict)
+    weight_fill: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -> Sets:
+    """Looks at the files of all splits and reads none of them but manifests.
+
+    Args:
+        seed: of a split by fraction.
+        classes: label names that an earlier attempt recorded; None at the first start.
+
+    Raises:
+        DataError: a data set is not usable, or what the spec says of them does not go together.
+    """
+    assert data.train is not None, "held by who calls"
+    given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
+    refuse_idle_columns(data, any(map(is_manifest, given)))
+    if not is_manifest(data.train):
+        held = ManifestSets({"train": folder_index(data.train, classes)}, {}, None)
+    else:
+        wanted = ("train", *(["validation"] if data.validation is not None else []), "test")
+        options = ManifestOptions.of(data)
+        held = manifest_sets(data.train, options, classes, wanted=wanted)
+    train, notes = held.sets["train"], _unused_notes(data, held)
+    names = train.classes
+    whole = [("train", train)]
+    validation: ExampleIndex | None
+    if isinstance(data.validation, ValidationFraction) and "validation" not in held.sets:
+        from harness.data.split import split_validation  # numpy, which a plan may do without
+
+        train, validation = split_validation(train, data.validation.fraction, seed)
+        notes += validation.notes
+    else:
+        path = data.validation if isinstance(data.validation, str) else None
+        validation = _given(data, held, "validation", path, names)
+        whole += [("validation", validation)] if validation is not None else []
+    test = _given(data, held, "test", data.test, names)
+    whole += [("test", test)] if test is not None else []
+    notes += _check_groups(data, dict(whole))
+    return Sets(
+        train,
+        validation,
+        test,
+        {name: index.missing for name, index in whole if index.missing},
+        held.fill,
+        tuple(note for _, index in whole for note in index.notes) + notes,
+    )
+
+
+def open_test(
+    data: DataSpec, path: str | None, classes: Sequence[str], fill: float | None = None
+) -> ExampleIndex | None:
+    """The examples to measure a trained model on; None if neither path nor spec name any.
+
+    Args:
+        path: a folder or manifest; None takes the spec's test set.
+        classes: of the trained model.
+        fill: what a missing weight is taken as.
+
+    Raises:
+        DataError: they are not usable.
+    """
+    if path is None:
+        path = data.test
+    if path is None:
+        if data.columns.split is None or data.train is None or not is_manifest(data.train):
+            return None
+        path = data.train
+    if not is_manifest(path):
+        return folder_index(path, classes)
+    # Groups matter where examples are shared out, which was done before.
+    options = replace(ManifestOptions.of(data), group=None)
+    sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
+    return sets.sets["test"]
+
+
+def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
+    """Holds that fields which only a manifest gives a meaning to are not set without one.
+
+    Raises:
+        DataError: some are.
+    """
+    if has_manifest:
+        return
+    columns = data.columns
+    idle = {
+        "data.columns.group": columns.group,
+        "data.columns.weight": columns.weight,
+        "data.columns.split": columns.split,
+        "data.root": data.root,
+    }
+    names = [name for name, value in idle.items() if value is not None]
+    if names:
+        raise DataError(
+            f"{' and '.join(names)} {'says' if len(names) == 1 else 'say'} how a manifest is read, "
+            "and the spec names none",
+            got=show(data.train, 200),
+            allowed="a manifest (.csv, .tsv) as data.train, data.validation or data.test",
+            action="name a manifest, or remove these fields",
+            path=names[0],
+        )
+
+
+def _given(
+    data: DataSpec, held: ManifestSets, split: str, path: str | None, classes: Sequence[str]
+) -> ExampleIndex | None:
+    """The validation or test set: rows of the training manifest, or what ``path`` names."""
+    rows = held.sets.get(split)
+    if path is None:
+        return rows
+    if rows is not None and _is_train(data, path):
+        return rows
+    if rows is not None:
+        raise DataError(
+            f"there are two {split} sets",
+            got=f"{path}, and {len(rows)} rows of {data.train}",
+            allowed="one of them",
+            action=f"remove data.{split}, or these rows, or data.columns.split",
+            path=f"data.{split}",
+        )
+    if not is_manifest(path):
+        return folder_index(path, classes)
+    options = ManifestOptions.of(data)
+    sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
+    return sets.sets[split]
+
+
+def _unused_notes(data: DataSpec, held: ManifestSets) -> tuple[str, ...]:
+    """What of a training manifest or of the spec has no effect because of the other."""
+    notes = [
+        f"warning: data.{name} is the training data too, so its figures say nothing of new examples"
+        for name in ("validation", "test")
+        if isinstance(path := getattr(data, name), str)
+        and _is_train(data, path)
+        and name not in held.sets
+    ]
+    notes += [
+        f"{data.train}: {count} {name} rows are not used, since data.{name} is null"
+        for name, count in held.unused.items()
+    ]
+    rows = held.sets.get("validation")
+    if rows is not None and isinstance(data.validation, ValidationFraction):
+        notes.append(
+            f"{data.train}: its {len(rows)} validation rows are the validation set, "
+            "no fraction of the training rows is split off"
+        )
+    return tuple(notes)
+
+
+def _check_groups(data: DataSpec, sets: dict[str, ExampleIndex]) -> tuple[str, ...]:
+    grouped = {name: index for name, index in sets.items() if index.groups}
+    if len(grouped) > 1:
+        from harness.data.split import refuse_shared_groups
+
+        refuse_shared_groups(grouped, data.sensitive)
+    rest = [name for name in sets if name not in grouped]
+    if not grouped or not rest:
+        return ()
+    return (f"warning: the groups of the {' and '.join(rest)} data are not known, so not compared",)
+
+
+def _is_train(data: DataSpec, path: str) -> bool:
+    train = data.train
+    return path == train or (
+        train is not None and Path(path).exists() and Path(path).samefile(train)
+    )

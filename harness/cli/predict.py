@@ -1,6 +1,6 @@
 """Labels and probabilities of new pictures, by the best weights of a run.
 
-A folder stands for all files in it.  A file that cannot be read does not stop the others; the
+A folder stands for all files in it, a manifest for those that its rows name.  A file that cannot be read does not stop the others; the
 exit code is 4 then.
 """
 
@@ -20,7 +20,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.opened import add_run
 
     add_run(parser)
-    parser.add_argument("files", nargs="+", metavar="FILE", help="picture files or folders")
+    parser.add_argument(
+        "files", nargs="+", metavar="FILE", help="picture files, folders, or manifests (.csv, .tsv)"
+    )
     parser.add_argument("--top", type=int, default=3, help="labels shown a file (default 3)")
     add_json(parser)
 

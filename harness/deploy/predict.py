@@ -13,6 +13,9 @@ import tensorflow as tf
 import tf_keras
 
 from harness.data.decode import prepare_image
+from harness.data.manifest_columns import ManifestOptions
+from harness.data.manifest_paths import manifest_paths
+from harness.data.manifest_rows import is_manifest
 from harness.errors import DataError
 from harness.model.task import Task
 
@@ -104,16 +107,25 @@ class Predictor:
             )
 
 
-def expand(names: Sequence[str]) -> list[Path]:
-    """The files that ``names`` mean: a folder stands for all files in it, sorted, not hidden.
+def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list[Path]:
+    """The files that ``names`` mean.
+
+    A folder stands for all files in it, sorted, not hidden; a manifest (.csv, .tsv) for those that
+    its rows name, in their order.
+
+    Args:
+        options: how a manifest is read.
 
     Raises:
-        DataError: a name that is neither file nor folder, or a folder with no file.
+        DataError: a name that is neither file nor folder, a folder with no file, or a manifest
+            that cannot be read.
     """
     files: list[Path] = []
     for name in names:
         path = Path(name)
-        if path.is_dir():
+        if is_manifest(path):
+            files.extend(manifest_paths(path, options or ManifestOptions()))
+        elif path.is_dir():
             inside = sorted(
                 p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")
             )

@@ -33,11 +33,12 @@ class LoadedRun:
     step: int
 
     def predict(self, names: Sequence[str]) -> Iterator[Prediction]:
-        """One prediction for each picture file that ``names`` (files and folders) mean."""
+        """One prediction for each picture that ``names`` (files, folders, manifests) mean."""
+        from harness.data.manifest_columns import ManifestOptions
         from harness.deploy.predict import Predictor, expand
 
         predictor = Predictor(self.model.keras, self.model.task, self.spec.data.image_size)
-        return predictor.files(expand(names))
+        return predictor.files(expand(names, ManifestOptions.of(self.spec.data)))
 
     def evaluate(self, path: str | None) -> dict[str, float]:
         """Figures over the folder or manifest ``path``, by default over the spec's test set.

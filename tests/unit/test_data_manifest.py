@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from harness.data.manifest import manifest_index, manifest_sets
 from harness.data.manifest_columns import ManifestOptions, looks_like_group
+from harness.data.manifest_paths import manifest_paths
 from harness.data.manifest_rows import is_manifest
 from harness.errors import DataError
 
@@ -349,6 +351,26 @@ def test_the_digest_covers_what_training_sees(tmp_path):
     assert manifest_index(again, options).digest == first.digest
 
 
+def test_rows_take_few_bytes(tmp_path):
+    many = 5_000
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    rows = ["file,label,patient,w"]
+    for number in range(many):
+        (folder / f"image_{number:08}.png").touch()
+        rows.append(f"pictures/image_{number:08}.png,c{number % 50},p{number // 10},{number % 7}")
+    file = write(tmp_path, "\n".join(rows), files="-")
+    tracemalloc.start()
+    try:
+        index = manifest_index(file, ManifestOptions(group="patient", weight="w"))
+        now, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(index) == many
+    # Of it about 90 are the name.
+    assert most / many < 450 and now / many < 250
+
+
 def test_a_subset_keeps_weights_and_groups(tmp_path):
     text = "file,label,g,w\na.png,x,1,1\nb.png,y,2,2\nc.png,x,3,3\n"
     index = manifest_index(write(tmp_path, text), ManifestOptions(group="g", weight="w"))
@@ -356,6 +378,19 @@ def test_a_subset_keeps_weights_and_groups(tmp_path):
     assert (part.names, part.groups, list(part.weights)) == (["a.png", "c.png"], ["1", "3"], [1, 3])
     assert part.digest not in (index.digest, "") and part.digest.startswith("manifest:")
     assert part.subset([1]).rows.tolist() == [2]
+
+
+def test_paths_alone_need_no_other_column(tmp_path):
+    file = write(tmp_path, f"n,file\n1,b.png\n2,gone.png\n3,\n4,{tmp_path}/x/../a.png\n")
+    options = ManifestOptions(missing_file="drop", group="nobody")
+    root = tmp_path.resolve()
+    assert manifest_paths(file, options) == [root / name for name in ("b.png", "gone.png", "a.png")]
+    (found,) = problems(lambda: manifest_paths(file, ManifestOptions()))
+    assert (found.line, found.what) == (4, "the row names no file")
+    (found,) = problems(lambda: manifest_paths(file, ManifestOptions(path="files")))
+    assert found.action == "set data.columns.path to file"
+    for text in ("", "file\n"):
+        assert problems(lambda text=text: manifest_paths(write(tmp_path, text), ManifestOptions()))
 
 
 cell = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), min_size=1, max_size=12)

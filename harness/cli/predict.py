@@ -1,7 +1,7 @@
 """Labels and probabilities of new pictures, by the best weights of a run.
 
-A folder stands for all files in it, a manifest for those that its rows name.  A file that cannot be read does not stop the others; the
-exit code is 4 then.
+A folder stands for all files in it, a manifest for those that its rows name.  A file that cannot
+be read does not stop the others; the exit code is 4 then.
 """
 
 from __future__ import annotations

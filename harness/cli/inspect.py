@@ -1,0 +1,240 @@
+"""What data hold: classes and their balance, sizes, kinds, and what is broken.
+
+DATA is a folder with one folder for each class, a manifest (CSV or TSV), or a spec (YAML), whose
+training data are looked at.  A sample of the pictures is decoded; broken ones are named, and the
+exit code is 4 only if all are.  With --augment, what a spec's augmentation does is drawn as a grid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from harness.data.inspect import Inspection, Spread
+    from harness.spec import Resolved
+    from harness.worker.inspect import Sample, Shown
+
+HELP = "what data hold and what is broken; what augmentation makes of them"
+
+_SAMPLE, _GRID_ROWS, _COPIES = 200, 8, 6
+_CLASSES = 30
+"""Classes that are listed; of more, half of it from both ends."""
+_BROKEN = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from harness.cli.common import add_json, add_override
+
+    add = parser.add_argument
+    add("data", metavar="DATA", type=Path, help="a folder per class, a manifest or a spec")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--sample",
+        metavar="N",
+        type=_whole,
+        help=f"pictures to decode, 0 for none (default {_SAMPLE}; with --augment the rows of the "
+        f"grid, default {_GRID_ROWS})",
+    )
+    which.add_argument("--all", action="store_true", help="decode all pictures, on all cores")
+    add("--seed", metavar="SEED", type=_whole, default=1, help="draws the sample (default 1)")
+    add(
+        "--augment",
+        metavar="FILE.png",
+        type=Path,
+        help="write a grid: each row an example, then its augmented copies; DATA is a spec then",
+    )
+    add(
+        "--copies",
+        metavar="K",
+        type=_whole,
+        help=f"augmented copies of each, those of the epochs 0 to K-1 (default {_COPIES})",
+    )
+    add(
+        "--show-sensitive",
+        action="store_true",
+        help="name files and write pictures even of data that the spec says are sensitive",
+    )
+    add_override(parser, "field of the spec", "data.augment.rotate_deg=20")
+    add_json(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    _check(args)
+    resolved = _spec(args)
+    if args.augment is not None:
+        assert resolved is not None, "_check has seen that it is a spec"
+        return _augment(args, resolved)
+    return _inspect(args, resolved)
+
+
+def _inspect(args: argparse.Namespace, resolved: Resolved | None) -> int:
+    from harness.cli.common import print_json
+    from harness.errors import ExitCode
+    from harness.worker.inspect import inspect_folder, inspect_spec
+
+    sample = _sample(args, _SAMPLE)
+    if resolved is None:
+        found = inspect_folder(args.data, sample, _say)
+    else:
+        found = inspect_spec(resolved, sample, _say, names=args.show_sensitive)
+    if args.json:
+        print_json(found.to_json())
+    else:
+        print("\n".join(_lines(found)))
+    unusable = found.pictures is not None and found.pictures.all_broken
+    return ExitCode.DATA if unusable else ExitCode.DONE
+
+
+def _augment(args: argparse.Namespace, resolved: Resolved) -> int:
+    from harness.cli.common import print_json
+    from harness.worker.inspect import show_augmented
+
+    shown = show_augmented(
+        resolved,
+        args.augment,
+        _sample(args, _GRID_ROWS),
+        _COPIES if args.copies is None else args.copies,
+        _say,
+        sensitive=args.show_sensitive,
+    )
+    if args.json:
+        print_json(_facts(shown))
+    else:
+        print(f"{shown.file}: as prepared, then as in the epochs 0 to {shown.epochs - 1}, of")
+        for name in shown.names:
+            print(f"  {name}")
+        if shown.broken:
+            print(f"{shown.broken} others that were drawn cannot be decoded")
+    return 0
+
+
+def _facts(shown: Shown) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(shown)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from harness.errors import UsageError
+
+    if args.augment is None:
+        if args.copies is not None:
+            raise UsageError("--copies is of a grid", action="add --augment FILE.png")
+    elif args.augment.suffix.lower() != ".png":
+        raise UsageError(
+            "the grid is a PNG", got=f"--augment {args.augment}", allowed="a name ending in .png"
+        )
+    elif args.all or args.sample == 0 or args.copies == 0:
+        raise UsageError(
+            "a grid shows a few pictures and copies of them",
+            got="--all, --sample 0 or --copies 0 with --augment",
+            allowed="--sample N and --copies K, 1 or more",
+        )
+    if _is_spec(args.data):
+        return
+    given = {
+        "--augment": args.augment is not None,
+        "-o": bool(args.overrides),
+        "--show-sensitive": args.show_sensitive,
+    }
+    asked = [name for name, is_given in given.items() if is_given]
+    if asked:
+        raise UsageError(
+            f"{' and '.join(asked)} {'belongs' if len(asked) == 1 else 'belong'} to a spec",
+            got=str(args.data),
+            allowed="a spec, a file ending in .yaml or .yml",
+            action="name the spec, or leave them out",
+        )
+
+
+def _is_spec(path: Path) -> bool:
+    return path.suffix.lower() in (".yaml", ".yml") and not path.is_dir()
+
+
+def _spec(args: argparse.Namespace) -> Resolved | None:
+    if not _is_spec(args.data):
+        return None
+    from harness.spec import load_spec
+
+    return load_spec(str(args.data), overrides=args.overrides)
+
+
+def _sample(args: argparse.Namespace, default: int) -> Sample:
+    from harness.worker.inspect import Sample
+
+    count = default if args.sample is None else args.sample
+    return Sample(None if args.all else count, args.seed)
+
+
+def _lines(found: Inspection) -> list[str]:
+    from harness.runs.storage import readable_bytes
+
+    classes = len(found.counts)
+    lines = [f"{found.where}: {found.examples:,} examples of {classes} classes"]
+    lines += [f"  {line}" for line in _classes(found)]
+    if found.imbalance is not None:
+        lines.append(f"  the largest class has {found.imbalance:.3g} times the smallest")
+    if found.file_bytes is not None:
+        spread, total = found.file_bytes, readable_bytes(found.total_bytes)
+        least, median, most = map(readable_bytes, (spread.least, spread.median, spread.most))
+        lines.append(f"files      {total} in all, {least} to {most} each, median {median}")
+    if found.ignored:
+        kinds = (
+            f"{count} .{kind}" if kind else f"{count} without extension"
+            for kind, count in found.ignored.items()
+        )
+        lines.append(f"left out   {', '.join(kinds)}")
+    lines += [f"note       {note}" for note in found.notes]
+    lines.append(f"digest     {found.digest}")
+    return lines + _pictures(found)
+
+
+def _classes(found: Inspection) -> list[str]:
+    ranked = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
+    width = max(len(name) for name, _ in ranked)
+    shown = [
+        f"{name:<{width}}  {count:>9,}  {100 * count / found.examples:5.1f}%"
+        for name, count in ranked
+    ]
+    if len(shown) <= _CLASSES:
+        return shown
+    half = _CLASSES // 2
+    return [*shown[:half], f"... {len(shown) - 2 * half} more ...", *shown[-half:]]
+
+
+def _pictures(found: Inspection) -> list[str]:
+    pictures = found.pictures
+    if pictures is None:
+        return []
+    lines = [f"decoded    {pictures.looked_at:,} of {found.examples:,}"]
+    if pictures.heights is not None and pictures.widths is not None:
+        height, width = _range(pictures.heights), _range(pictures.widths)
+        lines.append(f"pixels     height {height}, width {width}")
+    if pictures.kinds:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in pictures.kinds.items())
+        lines.append(f"kinds      {kinds}")
+    lines.append(f"broken     {len(pictures.broken):,}")
+    if found.sensitive:
+        return lines + [f"  {count:,} {reason}" for reason, count in pictures.reasons().items()]
+    named = [f"  {name}: {reason}" for name, reason in pictures.broken.items()]
+    more = len(named) - _BROKEN
+    return lines + named[:_BROKEN] + ([f"  and {more:,} more, see --json"] if more > 0 else [])
+
+
+def _range(spread: Spread) -> str:
+    if spread.least == spread.most:
+        return f"{spread.least}"
+    return f"{spread.least} to {spread.most} (median {spread.median})"
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number, 0 or more, was {text!r}")
+    return int(text)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -1,0 +1,154 @@
+"""What a data set holds, before anything is trained on it: counts, sizes, kinds, what is broken.
+
+Free of TensorFlow; the pictures themselves are looked at by :mod:`harness.data.inspect_pictures`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.data.index import ExampleIndex, folder_index
+from harness.data.manifest import manifest_index
+from harness.data.manifest_rows import is_manifest
+from harness.errors import DataError
+
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Smallest, median (the lower one of two) and largest of some whole numbers."""
+
+    least: int
+    median: int
+    most: int
+
+    @classmethod
+    def of(cls, values: Iterable[int]) -> Spread | None:
+        """None where there is no value."""
+        held = sorted(values)
+        return cls(held[0], held[(len(held) - 1) // 2], held[-1]) if held else None
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What the pictures that were decoded are like.
+
+    Attributes:
+        looked_at: how many were tried.
+        heights, widths: pixels, of those that could be decoded.
+        kinds: how many of each, by what is in them and not by their names; none of a plug-in's.
+        broken: why each of the others could not be decoded, by name.
+    """
+
+    looked_at: int
+    heights: Spread | None
+    widths: Spread | None
+    kinds: dict[str, int]
+    broken: dict[str, str]
+
+    def reasons(self) -> dict[str, int]:
+        """How many are broken for each reason, the most frequent first."""
+        return dict(Counter(self.broken.values()).most_common())
+
+    @property
+    def all_broken(self) -> bool:
+        """Whether pictures were looked at and none of them can be used."""
+        return 0 < self.looked_at == len(self.broken)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What is known of a data set.
+
+    Attributes:
+        where: its path, or what stands for it.
+        counts: examples of each class.
+        file_bytes: of the example files; None of a plug-in's examples.
+        total_bytes: of all of them together.
+        ignored: files that are no examples, by extension.
+        missing: what a manifest lacked, and what was done about it.
+        notes: sentences for the user, which may name files.
+        digest: as a run records it.
+        pictures: None where none was looked at.
+        sensitive: no name of a file is to be shown; ``notes`` then holds none.
+    """
+
+    where: str
+    counts: dict[str, int]
+    file_bytes: Spread | None
+    total_bytes: int
+    ignored: dict[str, int]
+    missing: dict[str, int]
+    notes: tuple[str, ...]
+    digest: str
+    pictures: Pictures | None = None
+    sensitive: bool = field(default=False, kw_only=True)
+
+    @property
+    def examples(self) -> int:
+        return sum(self.counts.values())
+
+    @property
+    def imbalance(self) -> float | None:
+        """Examples of the largest class for each one of the smallest; None where that has none."""
+        least = min(self.counts.values())
+        return max(self.counts.values()) / least if least else None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON; without names of files where they are sensitive."""
+        facts = asdict(self) | {"examples": self.examples, "imbalance": self.imbalance}
+        if self.pictures is not None:
+            facts["pictures"]["reasons"] = self.pictures.reasons()
+            facts["pictures"]["broken"] = (
+                len(self.pictures.broken) if self.sensitive else self.pictures.broken
+            )
+        return facts
+
+
+def open_index(path: str | Path) -> ExampleIndex:
+    """The index of a data set, whatever kind of one lies at ``path``.
+
+    Raises:
+        DataError: it cannot be used.
+    """
+    root = Path(path)
+    if any((root / name).is_file() for name in _SAVED_MODEL):
+        raise DataError(
+            f"{root} is a SavedModel, and only data can be inspected so far",
+            allowed="a folder with one folder for each class, a manifest (.csv, .tsv), or a spec",
+            action="name the data; `harness validate SPEC` looks at the backbone of a spec",
+        )
+    return manifest_index(root) if is_manifest(root) else folder_index(root)
+
+
+def describe(
+    index: ExampleIndex, where: str, pictures: Pictures | None = None, *, sensitive: bool = False
+) -> Inspection:
+    """What the index says, with what was seen in the pictures."""
+    return Inspection(
+        where,
+        index.counts(),
+        Spread.of(index.sizes),
+        sum(index.sizes),
+        dict(sorted(index.ignored.items())),
+        dict(index.missing),
+        tuple(index.notes),
+        index.digest,
+        pictures,
+        sensitive=sensitive,
+    )
+
+
+def sample_rows(examples: int, wanted: int | None, seed: int) -> Sequence[int]:
+    """At most ``wanted`` different rows of [0, examples) as ``seed`` draws them; None is all."""
+    if wanted is None:
+        return range(examples)
+    import numpy as np  # which counting alone does without
+
+    draw = np.random.default_rng(seed)
+    return draw.choice(examples, min(wanted, examples), replace=False).tolist()

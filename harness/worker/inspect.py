@@ -1,0 +1,213 @@
+"""Inspecting data, as the verb does it: what is asked for is opened, looked at and described.
+
+TensorFlow is imported once pictures are to be decoded, not before.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from harness.data.inspect import Inspection, Pictures, describe, open_index, sample_rows
+from harness.errors import UsageError
+from harness.runs.files import write_atomic
+from harness.spec.plugin_files import load_plugins
+from harness.worker.environment import import_tensorflow, prepare
+
+if TYPE_CHECKING:
+    from harness.data.index import ExampleIndex
+    from harness.data.sources import Load
+    from harness.spec import Resolved, Spec
+    from harness.worker.datasets import Examples
+
+MOST_PIXELS = 100_000_000
+"""Of a grid: about what a viewer of pictures opens without trouble."""
+_TRIES = 4
+"""Examples drawn for each row of a grid, since some may be broken."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which pictures are looked at: ``count`` of them (None is all), drawn by ``seed``."""
+
+    count: int | None
+    seed: int = 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A grid that was written: its file, the examples in it, the epochs of each, and how many of
+    those drawn were broken and left out."""
+
+    file: Path
+    names: tuple[str, ...]
+    epochs: int
+    broken: int
+
+
+def inspect_folder(
+    path: Path, sample: Sample, say: Callable[[str], None], progress: TextIO = sys.stderr
+) -> Inspection:
+    """What lies at a path.
+
+    Args:
+        say: hears of what TensorFlow's surroundings need.
+        progress: gets a line that tells how far it is.
+
+    Raises:
+        DataError: the data cannot be used.
+        EnvironmentNotAble: pictures are to be decoded, and TensorFlow is not installed.
+    """
+    index = open_index(path)
+    return describe(index, str(path), _look(index, None, sample, say, progress))
+
+
+def inspect_spec(
+    resolved: Resolved,
+    sample: Sample,
+    say: Callable[[str], None],
+    progress: TextIO = sys.stderr,
+    *,
+    names: bool = False,
+) -> Inspection:
+    """The training data of a spec, those that it holds back for validation among them.
+
+    Args:
+        names: name files even where ``data.sensitive`` is true.
+
+    Raises:
+        DataError, EnvironmentNotAble: see :func:`inspect_folder`.
+        SpecError, UsageError: a plug-in cannot be used.
+    """
+    spec = resolved.spec
+    _tensorflow(say)  # what opens the data of a spec knows how to load them too
+    if spec.data.source is not None:
+        load_plugins(spec.plugins, resolved.user.trust)
+    train, notes = _examples(spec)
+    hidden = spec.data.sensitive and not names
+    pictures = _look(train.index, train.load, sample, say, progress)
+    if hidden and pictures is not None and train.load is not None:
+        # What a plug-in says of an error may well name the example.
+        pictures = replace(pictures, broken=dict.fromkeys(pictures.broken, "cannot be loaded"))
+    where = spec.name if hidden else _where(spec)
+    found = describe(train.index, where, pictures, sensitive=hidden)
+    return replace(found, notes=() if hidden else notes)
+
+
+def show_augmented(
+    resolved: Resolved,
+    file: Path,
+    sample: Sample,
+    copies: int,
+    say: Callable[[str], None],
+    *,
+    sensitive: bool = False,
+) -> Shown:
+    """Writes a PNG of what ``data.augment`` makes of some training pictures.
+
+    Each row is an example: as validation would see it, then as the epochs 0 to ``copies`` - 1 of
+    a training with the spec's seed do.
+
+    Args:
+        sensitive: write it even where ``data.sensitive`` is true, readable by its owner alone.
+
+    Raises:
+        UsageError: the spec changes no picture, keeps its pictures to itself, or the grid would be
+            too large.
+        DataError: the data cannot be used, or no picture can be decoded.
+        StorageError: the file cannot be written.
+    """
+    spec = resolved.spec
+    wanted = sample.count or 1
+    _check_grid(spec, wanted, copies, sensitive)
+    _tensorflow(say)
+    import tensorflow as tf
+
+    from harness.data.augment import Augmenter
+    from harness.data.inspect_pictures import augmented_grid
+
+    load_plugins(spec.plugins, resolved.user.trust)
+    augmenter = Augmenter(spec.data.augment, spec.training.seed)
+    if not augmenter.changes:
+        raise UsageError(
+            "the spec changes no picture",
+            got="data.augment with nothing in it",
+            action="set a field of it, as -o data.augment.flip=horizontal",
+            path="data.augment",
+        )
+    train, _ = _examples(spec)
+    rows = sample_rows(len(train.index), _TRIES * wanted, sample.seed)
+    size = spec.data.image_size
+    grid = augmented_grid(train.index, augmenter, rows, wanted, copies, size, train.load)
+    mode = 0o600 if spec.data.sensitive else 0
+    write_atomic(file, tf.io.encode_png(grid.picture).numpy(), mode=mode)
+    return Shown(file, grid.names, copies, len(grid.broken))
+
+
+def _check_grid(spec: Spec, rows: int, copies: int, sensitive: bool) -> None:
+    if spec.data.sensitive and not sensitive:
+        raise UsageError(
+            "the spec keeps its pictures to itself, and a grid would show them",
+            got="data.sensitive: true",
+            action="add --show-sensitive if whoever can read the file may see them",
+            path="data.sensitive",
+        )
+    pixels = rows * (copies + 1) * spec.data.image_size**2
+    if pixels > MOST_PIXELS:
+        raise UsageError(
+            "the grid would be too large to be looked at",
+            got=f"{rows} rows of {copies + 1} pictures, {pixels / 1e6:,.0f} million pixels",
+            allowed=f"{MOST_PIXELS / 1e6:.0f} million pixels",
+            action="ask for fewer (--sample, --copies), or set -o data.image_size=SIZE",
+        )
+
+
+def _examples(spec: Spec) -> tuple[Examples, tuple[str, ...]]:
+    """All training data of a spec, and what is worth knowing of them."""
+    from harness.worker.datasets import open_datasets
+
+    # Nothing is split off: where a picture is broken does not depend on the side it is on.
+    data = spec.data.model_copy(update={"validation": None, "test": None})
+    notes: list[str] = []
+    sets = open_datasets(spec.model_copy(update={"data": data}), notes.append)
+    return sets.train, tuple(notes)
+
+
+def _look(
+    index: ExampleIndex,
+    load: Load | None,
+    sample: Sample,
+    say: Callable[[str], None],
+    progress: TextIO,
+) -> Pictures | None:
+    if sample.count == 0:
+        return None
+    _tensorflow(say)
+    from harness.data.inspect_pictures import look_at
+    from harness.worker.counted import Counted
+
+    rows = sample_rows(len(index), sample.count, sample.seed)
+    with Counted("looked at", "pictures", len(rows), progress) as counted:
+        return look_at(index, rows, load, counted.add)
+
+
+def _tensorflow(say: Callable[[str], None]) -> None:
+    """Imports TensorFlow for work on the processor alone."""
+    prepare(os.environ, say)
+    with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here
+        import_tensorflow(Path(chatter, "log"))
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")
+
+
+def _where(spec: Spec) -> str:
+    if spec.data.train is not None:
+        return spec.data.train
+    assert spec.data.source is not None, "a spec names its data or a source of it"
+    return f"plugin:{spec.data.source.plugin}"

@@ -64,16 +64,22 @@ class Group:
     def seconds(self, count: int) -> float:
         """Seconds that ``count`` times the work take, on average over the processes.
 
-        All others sleep meanwhile: the threads of an idle rank of Horovod look all the time.
+        All others sleep meanwhile: the threads of an idle rank of Horovod look all the time.  The
+        work is done once more before, which does not count: the kernel may have taken pages of
+        those that slept.
         """
         self._signal(signal.SIGCONT)
+        self._work(1)
+        took = self._work(count)
+        self._signal(signal.SIGSTOP)
+        return sum(took) / len(took)
+
+    def _work(self, count: int) -> list[float]:
         for process in self._processes:
             assert process.stdin is not None, "it was opened as a pipe"
             process.stdin.write(f"{count}\n")
             process.stdin.flush()
-        took = [float(self._line(process)) for process in self._processes]
-        self._signal(signal.SIGSTOP)
-        return sum(took) / len(took)
+        return [float(self._line(process)) for process in self._processes]
 
     def _line(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None, "it was opened as a pipe"

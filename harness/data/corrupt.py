@@ -12,6 +12,7 @@ from harness.errors import DataError, SpecError
 from harness.runs.files import append_line, read_lines
 
 _SAY = 5
+_TAIL = 4096
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
 
 
@@ -132,12 +133,21 @@ def probe(path: Path) -> str:
         size = path.stat().st_size
         with path.open("rb") as stream:
             head = stream.read(16)
-            stream.seek(max(0, size - 4096))
+            stream.seek(max(0, size - _TAIL))
             tail = stream.read()
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+    return _fault(size, head, tail)
+
+
+def probe_content(content: bytes) -> str:
+    """As :func:`probe`, of what a file would hold."""
+    return _fault(len(content), content[:16], content[-_TAIL:])
+
+
+def _fault(size: int, head: bytes, tail: bytes) -> str:
     if size == 0:
         return "empty"
     kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)

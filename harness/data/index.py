@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from harness.data.packed import is_packed
 from harness.data.scan import (
     IMAGE_EXTENSIONS,
     Found,
@@ -64,6 +63,11 @@ class ExampleIndex:
     def __len__(self) -> int:
         return len(self.names)
 
+    @property
+    def example_bytes(self) -> float:
+        """Mean size of an example; 0 where it is not known."""
+        return sum(self.sizes) / len(self.sizes) if self.sizes else 0.0
+
     def counts(self) -> dict[str, int]:
         """Examples of every class."""
         held = Counter(self.labels)
@@ -107,12 +111,6 @@ def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> Exam
         DataError: the folder is not usable; names what is wrong, all of it where possible.
     """
     root = Path(path)
-    if is_packed(root):
-        raise DataError(
-            f"{root} is a packed set, from which harness does not train yet",
-            allowed="a folder with one folder for each class",
-            action="name the folder that it was packed from",
-        )
     folders = class_folders(root)
     found = {name: Found() for name in folders}
     if classes is None:

@@ -17,6 +17,9 @@ MOST_LANES = 64
 
 _GRID_CANDIDATES = 1024
 
+_POOL, _POOL_BYTES = 8192, 512 << 20
+_BLOCK = 32
+
 
 def lane_count(global_batch: int, wanted: int | None = None) -> int:
     """Number of lanes L: ``wanted``, else the largest power of two up to 64 that divides B.
@@ -44,6 +47,24 @@ def lane_count(global_batch: int, wanted: int | None = None) -> int:
             path="data.lanes",
         )
     return wanted
+
+
+def reading(lanes: int, example_bytes: float) -> tuple[int, int]:
+    """Examples of a block K and blocks of a window W, where the spec says nothing.
+
+    All lanes together shuffle among 8,192 examples, or among fewer where that many would take more
+    than 512 MB: a power of two, so that a few examples more or less do not change the order.  A
+    window has four blocks at least, and a block 32 examples at most.
+
+    Args:
+        example_bytes: mean size of an example's file; 0 where it is not known.
+    """
+    pool = _POOL
+    while pool > lanes and pool * example_bytes > _POOL_BYTES:
+        pool //= 2
+    each = max(1, pool // lanes)
+    block = max(1, min(_BLOCK, each // 4))
+    return block, max(1, each // block)
 
 
 def check_replicas(lanes: int, replicas: int, global_batch: int, parts: int = 1) -> None:

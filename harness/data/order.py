@@ -97,26 +97,6 @@ class Order:
         canonical = tf.ensure_shape(tf.reshape(canonical, out), shape)
         return canonical, tf.ensure_shape(tf.reshape(mask, out), shape)
 
-    def examples(
-        self,
-        epoch: int | tf.Tensor,
-        step: int | tf.Tensor,
-        first_lane: int = 0,
-        lane_count: int | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """As :meth:`batch`, with rows of the sorted names instead of canonical positions."""
-        canonical, mask = self.batch(epoch, step, first_lane, lane_count)
-        flat = self.sorted_row(tf.reshape(canonical, [-1]))
-        return tf.reshape(flat, tf.shape(canonical)), mask
-
-    def sorted_row(self, canonical: tf.Tensor) -> tf.Tensor:
-        """Rows in the sorted names of canonical positions, an int64 vector."""
-        return permute(canonical, _domain(self.n), key_of(CANONICAL_SEED))
-
-    def canonical_position(self, row: tf.Tensor) -> tf.Tensor:
-        """The inverse of :meth:`sorted_row`."""
-        return unpermute(row, _domain(self.n), key_of(CANONICAL_SEED))
-
     @property
     def windows(self) -> int:
         """Windows of a lane in an epoch; a lane one example shorter may have an empty last one."""
@@ -228,14 +208,20 @@ class _Lay(NamedTuple):
     short_slot: tf.Tensor
 
 
+def sorted_row(canonical: tf.Tensor, n: int) -> tf.Tensor:
+    """Rows in the sorted names of canonical positions of ``n`` examples, an int64 vector."""
+    return permute(canonical, _domain(n), key_of(CANONICAL_SEED))
+
+
+def canonical_position(row: tf.Tensor, n: int) -> tf.Tensor:
+    """The inverse of :func:`sorted_row`."""
+    return unpermute(row, _domain(n), key_of(CANONICAL_SEED))
+
+
 def canonical_rows(n: int) -> np.ndarray:
     """Rows of the sorted names in canonical order, int64 [n]."""
     pieces = [
-        permute(
-            tf.range(start, min(start + _PIECE, n), dtype=tf.int64),
-            _domain(n),
-            key_of(CANONICAL_SEED),
-        )
+        sorted_row(tf.range(start, min(start + _PIECE, n), dtype=tf.int64), n)
         for start in range(0, n, _PIECE)
     ]
     return np.concatenate([piece.numpy() for piece in pieces])

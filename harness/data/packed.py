@@ -2,17 +2,19 @@
 
     index.json                      what is in it: classes, counts, digests, the shards
     offsets.bin                     where each example begins in its shard: uint64, little-endian
+    labels.bin                      the label of each example: int32, little-endian
+    keys.bin                        a hash of the name of each example: uint64, little-endian
     data-00000-of-00012.tfrecord    tf.Example records, in canonical order over all shards
 
-The index in memory has an entry for each shard; where an example begins is read from
-``offsets.bin`` when it is asked for, so neither grows with the number of examples.
+The index in memory has an entry for each shard; what there is of each example stands in the three
+other files, which are read in pieces when it is asked for.  So nothing grows with the number of
+examples.
 """
 
 from __future__ import annotations
 
 import os
 import struct
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +23,24 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.data.scan import refuse
 from harness.errors import DataError, Problem, StorageError
-from harness.runs.files import read_json, sha256_file
+from harness.runs.files import read_json
 
-INDEX, OFFSETS, WORK, PLAN = "index.json", "offsets.bin", ".packing", "plan.json"
+INDEX, WORK, PLAN = "index.json", ".packing", "plan.json"
 """Names in a packed set; WORK is a folder in one that is not finished, with PLAN in it."""
+OFFSETS, LABELS, KEYS = "offsets.bin", "labels.bin", "keys.bin"
+ENTRIES = {OFFSETS: "<u8", LABELS: "<i4", KEYS: "<u8"}
+"""Files with an entry for each example, and what numpy calls its type."""
 VERSION = 1
 ORDER = "canonical 1"
 """In which order the examples stand: that of :data:`harness.data.order.CANONICAL_SEED`."""
 FRAME_BYTES = 16
 """Of TFRecord around the content of a record: its length and two checksums."""
-_OFFSET = struct.Struct("<Q")
+OFFSET = struct.Struct("<Q")
 _THREADS = 16
 
 
@@ -56,11 +64,12 @@ class Shard:
 
 @dataclass(frozen=True)
 class Extent:
-    """Examples that stand one after the other in one file."""
+    """Examples that stand one after the other in one file: where, how many, and their bytes."""
 
     file: Path
     offset: int
     examples: int
+    bytes: int
 
 
 class PackedIndex:
@@ -84,6 +93,7 @@ class PackedIndex:
         self.source_digest = str(data["source_digest"])
         self.content_bytes = int(data["content_bytes"])
         self.options = dict(data["options"])
+        self.entry_sums = {name: str(data["entries"][name]) for name in ENTRIES}
         self._starts = [0, *accumulate(shard.examples for shard in self.shards)]
 
     def __len__(self) -> int:
@@ -102,47 +112,43 @@ class PackedIndex:
         while examples:
             number = bisect_right(self._starts, first) - 1
             here = min(examples, self._starts[number + 1] - first)
-            file = self.root / self.shards[number].file
-            found.append(Extent(file, self._offset(first), here))
+            found.append(self._extent(number, first, here))
             first, examples = first + here, examples - here
         return found
+
+    def shard_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the shards that hold examples, by their canonical positions."""
+        return np.searchsorted(self._starts, positions, side="right") - 1
 
     def place(self, position: int) -> str:
         """Where an example stands, in words."""
         number = bisect_right(self._starts, position) - 1
         return f"{self.shards[number].file}#{position - self._starts[number]}"
 
-    def _offset(self, position: int) -> int:
-        path = self.root / OFFSETS
+    def entries(self, name: str, first: int, count: int) -> NDArray[Any]:
+        """What the file ``name`` (:data:`ENTRIES`) holds of [first, first + count).
+
+        Raises:
+            DataError: it is not whole.
+        """
+        path, kind = self.root / name, np.dtype(ENTRIES[name])
         try:
             with path.open("rb") as file:
-                raw = os.pread(file.fileno(), _OFFSET.size, position * _OFFSET.size)
+                raw = os.pread(file.fileno(), count * kind.itemsize, first * kind.itemsize)
         except OSError as error:
             raise DataError(f"{path} cannot be read", got=str(error.strerror)) from error
-        if len(raw) != _OFFSET.size:
-            raise _broken(path, f"no entry {position}", "an entry for each example")
-        return int(_OFFSET.unpack(raw)[0])
+        if len(raw) != count * kind.itemsize:
+            raise _broken(path, f"no entry {first + count - 1}", "an entry for each example")
+        return np.frombuffer(raw, kind)
 
-
-def record_offsets(path: Path) -> array[int]:
-    """Where each record of a TFRecord file begins, by the lengths that stand before them.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it does not end with a record.
-    """
-    offsets, at, size = array("Q"), 0, path.stat().st_size
-    with path.open("rb") as file:
-        while at < size:
-            file.seek(at)
-            raw = file.read(_OFFSET.size)
-            if len(raw) < _OFFSET.size:
-                break
-            offsets.append(at)
-            at += int(_OFFSET.unpack(raw)[0]) + FRAME_BYTES
-    if at != size:
-        raise ValueError(f"{path.name} ends inside a record")
-    return offsets
+    def _extent(self, number: int, first: int, examples: int) -> Extent:
+        shard, last = self.shards[number], first + examples
+        begin = int(self.entries(OFFSETS, first, 1)[0])
+        if last == self._starts[number + 1]:
+            end = shard.bytes
+        else:
+            end = int(self.entries(OFFSETS, last, 1)[0])
+        return Extent(self.root / shard.file, begin, examples, end - begin)
 
 
 def is_packed(path: Path) -> bool:
@@ -184,41 +190,6 @@ def open_packed(path: str | Path) -> PackedIndex:
     return index
 
 
-def verify(index: PackedIndex) -> Iterator[Problem]:
-    """Reads all files and holds them against their checksums; gives what is wrong."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        sums = pool.map(lambda shard: _sum(index.root / shard.file), index.shards)
-        for shard, found in zip(index.shards, sums, strict=True):
-            if found != shard.sha256:
-                yield _other(
-                    index.root / shard.file,
-                    found if found.startswith("cannot") else f"sha256 {found[:16]}...",
-                    f"sha256 {shard.sha256[:16]}...",
-                )
-    yield from _wrong_offsets(index)
-
-
-def _wrong_offsets(index: PackedIndex) -> Iterator[Problem]:
-    path = index.root / OFFSETS
-    try:
-        with path.open("rb") as file:
-            for shard in index.shards:
-                right = record_offsets(index.root / shard.file)
-                if file.read(len(right) * _OFFSET.size) != right.tobytes():
-                    yield _other(path, f"other places in {shard.file}", "where its records begin")
-    except (OSError, ValueError) as error:
-        yield _other(path, str(error), "an entry for each record")
-
-
-def _other(path: Path, got: str, allowed: str) -> Problem:
-    return Problem(
-        f"{path} is not what was packed",
-        got=got,
-        allowed=allowed,
-        action="delete it and run the same `harness pack` again",
-    )
-
-
 def checked(root: Path, data: Any) -> PackedIndex:
     """The index of a set from the content of its ``index.json``; looks at no other file.
 
@@ -248,7 +219,7 @@ def checked(root: Path, data: Any) -> PackedIndex:
 
 def _missing(index: PackedIndex) -> Iterator[Problem]:
     wanted = [(shard.file, shard.bytes) for shard in index.shards]
-    wanted.append((OFFSETS, len(index) * _OFFSET.size))
+    wanted += [(name, len(index) * np.dtype(kind).itemsize) for name, kind in ENTRIES.items()]
     # A look at each file: most of the time goes into waiting for a network file system.
     with ThreadPoolExecutor(_THREADS) as pool:
         sizes: Sequence[int | str] = list(pool.map(lambda one: _size(index.root / one[0]), wanted))
@@ -270,13 +241,6 @@ def _size(path: Path) -> int | str:
         return "it is missing"
     except OSError as error:
         return f"cannot be looked at: {error.strerror}"
-
-
-def _sum(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
 
 
 def _broken(path: Path, got: str, allowed: str) -> DataError:

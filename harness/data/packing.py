@@ -10,20 +10,22 @@ from __future__ import annotations
 import hashlib
 import secrets
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.index import ExampleIndex
+from harness.data.pack_index import index_json
 from harness.data.pack_plan import PackOptions, Written, shard_bounds
 from harness.data.packed import (
+    ENTRIES,
     INDEX,
+    LABELS,
     OFFSETS,
-    ORDER,
     PLAN,
     VERSION,
     WORK,
@@ -31,9 +33,10 @@ from harness.data.packed import (
     Shard,
     checked,
     is_index,
-    record_offsets,
     shard_name,
 )
+from harness.data.packed_verify import record_offsets
+from harness.data.split import name_key
 from harness.errors import DataError, StorageError, UsageError
 from harness.runs.files import (
     GROUP,
@@ -173,9 +176,9 @@ class Packing:
             except FileNotFoundError:
                 if not self._finished_meanwhile():
                     raise
-        if _size(self.folder / OFFSETS) != 8 * len(self.source):
-            all_of = (record_offsets(self.folder / self.name(n)) for n in range(self.shards))
-            write_atomic(self.folder / OFFSETS, b"".join(one.tobytes() for one in all_of))
+        for name, kind in ENTRIES.items():
+            if _size(self.folder / name) != np.dtype(kind).itemsize * len(self.source):
+                write_atomic(self.folder / name, self._entries(name))
         shutil.rmtree(self.work, ignore_errors=True)  # another process may be at it as well
         return self._finished
 
@@ -184,33 +187,26 @@ class Packing:
         offsets = b"".join(
             (self.work / f"{number:05d}.offsets").read_bytes() for number in range(self.shards)
         )
-        write_atomic(self.folder / OFFSETS, offsets)
-        index = self._index(noted)
+        sums = {}
+        for name in ENTRIES:
+            content = offsets if name == OFFSETS else self._entries(name)
+            write_atomic(self.folder / name, content)
+            sums[name] = hashlib.sha256(content).hexdigest()
+        index = index_json(self._plan, self.source, noted, sums)
         write_atomic(self.folder / INDEX, to_json(index))
         return PackedIndex(self.folder, index)
 
-    def _index(self, noted: list[dict[str, Any]]) -> dict[str, Any]:
-        shards = [one["shard"] for one in noted]
-        labels: Counter[int] = Counter()
-        for one in noted:
-            labels.update({int(label): count for label, count in one["labels"].items()})
-        digest = hashlib.sha256(b"harness packed 1\n")
-        for line in _digested(self.source.classes, shards):
-            digest.update(line.encode())
-        return {
-            "harness_packed": VERSION,
-            "order": ORDER,
-            "examples": len(self.source),
-            "classes": list(self.source.classes),
-            "counts": [labels[label] for label in range(len(self.source.classes))],
-            "digest": f"packed:{digest.hexdigest()}",
-            "source": self._plan["source"],
-            "source_digest": self.source.digest,
-            "options": self._plan["options"],
-            "content_bytes": sum(one["content_bytes"] for one in noted),
-            "undecodable": sorted(name for one in noted for name in one["undecodable"]),
-            "shards": shards,
-        }
+    def _entries(self, name: str) -> bytes:
+        """The content of a file with an entry for each example."""
+        if name == OFFSETS:
+            found = [record_offsets(self.folder / self.name(n)) for n in range(self.shards)]
+            return b"".join(one.tobytes() for one in found)
+        source, kind = self.source, np.dtype(ENTRIES[name])
+        if name == LABELS:
+            each: Iterator[int] = (source.labels[row] for row in self.rows)
+        else:
+            each = (name_key(source.names[row]) for row in self.rows)
+        return np.fromiter(each, kind, len(source)).tobytes()
 
     def _begin(self) -> None:
         """Lays down what is packed here, or holds it against what was laid down before."""
@@ -274,10 +270,3 @@ def _size(path: Path) -> int | None:
         return path.stat().st_size
     except FileNotFoundError:
         return None
-
-
-def _digested(classes: Sequence[str], shards: Sequence[dict[str, Any]]) -> Iterator[str]:
-    # Neither a class nor a checksum holds a NUL.
-    yield "".join(f"{name}\0" for name in classes) + "\n"
-    for shard in shards:
-        yield f"{shard['examples']}\0{shard['bytes']}\0{shard['sha256']}\n"

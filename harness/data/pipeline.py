@@ -9,7 +9,7 @@ file moves nothing, and the guard costs healthy data little (measured on 500x375
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -20,27 +20,26 @@ from harness.data.decode import fit, to_uint8
 from harness.data.index import ExampleIndex
 from harness.data.lanes import check_replicas, replica_rows
 from harness.data.order import Order
-from harness.data.sources import Load, folder_loader, reason_for
+from harness.data.packed_examples import PackedExamples
+from harness.data.packed_rows import PackedRows
+from harness.data.rows import Chunk, NamedRows, Rows, Share, plain
+from harness.data.sources import Load
 
 _CHUNK = 8
-_ORDER_ROWS = 4096
-_ENDLESS = (1 << 62) - 1
-_plain = tf.autograph.experimental.do_not_convert
-_Rows = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]
 
 
 class Feed:
     """Batches of one split.
 
     A batch is a dict: ``image`` uint8 [b, S, S, 3], ``label`` int32 [b], ``mask`` float32 [b],
-    ``weight`` float32 [b], ``index`` int64 [b] (row in the index's sorted names).  Rows with mask
-    0 are padding or corrupt.
+    ``weight`` float32 [b], ``index`` int64 [b] (row in the sorted names of the whole set, also
+    where this is a part of one).  Rows with mask 0 are padding or corrupt.
 
     Args:
         index: the examples.
         order: their order, for :meth:`training`.
         augment: for :meth:`training`; None leaves images as they are.
-        class_weights: one a class; None weighs all 1.
+        class_weights: one a class, by which the weights of its examples are multiplied; None is 1.
         recorder: hears of corrupt examples; None lets them pass unrecorded.
         load: of a plug-in source; None reads files.
         threads: size of the pipeline's own thread pool; None shares TensorFlow's.
@@ -48,7 +47,7 @@ class Feed:
 
     def __init__(
         self,
-        index: ExampleIndex,
+        index: ExampleIndex | PackedExamples,
         *,
         order: Order | None = None,
         augment: Augmenter | None = None,
@@ -62,13 +61,12 @@ class Feed:
         self.index, self.order = index, order
         self._augment = augment if augment is not None and augment.changes else None
         self._recorder = recorder
-        self._plugin_load = load
-        self._load = load or folder_loader(index)
+        self._rows: Rows = (
+            PackedRows(index) if isinstance(index, PackedExamples) else NamedRows(index, load)
+        )
         self._threads = threads
         weights = class_weights if class_weights is not None else [1.0] * len(index.classes)
         with tf.device("/CPU:0"):
-            self._names = tf.constant(np.asarray(index.names, object), tf.string)
-            self._labels = tf.constant(np.asarray(index.labels, np.int32))
             self._weights = tf.constant(np.asarray(weights, np.float32))
 
     @property
@@ -112,37 +110,24 @@ class Feed:
         if batch % (parts * devices):
             raise ValueError(f"{batch} rows are not shared by {devices} devices in {parts} parts")
 
-        @_plain
-        def rows(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            at = first + tf.range(steps, dtype=tf.int64)
-            epochs = at // order.steps_per_epoch
-            row, mask = order.examples(epochs, at % order.steps_per_epoch, replica * lanes, lanes)
-            row, mask = (_parted(each, parts, devices) for each in (row, mask))
-            return row, mask, tf.broadcast_to(epochs[:, None], tf.shape(row))
-
-        steps = max(1, _ORDER_ROWS // batch)
-        firsts = tf.data.Dataset.range(start, _ENDLESS, steps)
-        return self._batches(firsts, rows, batch // parts, image_size, self._augment)
+        chunk = _chunk_of(batch // parts)
+        share = Share(
+            start, replica * lanes, lanes, lambda rows: _parted(rows, parts, devices), chunk
+        )
+        chunks = self._rows.training(order, share)
+        return self._batches(chunks, batch // parts, image_size, self._augment)
 
     def evaluation(
         self, batch_size: int, image_size: int, replica: int = 0, replicas: int = 1
     ) -> tf.data.Dataset:
-        """All examples once, sorted, without augmentation; the last batch is padded with mask 0.
+        """All examples once, without augmentation; the last batch is padded with mask 0.
 
         Args:
             replica, replicas: which rows of every batch to give; they must divide it.
         """
-        n = len(self.index)
         start, end = replica_rows(batch_size, replica, replicas)
-
-        @_plain
-        def rows(first: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            at = first + tf.range(start, end, dtype=tf.int64)
-            row = tf.minimum(at, n - 1)
-            return row[None], tf.cast(at < n, tf.float32)[None], tf.zeros_like(row)[None]
-
-        firsts = tf.data.Dataset.range(0, n, batch_size)
-        return self._batches(firsts, rows, end - start, image_size, None)
+        chunks = self._rows.evaluation(batch_size, start, end, _chunk_of(end - start))
+        return self._batches(chunks, end - start, image_size, None)
 
     def _needed_order(self) -> Order:
         if self.order is None:
@@ -150,32 +135,23 @@ class Feed:
         return self.order
 
     def _batches(
-        self,
-        firsts: tf.data.Dataset,
-        rows: _Rows,
-        batch: int,
-        size: int,
-        augment: Augmenter | None,
+        self, chunks: tf.data.Dataset, batch: int, size: int, augment: Augmenter | None
     ) -> tf.data.Dataset:
         """Chunks of rows -> decoded chunks, in parallel and in order -> batches."""
-        chunk = max(part for part in range(1, _CHUNK + 1) if batch % part == 0)
+        chunk = _chunk_of(batch)
         workers = self._threads or len(os.sched_getaffinity(0))
 
-        @_plain
-        def cut(first: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            return tuple(tf.reshape(part, [-1, chunk]) for part in rows(first))
+        @plain
+        def decode(rows: Chunk) -> tf.data.Dataset:
+            return self._chunk(rows, chunk, size, augment)
 
-        @_plain
-        def decode(row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
-            return self._chunk(row, mask, epoch, chunk, size, augment)
+        @plain
+        def finish(rows: Chunk, image: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
+            rows = {key: tf.reshape(value, [batch]) for key, value in rows.items()}
+            image = tf.reshape(image, [batch, size, size, 3])
+            return self._batch(rows, image, tf.reshape(good, [batch]))
 
-        @_plain
-        def finish(row: tf.Tensor, mask: tf.Tensor, image: tf.Tensor, good: tf.Tensor) -> dict:
-            row, mask, good = (tf.reshape(part, [batch]) for part in (row, mask, good))
-            return self._batch(row, mask, tf.reshape(image, [batch, size, size, 3]), good)
-
-        dataset = firsts.map(cut).unbatch()
-        dataset = dataset.interleave(
+        dataset = chunks.interleave(
             decode,
             cycle_length=max(4, 2 * workers),
             block_length=1,
@@ -190,67 +166,61 @@ class Feed:
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
     def _chunk(
-        self,
-        row: tf.Tensor,
-        mask: tf.Tensor,
-        epoch: tf.Tensor,
-        chunk: int,
-        size: int,
-        augment: Augmenter | None,
+        self, rows: Chunk, chunk: int, size: int, augment: Augmenter | None
     ) -> tf.data.Dataset:
-        """One element: the rows, masks, images [chunk, S, S, 3] and which of them are good."""
+        """One element: the rows, images [chunk, S, S, 3] and which of them are good."""
 
         @tf.function(autograph=False)  # traced once for its two uses
-        def load(row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            name = tf.gather(self._names, row)
-            image = self._load(name)
+        def load(row: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
+            image = self._rows.image(row)
             if augment is None:
-                image = to_uint8(fit(image, size))
-            else:
-                image = augment(image, size, epoch, example_key(name))
-            return row, mask, image, True
+                return to_uint8(fit(image, size)), True
+            return augment(image, size, row["epoch"], example_key(row["name"])), True
 
-        @_plain
-        def alone(row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor) -> tf.data.Dataset:
-            blank = (row, mask, tf.zeros([size, size, 3], tf.uint8), False)
-            tried = (
-                tf.data.Dataset.from_tensors((row, mask, epoch)).map(_plain(load)).ignore_errors()
-            )
+        @plain
+        def alone(row: Chunk) -> tf.data.Dataset:
+            blank = (tf.zeros([size, size, 3], tf.uint8), False)
+            tried = tf.data.Dataset.from_tensors(row).map(plain(load)).ignore_errors()
             return tried.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
 
-        each = tf.data.Dataset.from_tensor_slices((row, mask, epoch))
+        each = tf.data.Dataset.from_tensor_slices(rows)
         # A failed batch has used up at least one example: no second whole one can follow it.
-        quick = each.map(_plain(load)).batch(chunk, drop_remainder=True).ignore_errors()
+        quick = each.map(plain(load)).batch(chunk, drop_remainder=True).ignore_errors()
         careful = each.flat_map(alone).batch(chunk, drop_remainder=True)
-        return quick.concatenate(careful).take(1)
+        known = {key: value for key, value in rows.items() if key in _KNOWN}
+        return quick.concatenate(careful).take(1).map(plain(lambda *done: (known, *done)))
 
-    def _batch(
-        self, row: tf.Tensor, mask: tf.Tensor, image: tf.Tensor, good: tf.Tensor
-    ) -> dict[str, tf.Tensor]:
+    def _batch(self, rows: Chunk, image: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
+        row = rows["row"]
         if self._recorder is not None:
-            bad = tf.boolean_mask(row, ~good)
+            bad = [tf.boolean_mask(rows[key], ~good) for key in ("row", "name")]
             recorded = tf.cond(
-                tf.size(bad) > 0,
-                lambda: tf.numpy_function(self._record, [tf.gather(self._names, bad)], tf.bool),
+                tf.reduce_all(good),
                 lambda: True,
+                lambda: tf.numpy_function(self._record, bad, tf.bool),
             )
             with tf.control_dependencies([recorded]):
                 row = tf.identity(row)
-        label = tf.gather(self._labels, row)
         return {
             "image": image,
-            "label": label,
-            "mask": mask * tf.cast(good, tf.float32),
-            "weight": tf.gather(self._weights, label),
+            "label": rows["label"],
+            "mask": rows["mask"] * tf.cast(good, tf.float32),
+            "weight": rows["weight"] * tf.gather(self._weights, rows["label"]),
             "index": row,
         }
 
-    def _record(self, names: np.ndarray) -> np.bool_:
+    def _record(self, rows: np.ndarray, names: np.ndarray) -> np.bool_:
         assert self._recorder is not None, "only built with a recorder"
-        for raw in names:
-            name = raw.decode()
-            self._recorder.add(name, reason_for(self.index, self._plugin_load, name))
+        for row, raw in zip(rows, names, strict=True):
+            self._recorder.add(*self._rows.blame(int(row), raw.decode()))
         return np.bool_(True)
+
+
+_KNOWN = ("row", "mask", "name", "label", "weight")
+
+
+def _chunk_of(batch: int) -> int:
+    return max(part for part in range(1, _CHUNK + 1) if batch % part == 0)
 
 
 def _start(order: Order, epoch: int, step: int) -> int:

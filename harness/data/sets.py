@@ -9,14 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.data.index import ExampleIndex, folder_index
 from harness.data.manifest import ManifestSets, manifest_sets
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
+from harness.data.packed import is_packed
 from harness.errors import DataError
 from harness.spec.base import show
 from harness.spec.models_data import DataSpec, ValidationFraction
+
+if TYPE_CHECKING:
+    from harness.data.packed_examples import PackedExamples
 
 
 @dataclass(frozen=True)
@@ -30,9 +35,9 @@ class Sets:
         notes: sentences for the user.
     """
 
-    train: ExampleIndex
-    validation: ExampleIndex | None
-    test: ExampleIndex | None
+    train: ExampleIndex | PackedExamples
+    validation: ExampleIndex | PackedExamples | None
+    test: ExampleIndex | PackedExamples | None
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     weight_fill: float | None = None
     notes: tuple[str, ...] = ()
@@ -51,20 +56,21 @@ def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -
     assert data.train is not None, "held by who calls"
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
+    train: ExampleIndex | PackedExamples
     if not is_manifest(data.train):
-        held = ManifestSets({"train": folder_index(data.train, classes)}, {}, None)
+        held = ManifestSets({}, {}, None)
+        train = open_index(data.train, classes)
     else:
         wanted = ("train", *(["validation"] if data.validation is not None else []), "test")
         options = ManifestOptions.of(data)
         held = manifest_sets(data.train, options, classes, wanted=wanted)
-    train, notes = held.sets["train"], _unused_notes(data, held)
+        train = held.sets["train"]
+    notes = _unused_notes(data, held)
     names = train.classes
     whole = [("train", train)]
-    validation: ExampleIndex | None
+    validation: ExampleIndex | PackedExamples | None
     if isinstance(data.validation, ValidationFraction) and "validation" not in held.sets:
-        from harness.data.split import split_validation  # numpy, which a plan may do without
-
-        train, validation = split_validation(train, data.validation.fraction, seed)
+        train, validation = _split(train, data.validation.fraction, seed)
         notes += validation.notes
     else:
         path = data.validation if isinstance(data.validation, str) else None
@@ -85,7 +91,7 @@ def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -
 
 def open_test(
     data: DataSpec, path: str | None, classes: Sequence[str], fill: float | None = None
-) -> ExampleIndex | None:
+) -> ExampleIndex | PackedExamples | None:
     """The examples to measure a trained model on; None if neither path nor spec name any.
 
     Args:
@@ -103,11 +109,39 @@ def open_test(
             return None
         path = data.train
     if not is_manifest(path):
-        return folder_index(path, classes)
+        return open_index(path, classes)
     # Groups matter where examples are shared out, which was done before.
     options = replace(ManifestOptions.of(data), group=None)
     sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
     return sets.sets["test"]
+
+
+def open_index(
+    path: str | Path, classes: Sequence[str] | None = None
+) -> ExampleIndex | PackedExamples:
+    """A folder per class, or a packed set.
+
+    Args:
+        classes: for validation and test data: the classes of the training data.
+
+    Raises:
+        DataError: it is not usable.
+    """
+    if is_packed(Path(path)):
+        from harness.data.packed_examples import packed_examples  # numpy, as below
+
+        return packed_examples(path, classes)
+    return folder_index(path, classes)
+
+
+def _split(
+    train: ExampleIndex | PackedExamples, fraction: float, seed: int
+) -> tuple[ExampleIndex | PackedExamples, ExampleIndex | PackedExamples]:
+    if isinstance(train, ExampleIndex):
+        from harness.data.split import split_validation  # numpy, which a plan may do without
+
+        return split_validation(train, fraction, seed)
+    return train.split(fraction, seed)
 
 
 def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
@@ -139,7 +173,7 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
 
 def _given(
     data: DataSpec, held: ManifestSets, split: str, path: str | None, classes: Sequence[str]
-) -> ExampleIndex | None:
+) -> ExampleIndex | PackedExamples | None:
     """The validation or test set: rows of the training manifest, or what ``path`` names."""
     rows = held.sets.get(split)
     if path is None:
@@ -155,7 +189,7 @@ def _given(
             path=f"data.{split}",
         )
     if not is_manifest(path):
-        return folder_index(path, classes)
+        return open_index(path, classes)
     options = ManifestOptions.of(data)
     sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
     return sets.sets[split]
@@ -183,8 +217,14 @@ def _unused_notes(data: DataSpec, held: ManifestSets) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _check_groups(data: DataSpec, sets: dict[str, ExampleIndex]) -> tuple[str, ...]:
-    grouped = {name: index for name, index in sets.items() if index.groups}
+def _check_groups(
+    data: DataSpec, sets: dict[str, ExampleIndex | PackedExamples]
+) -> tuple[str, ...]:
+    grouped = {
+        name: index
+        for name, index in sets.items()
+        if isinstance(index, ExampleIndex) and index.groups
+    }
     if len(grouped) > 1:
         from harness.data.split import refuse_shared_groups
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.data.index import ExampleIndex
 from harness.data.lanes import steps_per_epoch
@@ -17,6 +17,9 @@ from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
+
+if TYPE_CHECKING:
+    from harness.data.packed_examples import PackedExamples
 
 _FLOAT_BYTES = 4
 # run.json, spec.yaml, environment.lock, git.diff, attempts, heartbeat, metrics and superseded
@@ -90,7 +93,9 @@ def make(resolved: Resolved) -> Planned:
     )
 
 
-def _count(spec: Spec, notes: list[str]) -> tuple[ExampleIndex | None, dict[str, int]]:
+def _count(
+    spec: Spec, notes: list[str]
+) -> tuple[ExampleIndex | PackedExamples | None, dict[str, int]]:
     """Looks at the data as training would; None for the training data if it cannot."""
     data = spec.data
     if data.source is not None or data.train is None:

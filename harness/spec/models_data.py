@@ -175,10 +175,12 @@ class DataSpec(SpecModel):
     lanes: Annotated[int, Field(ge=1, le=65536)] | None = None
     """Virtual readers, a power of two that divides the global batch; the number of replicas
     must divide it. Null is the largest such number up to 64."""
-    block: Annotated[int, Field(ge=1, le=1_000_000)] = 32
-    """Consecutive examples that stay together when an epoch permutes the reading order."""
-    window: Annotated[int, Field(ge=1, le=1_000_000)] = 16
-    """Blocks of a lane among which examples are shuffled."""
+    block: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Consecutive examples that stay together when an epoch permutes the reading order. Null is 32,
+    and fewer for large examples or many lanes."""
+    window: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Blocks of a lane among which examples are shuffled. Null lets all lanes together shuffle
+    among 8,192 examples, and among fewer where these would take more than 512 MB."""
 
     def checks(self) -> Iterator[Complaint]:
         if self.train is None and self.source is None:

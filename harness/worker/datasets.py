@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from harness.data.index import ExampleIndex
+from harness.data.packed_examples import PackedExamples
 from harness.data.sets import open_sets, open_test, refuse_idle_columns
 from harness.data.sources import Load, plugin_source
 from harness.data.split import split_validation
@@ -17,7 +18,7 @@ from harness.spec import Spec
 class Examples:
     """One split: its index, and how a source plug-in loads an example (None: from its file)."""
 
-    index: ExampleIndex
+    index: ExampleIndex | PackedExamples
     load: Load | None = None
 
 
@@ -110,6 +111,7 @@ def _of_plugin(spec: Spec, say: Callable[[str], None], classes: Sequence[str] | 
     if isinstance(data.validation, str):
         validation = _plugin_set(spec, data.validation, names)
     elif data.validation is not None:
+        assert isinstance(train.index, ExampleIndex), "as a plug-in's examples are"
         kept, held = split_validation(train.index, data.validation.fraction, spec.training.seed)
         train, validation = Examples(kept, train.load), Examples(held, train.load)
         for note in held.notes:

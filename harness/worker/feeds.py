@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.data.augment import Augmenter
 from harness.data.balance import class_weights
 from harness.data.corrupt import CorruptRecorder
-from harness.data.lanes import check_replicas, lane_count
+from harness.data.index import ExampleIndex
+from harness.data.lanes import check_replicas, lane_count, reading
 from harness.data.order import Order
+from harness.data.packed_examples import PackedExamples
 from harness.data.pipeline import Feed
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.base import Distribution
@@ -35,7 +37,12 @@ class Feeds:
         distribution: Distribution,
         paths: RunPaths,
         ranks: Ranks,
+        kept: Mapping[str, int] | None = None,
     ) -> None:
+        """
+        Args:
+            kept: ``block`` and ``window`` of an order that the run has begun to follow.
+        """
         self._spec = spec
         self._distribution = distribution
         data, batch = spec.data, examples_per_step(spec)
@@ -50,13 +57,16 @@ class Feeds:
         lanes = lane_count(batch, data.lanes)
         check_replicas(lanes, distribution.replicas, batch, spec.training.accumulate)
         train = sets.train.index
-        self.order = Order(len(train), batch, lanes, spec.training.seed, data.block, data.window)
+        block, window = _reading(spec, train, lanes, kept or {})
+        self.order = Order(len(train), batch, lanes, spec.training.seed, block, window)
         self.augmenter = Augmenter(data.augment, spec.training.seed)
         self.train = Feed(
             train,
             order=self.order,
             augment=self.augmenter,
-            class_weights=class_weights(train) if data.balance == "class_weights" else None,
+            class_weights=class_weights([*train.counts().values()])
+            if data.balance == "class_weights"
+            else None,
             recorder=self._recorders["train"],
             load=sets.train.load,
         )
@@ -107,6 +117,16 @@ class Feeds:
         if examples is None:
             return None
         return Feed(examples.index, recorder=self._recorders[split], load=examples.load)
+
+
+def _reading(
+    spec: Spec, train: ExampleIndex | PackedExamples, lanes: int, kept: Mapping[str, int]
+) -> tuple[int, int]:
+    block, window = reading(lanes, train.example_bytes)
+    return (
+        spec.data.block or kept.get("block") or block,
+        spec.data.window or kept.get("window") or window,
+    )
 
 
 def make_recorder(

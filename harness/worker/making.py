@@ -77,7 +77,7 @@ def make(
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
     _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
-    feeds = Feeds(spec, sets, choice.distribution, paths, ranks)
+    feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"])
     model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust)
     check_synchronised(model.keras, model.backbone.layer, choice.distribution.replicas)
     check_metric_names(spec, model, feeds.validation is not None)
@@ -104,7 +104,13 @@ def _known(paths: RunPaths) -> dict[str, Any]:
     begun = bool(list_checkpoints(paths.checkpoints))
     # Until then another number of replicas may still be meant.
     kept = {name: record.get(name) for name in names}
-    return {**kept, "begun": begun, "scaled_for": kept["scaled_for"] if begun else None}
+    order = {name: record[name] for name in ("block", "window") if begun and name in record}
+    return {
+        **kept,
+        "order": order,
+        "begun": begun,
+        "scaled_for": kept["scaled_for"] if begun else None,
+    }
 
 
 def _check_same(digests: list[dict[str, str]]) -> None:
@@ -159,8 +165,8 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "parameters": {"backbone": model.backbone.parameters(), "trainable": trainable},
         "trainable_variables": len(model.trainable()),
         "lanes": made.feeds.order.lanes,
-        "block": spec.data.block,
-        "window": spec.data.window,
+        "block": made.feeds.order.block,
+        "window": made.feeds.order.window,
         "total_steps": made.plan.total_steps,
         "replicas": made.choice.distribution.replicas,
         "scaled_for": made.scaled_for,

@@ -14,7 +14,8 @@ from typing import TextIO
 
 from harness.data.index import ExampleIndex, folder_index
 from harness.data.pack_plan import PackOptions
-from harness.data.packed import PackedIndex, is_packed, verify
+from harness.data.packed import PackedIndex, is_packed
+from harness.data.packed_verify import verify
 from harness.data.packing import Packing
 from harness.data.scan import refuse, refuse_bad_names
 from harness.errors import DataError, Problem, UsageError

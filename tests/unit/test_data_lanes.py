@@ -15,6 +15,7 @@ from harness.data.lanes import (
     grid_of,
     lane_bounds,
     lane_count,
+    reading,
     replica_rows,
     steps_per_epoch,
 )
@@ -152,8 +153,29 @@ def test_grids_hold_n_with_few_spare_cells(n):
 
 def test_lane_arithmetic_needs_no_tensorflow_or_numpy():
     code = (
-        "import sys, harness.data.lanes, harness.data.index, harness.data.split, "
+        "import sys, harness.data.lanes, harness.data.index, "
         "harness.data.balance; print([m for m in ('tensorflow', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("lanes", "example_bytes", "wanted"),
+    [
+        (64, 0, (32, 4)),
+        (64, 60_000, (32, 4)),
+        (64, 110_000, (16, 4)),
+        (64, 1e6, (2, 4)),
+        (64, 1e9, (1, 1)),
+        (1, 110_000, (32, 128)),
+        (8192, 100, (1, 1)),
+        (1024, 100, (2, 4)),
+    ],
+)
+def test_what_is_shuffled_fits_into_memory(lanes, example_bytes, wanted):
+    block, window = reading(lanes, example_bytes)
+    assert (block, window) == wanted
+    held = lanes * block * window
+    assert held <= 8192
+    assert held * example_bytes <= 512 << 20 or held == lanes

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given
@@ -18,8 +19,10 @@ from harness.data.index import folder_index
 from harness.data.order import canonical_rows
 from harness.data.pack import pack, write_shard
 from harness.data.pack_plan import PackOptions, shard_bounds
-from harness.data.packed import OFFSETS, PackedIndex, is_packed, open_packed, verify
+from harness.data.packed import ENTRIES, KEYS, LABELS, OFFSETS, PackedIndex, is_packed, open_packed
+from harness.data.packed_verify import verify
 from harness.data.packing import Packing
+from harness.data.split import name_key
 from harness.errors import DataError, UsageError
 
 CLASSES = ["blue", "green", "red"]
@@ -112,13 +115,24 @@ def test_an_example_is_found_where_the_index_says(source: Path, tmp_path: Path) 
     for first, count in ((0, 1), (0, 21), (3, 9), (20, 1), (7, 0)):
         found = []
         for extent in index.extents(first, count):
-            raw = extent.file.read_bytes()[extent.offset :]
+            raw = extent.file.read_bytes()[extent.offset : extent.offset + extent.bytes]
             for _ in range(extent.examples):
                 length = int.from_bytes(raw[:8], "little")
                 example = tf.train.Example.FromString(raw[12 : 12 + length])
                 found.append(example.features.feature["image/filename"].bytes_list.value[0])
                 raw = raw[length + 16 :]
+            assert not raw
         assert found == names[first : first + count]
+    rows = canonical_rows(21)
+    folder = folder_index(source)
+    labels = index.entries(LABELS, 0, 21)
+    assert labels.tolist() == [folder.labels[row] for row in rows]
+    keys = index.entries(KEYS, 3, 2)
+    assert keys.tolist() == [name_key(folder.names[row]) for row in rows[3:5]]
+    shards = index.shard_of(np.arange(21))
+    assert [index.shards[number].file for number in shards] == [
+        index.place(position).split("#")[0] for position in range(21)
+    ]
     assert index.place(0) == f"{index.shards[0].file}#0"
     with pytest.raises(ValueError, match="must lie within"):
         index.extents(20, 2)
@@ -143,7 +157,7 @@ def test_what_is_there_is_not_written_again(source: Path, tmp_path: Path) -> Non
     assert (folder / first.name(1)).stat().st_ino == before.st_ino
     assert open_packed(folder).digest == done.digest
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        [*(shard.file for shard in done.shards), OFFSETS, "index.json"]
+        [*(shard.file for shard in done.shards), *ENTRIES, "index.json"]
     )
 
 
@@ -180,12 +194,12 @@ def test_an_example_that_is_gone_stops_it_and_keeps_the_rest(source: Path, tmp_p
         (lambda path: path.write_bytes(path.read_bytes()[:-1]), "bytes"),
     ],
 )
-@pytest.mark.parametrize("which", ["shard", "offsets"])
+@pytest.mark.parametrize("which", ["shard", OFFSETS, LABELS, KEYS])
 def test_what_was_purged_is_seen_and_made_again(
     damage: Callable[[Path], None], words: str, which: str, source: Path, tmp_path: Path
 ) -> None:
     index = packed(source, tmp_path / "packed")
-    damage(index.root / (index.shards[1].file if which == "shard" else OFFSETS))
+    damage(index.root / (index.shards[1].file if which == "shard" else which))
     with pytest.raises(DataError, match="not as it was packed") as caught:
         open_packed(index.root)
     assert words in str(caught.value)
@@ -206,13 +220,16 @@ def test_a_changed_byte_is_found_by_the_checksum(source: Path, tmp_path: Path) -
     assert path.name in problem.what
 
 
-def test_offsets_that_are_not_those_of_the_records_are_found(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ENTRIES)
+def test_entries_that_are_not_those_of_the_records_are_found(
+    name: str, source: Path, tmp_path: Path
+) -> None:
     index = packed(source, tmp_path / "packed")
-    raw = bytearray((index.root / OFFSETS).read_bytes())
+    raw = bytearray((index.root / name).read_bytes())
     raw[8] ^= 1
-    (index.root / OFFSETS).write_bytes(raw)
+    (index.root / name).write_bytes(raw)
     (problem,) = verify(index)
-    assert OFFSETS in problem.what
+    assert name in problem.what
 
 
 def test_parts_that_end_together_all_find_it_finished(source: Path, tmp_path: Path) -> None:
@@ -332,12 +349,6 @@ def test_a_message_of_tensorflow_that_is_no_text_is_no_end(
 
     monkeypatch.setattr("harness.data.pack.decode", decode)
     assert len(pack(packing(source, tmp_path / "packed", resize=8))) == 21
-
-
-def test_training_from_it_is_refused_by_name(source: Path, tmp_path: Path) -> None:
-    index = packed(source, tmp_path / "packed")
-    with pytest.raises(DataError, match="does not train yet"):
-        folder_index(index.root)
 
 
 def test_a_folder_that_is_no_pack_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,165 @@
+"""The examples of a packed set, or of a part of it, and how they are read.  Free of TensorFlow.
+
+Examples are numbered in canonical order; a part keeps the order of the whole.  Nothing here grows
+with their number but one bit for each where the set was split.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.data.packed import KEYS, LABELS, PackedIndex, open_packed
+from harness.data.packed_read import read_records
+from harness.data.scan import listed, refuse
+from harness.data.selection import Positions, Selection, complement
+from harness.data.split import held_back
+from harness.errors import Problem
+
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class PackedExamples:
+    """The examples of one split.
+
+    Attributes:
+        packed: the set.
+        selection: which of it; their canonical positions.
+        classes: those of the training data.
+        label_of: for each class of the set its row in ``classes``.
+        by_class: examples of each of ``classes``.
+        notes: sentences for the user.
+        missing: what its source lacked; nothing is known of that.
+    """
+
+    packed: PackedIndex
+    selection: Selection
+    classes: tuple[str, ...]
+    label_of: tuple[int, ...]
+    by_class: tuple[int, ...]
+    notes: tuple[str, ...] = ()
+    missing: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.selection)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the set."""
+        return self.packed.root
+
+    @property
+    def digest(self) -> str:
+        """That of the set; of a part also of which it is."""
+        if self.selection.is_all:
+            return self.packed.digest
+        held = f"{self.packed.digest}\0{self.selection.digest()}".encode()
+        return f"packed-part:{hashlib.sha256(held).hexdigest()}"
+
+    @property
+    def example_bytes(self) -> float:
+        """Mean size of an example."""
+        return self.packed.content_bytes / max(1, len(self.packed))
+
+    def counts(self) -> dict[str, int]:
+        """Examples of every class."""
+        return dict(zip(self.classes, self.by_class, strict=True))
+
+    def records(self, ranks: Positions) -> tuple[NDArray[Any], Positions]:
+        """The records of examples and their canonical positions, as many as ``ranks``.
+
+        Args:
+            ranks: numbers of examples, in any order, with repeats; one or more.
+
+        Returns:
+            Bytes, an object array; empty where a record is damaged.
+
+        Raises:
+            DataError: files of the set are not whole.
+        """
+        unique, inverse = np.unique(ranks, return_inverse=True)
+        positions = self.selection.positions(unique)
+        found = np.empty(len(positions), object)
+        found[:] = read_records(self.packed, positions)
+        return found[inverse], positions[inverse]
+
+    def split(self, fraction: float, seed: int) -> tuple[PackedExamples, PackedExamples]:
+        """(train, validation) as :func:`harness.data.split.held_back` has it.
+
+        Raises:
+            DataError: it cannot be split, or files of the set are not whole.
+        """
+        bits = held_back(self._keys_and_labels(), len(self.classes), fraction, seed)
+        whole = len(self.packed)
+        counts = np.zeros(len(self.classes), np.int64)
+        held = Selection(whole, bits)
+        for start, (_, labels) in zip(
+            range(0, whole, _CHUNK), self._keys_and_labels(), strict=True
+        ):
+            chosen = labels[held.holds(start, len(labels))]
+            counts += np.bincount(chosen, minlength=len(self.classes))
+        rest = np.array(self.by_class) - counts
+        notes = [
+            f"class {name!r} has one example: it stays in training, not in validation"
+            for name, count in self.counts().items()
+            if count == 1
+        ]
+        train = Selection(whole, complement(whole, bits))
+        return (
+            replace(self, selection=train, by_class=tuple(rest.tolist())),
+            replace(self, selection=held, by_class=tuple(counts.tolist()), notes=tuple(notes)),
+        )
+
+    def _keys_and_labels(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+        rows = np.array(self.label_of, np.int64)
+        for start in range(0, len(self.packed), _CHUNK):
+            count = min(_CHUNK, len(self.packed) - start)
+            labels = rows[self.packed.entries(LABELS, start, count)]
+            yield self.packed.entries(KEYS, start, count), labels
+
+
+def packed_examples(path: str | Path, classes: Sequence[str] | None = None) -> PackedExamples:
+    """Opens a packed set.
+
+    Args:
+        classes: for validation and test data: the classes of the training data.  Then a class
+            may be missing here (said in ``notes``), but no other may have examples.
+
+    Raises:
+        DataError: see :func:`harness.data.packed.open_packed`; or it has a class that the
+            training data lack.
+    """
+    packed = open_packed(path)
+    known = packed.classes if classes is None else tuple(classes)
+    row_of = {name: row for row, name in enumerate(known)}
+    refuse(
+        Problem(
+            f"{path} has a class that the training data does not have",
+            got=repr(name),
+            allowed=listed(list(known)),
+            action="pack it again without that class, or add the class to the training data",
+        )
+        for name, count in zip(packed.classes, packed.counts, strict=True)
+        if count and name not in row_of
+    )
+    by_class = dict(zip(packed.classes, packed.counts, strict=True))
+    missing = [name for name in known if not by_class.get(name)]
+    notes = []
+    if missing and classes is not None:
+        some = f"{len(missing)} of {len(known)} classes"
+        notes.append(f"{path} has no examples of {some}: {listed(missing)}")
+    return PackedExamples(
+        packed,
+        Selection(len(packed)),
+        known,
+        tuple(row_of.get(name, 0) for name in packed.classes),
+        tuple(by_class.get(name, 0) for name in known),
+        tuple(notes),
+    )

@@ -1,0 +1,134 @@
+"""Which examples follow one another, and what is known of them before their pixels are decoded.
+
+A source of rows gives *chunks*: dicts of vectors of some rows of a batch, of which ``row`` (int64,
+the example's number among the sorted names of the whole set), ``mask`` (float32), ``epoch``
+(int64), ``name`` (string), ``label`` (int32) and ``weight`` (float32, in the loss) are always
+there.  How the rest of the data set lies on disk is the matter of each source alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from harness.data.index import ExampleIndex
+from harness.data.order import Order, canonical_position, canonical_rows
+from harness.data.sources import Load, folder_loader, reason_for
+
+Chunk = dict[str, tf.Tensor]
+Arrange = Callable[[tf.Tensor], tf.Tensor]
+plain = tf.autograph.experimental.do_not_convert
+ENDLESS = (1 << 62) - 1
+_ORDER_ROWS = 4096
+
+
+class Share(NamedTuple):
+    """What one replica reads of the training order.
+
+    Attributes:
+        start: global batches before its first one, from epoch 0 on.
+        first_lane, lanes: the lanes that are its own.
+        arrange: puts rows [steps, rows of a batch] into the order in which they are computed.
+        chunk: rows of a chunk.
+    """
+
+    start: int
+    first_lane: int
+    lanes: int
+    arrange: Arrange
+    chunk: int
+
+
+class Rows(Protocol):
+    """Where the rows of batches come from."""
+
+    def training(self, order: Order, share: Share) -> tf.data.Dataset:
+        """Chunks from a global batch on, endless over epochs; starting late costs no more."""
+
+    def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
+        """Chunks of all examples once; of each batch its rows [start, end), padded with mask 0."""
+
+    def image(self, example: Chunk) -> tf.Tensor:
+        """Graph code: uint8 [height, width, 3] of one row of a chunk; fails where it is corrupt."""
+
+    def blame(self, row: int, name: str) -> tuple[str, str]:
+        """Name and fault of an example that :meth:`image` failed on."""
+
+
+class NamedRows:
+    """Examples that are found one by one, by their names: files of a folder, or a plug-in's.
+
+    Args:
+        load: of a plug-in source; None reads files.
+    """
+
+    def __init__(self, index: ExampleIndex, load: Load | None) -> None:
+        self._index, self._plugin_load = index, load
+        self._load = load or folder_loader(index)
+        whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
+        with tf.device("/CPU:0"):
+            self._names = tf.constant(np.asarray(index.names, object), tf.string)
+            self._labels = tf.constant(np.asarray(index.labels, np.int32))
+            self._whole = tf.constant(whole)
+            self._weights = tf.constant(
+                np.asarray(index.weights or np.ones(len(index)), np.float32)
+            )
+            self._ranked = tf.constant(_ranked(index, whole))
+
+    def training(self, order: Order, share: Share) -> tf.data.Dataset:
+        """See the protocol."""
+        steps = max(1, _ORDER_ROWS // (order.per_lane * share.lanes))
+
+        @plain
+        def chunks(first: tf.Tensor) -> Chunk:
+            at = first + tf.range(steps, dtype=tf.int64)
+            epochs = at // order.steps_per_epoch
+            rank, mask = order.batch(
+                epochs, at % order.steps_per_epoch, share.first_lane, share.lanes
+            )
+            epoch = tf.broadcast_to(epochs[:, None], tf.shape(rank))
+            row = tf.gather(self._ranked, share.arrange(rank))
+            return self._known(row, share.arrange(mask), epoch, share.chunk)
+
+        return tf.data.Dataset.range(share.start, ENDLESS, steps).map(chunks).unbatch()
+
+    def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
+        """See the protocol; in the order of the sorted names."""
+        n = len(self._index)
+
+        @plain
+        def chunks(first: tf.Tensor) -> Chunk:
+            at = first + tf.range(start, end, dtype=tf.int64)
+            row = tf.minimum(at, n - 1)
+            return self._known(row, tf.cast(at < n, tf.float32), tf.zeros_like(row), chunk)
+
+        return tf.data.Dataset.range(0, n, batch).map(chunks).unbatch()
+
+    def image(self, example: Chunk) -> tf.Tensor:
+        """See the protocol."""
+        return self._load(example["name"])
+
+    def blame(self, row: int, name: str) -> tuple[str, str]:
+        """See the protocol."""
+        return name, reason_for(self._index, self._plugin_load, name)
+
+    def _known(self, row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor, chunk: int) -> Chunk:
+        row = tf.reshape(row, [-1, chunk])
+        return {
+            "row": tf.gather(self._whole, row),
+            "mask": tf.reshape(mask, [-1, chunk]),
+            "epoch": tf.reshape(epoch, [-1, chunk]),
+            "name": tf.gather(self._names, row),
+            "label": tf.gather(self._labels, row),
+            "weight": tf.gather(self._weights, row),
+        }
+
+
+def _ranked(index: ExampleIndex, whole: np.ndarray) -> np.ndarray:
+    """Rows of an index in canonical order, that of the whole set where it is a part."""
+    if not index.whole:
+        return canonical_rows(len(index))
+    return np.argsort(canonical_position(tf.constant(whole), index.whole).numpy())

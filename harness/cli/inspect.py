@@ -1,8 +1,9 @@
 """What data hold: classes and their balance, sizes, kinds, and what is broken.
 
-DATA is a folder with one folder for each class, a manifest (CSV or TSV), or a spec (YAML), whose
-training data are looked at.  A sample of the pictures is decoded; broken ones are named, and the
-exit code is 4 only if all are.  With --augment, what a spec's augmentation does is drawn as a grid.
+DATA is a folder with one folder for each class, a manifest (CSV or TSV), a packed set, or a spec
+(YAML), whose training data are looked at.  A sample of the pictures is decoded; broken ones are
+named, and the exit code is 4 only if all are.  With --augment, what a spec's augmentation does is
+drawn as a grid.
 """
 
 from __future__ import annotations
@@ -29,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.common import add_json, add_override
 
     add = parser.add_argument
-    add("data", metavar="DATA", type=Path, help="a folder per class, a manifest or a spec")
+    add(
+        "data",
+        metavar="DATA",
+        type=Path,
+        help="a folder per class, a manifest, a packed set or a spec",
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "--sample",

@@ -9,12 +9,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from harness.data.index import ExampleIndex, folder_index
+from harness.data.index import ExampleIndex
 from harness.data.manifest import manifest_index
+from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
+from harness.data.sets import open_index, refuse_idle_columns
 from harness.errors import DataError
+
+if TYPE_CHECKING:
+    from harness.data.packed_examples import PackedExamples
+    from harness.spec.models_data import DataSpec
 
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
@@ -68,7 +74,8 @@ class Inspection:
     Attributes:
         where: its path, or what stands for it.
         counts: examples of each class.
-        file_bytes: of the example files; None of a plug-in's examples.
+        file_bytes: of the example files, or of the files of a packed set; None of a plug-in's
+            examples.
         total_bytes: of all of them together.
         ignored: files that are no examples, by extension.
         missing: what a manifest lacked, and what was done about it.
@@ -110,7 +117,7 @@ class Inspection:
         return facts
 
 
-def open_index(path: str | Path) -> ExampleIndex:
+def open_data(path: str | Path) -> ExampleIndex | PackedExamples:
     """The index of a data set, whatever kind of one lies at ``path``.
 
     Raises:
@@ -120,24 +127,47 @@ def open_index(path: str | Path) -> ExampleIndex:
     if any((root / name).is_file() for name in _SAVED_MODEL):
         raise DataError(
             f"{root} is a SavedModel, and only data can be inspected so far",
-            allowed="a folder with one folder for each class, a manifest (.csv, .tsv), or a spec",
+            allowed="a folder with one folder for each class, a manifest (.csv, .tsv), "
+            "a packed set or a spec",
             action="name the data; `harness validate SPEC` looks at the backbone of a spec",
         )
-    return manifest_index(root) if is_manifest(root) else folder_index(root)
+    return manifest_index(root) if is_manifest(root) else open_index(root)
+
+
+def open_training(data: DataSpec) -> ExampleIndex | PackedExamples:
+    """All training examples of a spec that names files; none is split off for validation.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    assert data.train is not None, "a spec without a source names its data"
+    given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
+    refuse_idle_columns(data, any(map(is_manifest, given)))
+    if is_manifest(data.train):
+        return manifest_index(data.train, ManifestOptions.of(data))
+    return open_index(data.train)
 
 
 def describe(
-    index: ExampleIndex, where: str, pictures: Pictures | None = None, *, sensitive: bool = False
+    index: ExampleIndex | PackedExamples,
+    where: str,
+    pictures: Pictures | None = None,
+    *,
+    sensitive: bool = False,
 ) -> Inspection:
     """What the index says, with what was seen in the pictures."""
+    if isinstance(index, ExampleIndex):
+        sizes, ignored = index.sizes, dict(sorted(index.ignored.items()))
+    else:
+        sizes, ignored = [shard.bytes for shard in index.packed.shards], {}
     return Inspection(
         where,
         index.counts(),
-        Spread.of(index.sizes),
-        sum(index.sizes),
-        dict(sorted(index.ignored.items())),
+        Spread.of(sizes),
+        sum(sizes),
+        ignored,
         dict(index.missing),
-        tuple(index.notes),
+        () if sensitive else tuple(index.notes),
         index.digest,
         pictures,
         sensitive=sensitive,

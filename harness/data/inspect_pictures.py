@@ -8,68 +8,58 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from harness.data.augment import Augmenter, example_key
-from harness.data.decode import decode, fit, to_uint8
-from harness.data.index import ExampleIndex
+from harness.data.decode import fit, to_uint8
 from harness.data.inspect import Pictures, Spread
-from harness.data.sources import Load, folder_loader, reason_for
+from harness.data.inspect_sources import Given, Source
 from harness.errors import DataError
 
-_AT_ONCE = 1024
-"""Names that are handed out to the threads together, so that a set of any size fits in memory."""
-_KINDS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-)
+_AT_ONCE = 4096
+"""Examples that are handed out to the threads together, so that any set fits in memory."""
+_PART = 16
+"""Examples of a thread at a time: neighbours of a packed set are read together."""
 _WHITE = 255
 _GAP = 4
 
 
-def kind_of(content: bytes) -> str:
-    """What a picture is, by its first bytes."""
-    return next((kind for magic, kind in _KINDS if content.startswith(magic)), "other")
-
-
-@dataclass(frozen=True)
-class _Seen:
+class _Seen(NamedTuple):
     """One picture: its kind and pixels, or why it cannot be decoded."""
 
     name: str
     kind: str = ""
     height: int = 0
     width: int = 0
-    broken: str | None = None
+    fault: str = ""
 
 
 def look_at(
-    index: ExampleIndex,
-    rows: Sequence[int],
-    load: Load | None = None,
-    seen: Callable[[int], None] = lambda count: None,
+    source: Source, rows: Sequence[int], seen: Callable[[int], None] = lambda count: None
 ) -> Pictures:
     """Decodes some examples, on all cores.
 
     Args:
-        load: of a plug-in source; None reads files.
         seen: hears of every so many more that are done, from any thread.
+
+    Raises:
+        DataError: a packed set is not whole.
     """
-    look = _looker(index, load, seen)
+    look = _looker(source, seen)
     heights, widths = [], []
     kinds: Counter[str] = Counter()
     broken: dict[str, str] = {}
     with ThreadPoolExecutor(2 * len(os.sched_getaffinity(0))) as pool:
         for start in range(0, len(rows), _AT_ONCE):
-            names = [index.names[row] for row in rows[start : start + _AT_ONCE]]
-            for one in pool.map(look, names):
-                if one.broken is not None:
-                    broken[one.name] = one.broken
+            end = min(start + _AT_ONCE, len(rows))
+            parts = [rows[at : min(at + _PART, end)] for at in range(start, end, _PART)]
+            for one in itertools.chain.from_iterable(pool.map(look, parts)):
+                if one.fault:
+                    broken[one.name] = one.fault
                     continue
                 heights.append(one.height)
                 widths.append(one.width)
@@ -84,24 +74,26 @@ def look_at(
     )
 
 
-def _looker(
-    index: ExampleIndex, load: Load | None, seen: Callable[[int], None]
-) -> Callable[[str], _Seen]:
+def _looker(source: Source, seen: Callable[[int], None]) -> Callable[[Sequence[int]], list[_Seen]]:
     @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def shape(given: tf.Tensor) -> tf.Tensor:
-        return tf.shape(decode(given) if load is None else load(given))
+    def shape(content: tf.Tensor) -> tf.Tensor:
+        return tf.shape(source.image(content))
 
-    def look(name: str) -> _Seen:
+    def one(given: Given) -> _Seen:
+        if given.fault:
+            return _Seen(given.name, fault=given.fault)
         try:
-            given = (index.root / name).read_bytes() if load is None else name.encode()
-            height, width, _ = shape(tf.constant(given)).numpy().tolist()
-            return _Seen(name, kind_of(given) if load is None else "", height, width)
-        except (OSError, tf.errors.OpError):
-            return _Seen(name, broken=reason_for(index, load, name))
-        finally:
-            seen(1)
+            height, width, _ = shape(tf.constant(given.content)).numpy().tolist()
+        except tf.errors.OpError:
+            return _Seen(given.name, fault=source.fault(given))
+        return _Seen(given.name, source.kind(given), height, width)
 
-    return look
+    def some(rows: Sequence[int]) -> list[_Seen]:
+        found = [one(given) for given in source.some(rows)]
+        seen(len(found))
+        return found
+
+    return some
 
 
 @dataclass(frozen=True)
@@ -120,30 +112,27 @@ class Grid:
 
 
 def augmented_grid(
-    index: ExampleIndex,
+    source: Source,
     augmenter: Augmenter,
     rows: Sequence[int],
     wanted: int,
     copies: int,
     size: int,
-    load: Load | None = None,
 ) -> Grid:
     """A row for each example: as it is prepared, then as each of the first epochs shows it.
 
     Args:
-        rows: of the index, tried in this order until ``wanted`` could be decoded.
+        rows: examples, tried in this order until ``wanted`` could be decoded.
         copies: epochs 0 to copies - 1.
         size: height and width of each picture, pixels.
-        load: of a plug-in source; None reads files.
 
     Raises:
-        DataError: none of them can be decoded.
+        DataError: none of them can be decoded, or a packed set is not whole.
     """
-    read = load or folder_loader(index)
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def shown(name: tf.Tensor) -> tf.Tensor:
-        image, key = read(name), example_key(name)
+    @tf.function(input_signature=[tf.TensorSpec([], tf.string)] * 2, autograph=False)
+    def shown(name: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
+        image, key = source.image(content), example_key(name)
         epochs = tf.range(copies, dtype=tf.int64)
         changed = tf.map_fn(
             lambda epoch: augmenter(image, size, epoch, key), epochs, fn_output_signature=tf.uint8
@@ -152,12 +141,15 @@ def augmented_grid(
 
     lines, names = [], []
     broken: dict[str, str] = {}
-    for name in (index.names[row] for row in rows):
+    for given in itertools.chain.from_iterable(source.some([row]) for row in rows):
         try:
-            lines.append(shown(tf.constant(name)).numpy())
-            names.append(name)
+            if given.fault:
+                broken[given.name] = given.fault
+                continue
+            lines.append(shown(tf.constant(given.name), tf.constant(given.content)).numpy())
+            names.append(given.name)
         except tf.errors.OpError:
-            broken[name] = reason_for(index, load, name)
+            broken[given.name] = source.fault(given)
         if len(lines) == wanted:
             break
     if not lines:

@@ -13,7 +13,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from harness.data.inspect import Inspection, Pictures, describe, open_index, sample_rows
+from harness.data.inspect import (
+    Inspection,
+    Pictures,
+    describe,
+    open_data,
+    open_training,
+    sample_rows,
+)
 from harness.errors import UsageError
 from harness.runs.files import write_atomic
 from harness.spec.plugin_files import load_plugins
@@ -21,9 +28,9 @@ from harness.worker.environment import import_tensorflow, prepare
 
 if TYPE_CHECKING:
     from harness.data.index import ExampleIndex
+    from harness.data.packed_examples import PackedExamples
     from harness.data.sources import Load
     from harness.spec import Resolved, Spec
-    from harness.worker.datasets import Examples
 
 MOST_PIXELS = 100_000_000
 """Of a grid: about what a viewer of pictures opens without trouble."""
@@ -63,7 +70,7 @@ def inspect_folder(
         DataError: the data cannot be used.
         EnvironmentNotAble: pictures are to be decoded, and TensorFlow is not installed.
     """
-    index = open_index(path)
+    index = open_data(path)
     return describe(index, str(path), _look(index, None, sample, say, progress))
 
 
@@ -85,18 +92,17 @@ def inspect_spec(
         SpecError, UsageError: a plug-in cannot be used.
     """
     spec = resolved.spec
-    _tensorflow(say)  # what opens the data of a spec knows how to load them too
     if spec.data.source is not None:
+        _tensorflow(say)
         load_plugins(spec.plugins, resolved.user.trust)
-    train, notes = _examples(spec)
+    index, load = _examples(spec)
     hidden = spec.data.sensitive and not names
-    pictures = _look(train.index, train.load, sample, say, progress)
-    if hidden and pictures is not None and train.load is not None:
+    pictures = _look(index, load, sample, say, progress)
+    if hidden and pictures is not None and load is not None:
         # What a plug-in says of an error may well name the example.
         pictures = replace(pictures, broken=dict.fromkeys(pictures.broken, "cannot be loaded"))
     where = spec.name if hidden else _where(spec)
-    found = describe(train.index, where, pictures, sensitive=hidden)
-    return replace(found, notes=() if hidden else notes)
+    return describe(index, where, pictures, sensitive=hidden)
 
 
 def show_augmented(
@@ -130,6 +136,7 @@ def show_augmented(
 
     from harness.data.augment import Augmenter
     from harness.data.inspect_pictures import augmented_grid
+    from harness.data.inspect_sources import source_of
 
     load_plugins(spec.plugins, resolved.user.trust)
     augmenter = Augmenter(spec.data.augment, spec.training.seed)
@@ -140,10 +147,11 @@ def show_augmented(
             action="set a field of it, as -o data.augment.flip=horizontal",
             path="data.augment",
         )
-    train, _ = _examples(spec)
-    rows = sample_rows(len(train.index), _TRIES * wanted, sample.seed)
+    index, load = _examples(spec)
+    rows = sample_rows(len(index), _TRIES * wanted, sample.seed)
     size = spec.data.image_size
-    grid = augmented_grid(train.index, augmenter, rows, wanted, copies, size, train.load)
+    source = source_of(index, load)
+    grid = augmented_grid(source, augmenter, rows, wanted, copies, size)
     mode = 0o600 if spec.data.sensitive else 0
     write_atomic(file, tf.io.encode_png(grid.picture).numpy(), mode=mode)
     return Shown(file, grid.names, copies, len(grid.broken))
@@ -167,19 +175,19 @@ def _check_grid(spec: Spec, rows: int, copies: int, sensitive: bool) -> None:
         )
 
 
-def _examples(spec: Spec) -> tuple[Examples, tuple[str, ...]]:
-    """All training data of a spec, and what is worth knowing of them."""
+def _examples(spec: Spec) -> tuple[ExampleIndex | PackedExamples, Load | None]:
+    """All training data of a spec; those of a plug-in once it is loaded."""
+    if spec.data.source is None:
+        return open_training(spec.data), None
     from harness.worker.datasets import open_datasets
 
-    # Nothing is split off: where a picture is broken does not depend on the side it is on.
     data = spec.data.model_copy(update={"validation": None, "test": None})
-    notes: list[str] = []
-    sets = open_datasets(spec.model_copy(update={"data": data}), notes.append)
-    return sets.train, tuple(notes)
+    train = open_datasets(spec.model_copy(update={"data": data}), lambda note: None).train
+    return train.index, train.load
 
 
 def _look(
-    index: ExampleIndex,
+    index: ExampleIndex | PackedExamples,
     load: Load | None,
     sample: Sample,
     say: Callable[[str], None],
@@ -189,11 +197,14 @@ def _look(
         return None
     _tensorflow(say)
     from harness.data.inspect_pictures import look_at
+    from harness.data.inspect_sources import source_of
     from harness.worker.counted import Counted
 
     rows = sample_rows(len(index), sample.count, sample.seed)
+    if sample.count is not None:
+        rows = sorted(rows)  # neighbours in a packed set are read together
     with Counted("looked at", "pictures", len(rows), progress) as counted:
-        return look_at(index, rows, load, counted.add)
+        return look_at(source_of(index, load), rows, counted.add)
 
 
 def _tensorflow(say: Callable[[str], None]) -> None:

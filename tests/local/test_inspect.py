@@ -89,7 +89,7 @@ def spec(data: Path, tmp_path: Path) -> Path:
     return file
 
 
-def test_counting_needs_no_tensorflow(inspect: Inspect, data: Path) -> None:
+def test_counting_needs_no_tensorflow(inspect: Inspect, data: Path, spec: Path) -> None:
     # The first to ask: TensorFlow stays out as long as no picture is decoded.
     said = inspect(data, "--sample", "0")
     assert not said.tensorflow
@@ -97,6 +97,7 @@ def test_counting_needs_no_tensorflow(inspect: Inspect, data: Path) -> None:
     assert "the largest class has 1.2 times the smallest" in said.out
     assert "left out   1 .txt" in said.out
     assert "decoded" not in said.out
+    assert not inspect(spec, "--sample", "0").tensorflow
 
 
 def test_a_folder(inspect: Inspect, data: Path) -> None:
@@ -136,6 +137,21 @@ def test_a_spec_stands_for_its_training_data(inspect: Inspect, spec: Path, data:
     assert "  red/004.png: truncated PNG" in said.out
     other = inspect(spec, "-o", f"data.train={data / 'nowhere'}", code=4)
     assert "does not exist" in other.err
+
+
+def test_a_manifest(inspect: Inspect, spec: Path, data: Path, tmp_path: Path) -> None:
+    manifest = tmp_path / "rows.tsv"
+    rows = [f"{path}\t{path.parent.name}" for path in sorted(data.glob("*/*.png"))]
+    manifest.write_text("\n".join(["file\tlabel", *rows]))
+    said = inspect(manifest)
+    assert f"{manifest}: 16 examples of 3 classes" in said.out
+    assert "data/red/004.png: truncated PNG" in said.out
+    parts = [*(f"{row}\ttrain" for row in rows), "elsewhere.png\tblue\ttest"]
+    manifest.write_text("\n".join(["picture\tlabel\tpart", *parts]))
+    columns = "data.columns={path: picture, split: part}"
+    said = inspect(spec, "-o", f"data.train={manifest}", "-o", columns, "--sample", "0")
+    assert f"{manifest}: 16 examples of 3 classes" in said.out
+    assert "data.columns.split says how a manifest" in inspect(spec, "-o", columns, code=4).err
 
 
 def test_many_classes_are_cut_short(

@@ -14,7 +14,7 @@ from harness.data.inspect import (
     Pictures,
     Spread,
     describe,
-    open_index,
+    open_data,
     sample_rows,
 )
 from harness.errors import DataError
@@ -54,13 +54,13 @@ def test_a_folder_is_described(tmp_path, write_pictures):
     root = write_pictures(tmp_path / "data", ["a", "b"], 3, side=8)
     (root / "a" / "3.jpeg").write_bytes(b"x" * 700)
     (root / "a" / "notes.txt").write_text("")
-    found = describe(open_index(root), str(root))
+    found = describe(open_data(root), str(root))
     assert (found.examples, found.counts, found.imbalance) == (7, {"a": 4, "b": 3}, 4 / 3)
     sizes = [path.stat().st_size for path in root.rglob("*.*g")]
     assert found.total_bytes == sum(sizes)
     assert found.file_bytes == Spread.of(sizes)
     assert found.ignored == {"txt": 1}
-    assert found.digest == open_index(root).digest
+    assert found.digest == open_data(root).digest
     assert found.to_json()["pictures"] is None
 
 
@@ -69,7 +69,7 @@ def test_a_manifest_is_described(tmp_path, write_pictures):
     rows = ["a/000.png,x", "b/000.png,x", "a/001.png,y", "b/001.png,"]
     manifest = tmp_path / "rows.csv"
     manifest.write_text("\n".join(["file,label", *rows]))
-    found = describe(open_index(manifest), str(manifest))
+    found = describe(open_data(manifest), str(manifest))
     assert (found.counts, found.missing) == ({"x": 2, "y": 1}, {"label_dropped": 1})
     assert found.file_bytes is not None
     assert any("1 row without label" in note for note in found.notes)
@@ -80,7 +80,7 @@ def test_a_saved_model_is_no_data(tmp_path, name):
     (tmp_path / "variables").mkdir()
     (tmp_path / name).touch()
     with pytest.raises(DataError, match=r"is a SavedModel.*harness validate") as raised:
-        open_index(tmp_path)
+        open_data(tmp_path)
     assert raised.value.exit_code == 4
 
 

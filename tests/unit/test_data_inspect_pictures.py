@@ -13,7 +13,10 @@ from hypothesis import strategies as st
 
 from harness.data.corrupt import probe
 from harness.data.index import ExampleIndex, folder_index
-from harness.data.inspect import Spread, sample_rows
+from harness.data.inspect import Spread, describe, open_data, sample_rows
+from harness.data.pack_plan import PackOptions
+from harness.data.packed_examples import packed_examples
+from harness.data.packing import Packing
 from harness.errors import DataError
 from harness.spec.models_data import Augment, RandAugment
 
@@ -22,13 +25,10 @@ Image = pytest.importorskip("PIL.Image")
 
 from harness.data.augment import Augmenter  # noqa: E402
 from harness.data.decode import prepare_image  # noqa: E402
-from harness.data.inspect_pictures import (  # noqa: E402
-    augmented_grid,
-    kind_of,
-    look_at,
-    tiled,
-)
-from harness.data.order import Order  # noqa: E402
+from harness.data.inspect_pictures import augmented_grid, look_at, tiled  # noqa: E402
+from harness.data.inspect_sources import kind_of, source_of  # noqa: E402
+from harness.data.order import Order, canonical_rows  # noqa: E402
+from harness.data.pack import pack  # noqa: E402
 from harness.data.pipeline import Feed  # noqa: E402
 
 SIZE = 16
@@ -83,7 +83,7 @@ def test_pictures_are_looked_at(mixed):
         with lock:
             counted.append(count)
 
-    found = look_at(index, range(len(index)), seen=seen)
+    found = look_at(source_of(index, None), range(len(index)), seen)
     assert found.looked_at == sum(counted) == 9
     assert found.widths == Spread(20, 40, 70)
     assert found.heights == Spread(10, 14, 20)
@@ -95,14 +95,61 @@ def test_pictures_are_looked_at(mixed):
 def test_some_of_them_in_any_order(mixed):
     index = folder_index(mixed)
     rows = [index.names.index(name) for name in ("b/3.png", "a/1.png", "b/2.jpg")]
-    found = look_at(index, rows)
+    found = look_at(source_of(index, None), rows)
     assert (found.looked_at, list(found.broken)) == (3, ["b/2.jpg", "b/3.png"])
-    assert look_at(index, rows[:1]).all_broken
+    assert look_at(source_of(index, None), rows[:1]).all_broken
+
+
+@pytest.fixture
+def packed(mixed, tmp_path):
+    """The same examples packed into several shards."""
+    index = folder_index(mixed)
+    packing = Packing(index, canonical_rows(9), tmp_path / "packed", PackOptions(3000), None)
+    pack(packing)
+    done = packing.finish()
+    assert done is not None
+    assert len(done.shards) > 2
+    return done.root
+
+
+def test_packed_examples_are_those_of_the_folder(mixed, packed):
+    examples = open_data(packed)
+    found = look_at(source_of(examples, None), range(9))
+    assert found == look_at(source_of(folder_index(mixed), None), range(9))
+    said = describe(examples, "packed", found)
+    assert said.counts == {"a": 4, "b": 5}
+    sizes = [path.stat().st_size for path in packed.glob("*.tfrecord")]
+    assert said.file_bytes == Spread.of(sizes)
+    assert said.digest == examples.digest
+    # The draws of augmentation hang on the name, wherever it stands.
+    pictures = {}
+    for index in (folder_index(mixed), examples):
+        source, augmenter = source_of(index, None), Augmenter(Augment(rotate_deg=90.0), 1)
+        grid = augmented_grid(source, augmenter, range(9), 9, 2, SIZE)
+        lines = cells(grid.picture, 6, 3)
+        pictures[type(index)] = {n: x.tobytes() for n, x in zip(grid.names, lines, strict=True)}
+        assert grid.broken == BROKEN
+    one, other = pictures.values()
+    assert one == other
+
+
+def test_damaged_records_are_named_by_their_place(packed):
+    source = source_of(packed_examples(packed), None)
+    by_size = sorted(packed.glob("*.tfrecord"), key=lambda path: path.stat().st_size)
+    gone, changed = by_size[0], by_size[-1]
+    gone.unlink()  # purged after the set was opened
+    content = bytearray(changed.read_bytes())
+    content[len(content) // 2] ^= 1
+    changed.write_bytes(content)
+    broken = look_at(source, range(9)).broken
+    assert broken[f"{gone.name}#0"] == f"{gone.name} is missing"
+    (place,) = (name for name, why in broken.items() if why == "its record has a wrong checksum")
+    assert place.startswith(f"{changed.name}#")
 
 
 def test_a_file_that_went_away_is_missing(mixed, tmp_path):
     index = ExampleIndex(tmp_path, ["a/0.png"], [0], ("a", "b"), (), "digest")
-    assert look_at(index, [0]).broken == {"a/0.png": "missing"}
+    assert look_at(source_of(index, None), [0]).broken == {"a/0.png": "missing"}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
@@ -125,7 +172,7 @@ def load(name):
 
 
 def test_pictures_of_a_plugin_have_no_kind():
-    found = look_at(plugin_index(["-no", "aa", "bbbb"]), range(3), load)
+    found = look_at(source_of(plugin_index(["-no", "aa", "bbbb"]), load), range(3))
     assert (found.looked_at, found.kinds, found.widths) == (3, {}, Spread(2, 2, 4))
     assert list(found.broken) == ["-no"]
     assert found.broken["-no"]
@@ -160,7 +207,7 @@ def test_a_grid_shows_what_training_sees(mixed, tmp_path):
     for name in BROKEN:
         (root / name).unlink()
     index, augmenter = folder_index(root), Augmenter(AUGMENT, seed=5)
-    grid = augmented_grid(index, augmenter, range(6), 6, epochs, SIZE)
+    grid = augmented_grid(source_of(index, None), augmenter, range(6), 6, epochs, SIZE)
     assert grid.names == tuple(index.names)
     assert grid.broken == {}
     shown = cells(grid.picture, 6, 1 + epochs)
@@ -177,22 +224,23 @@ def test_a_grid_shows_what_training_sees(mixed, tmp_path):
 
 
 def test_broken_pictures_make_room_for_others(mixed):
-    index = folder_index(mixed)
     rows = [8, 7, 0, 6, 1, 2]
-    grid = augmented_grid(index, Augmenter(AUGMENT, 1), rows, 2, 1, SIZE)
+    source = source_of(folder_index(mixed), None)
+    grid = augmented_grid(source, Augmenter(AUGMENT, 1), rows, 2, 1, SIZE)
     assert grid.names == ("a/0.jpg", "a/1.png")
     assert grid.broken == BROKEN
     assert cells(grid.picture, 2, 2).shape[0] == 2
 
 
 def test_a_grid_of_broken_pictures_is_an_error(mixed):
+    source = source_of(folder_index(mixed), None)
     with pytest.raises(DataError, match="none of the 3 examples that were drawn"):
-        augmented_grid(folder_index(mixed), Augmenter(AUGMENT, 1), [6, 7, 8], 2, 1, SIZE)
+        augmented_grid(source, Augmenter(AUGMENT, 1), [6, 7, 8], 2, 1, SIZE)
 
 
 def test_a_grid_of_a_plugins_pictures():
-    index = plugin_index(["-no", "aa", "bbbb"])
-    rows = sample_rows(3, 8, 1)
-    grid = augmented_grid(index, Augmenter(AUGMENT, 1), rows, 8, 2, SIZE, load)
+    source = source_of(plugin_index(["-no", "aa", "bbbb"]), load)
+    rows = sample_rows(len(source), 8, 1)
+    grid = augmented_grid(source, Augmenter(AUGMENT, 1), rows, 8, 2, SIZE)
     assert sorted(grid.names) == ["aa", "bbbb"]
     assert cells(grid.picture, 2, 3)[:, 0].max() == 0

@@ -165,12 +165,13 @@ class _Maker:
 
     def _no_file(self, line: int, name: str) -> None:
         root = self._root.folder
-        there = "" if self._options.sensitive else f", of which {what_exists(root, name)} is there"
+        there = what_exists((root / name).parent)
+        known = "" if self._options.sensitive else f", of which {there} is there"
         self._complaints.add(
             line,
             "the file does not exist",
             self._options.show(name),
-            f"a path below {root}{there}",
+            f"a path below {root}{known}",
             "correct it, set data.root to what the paths start from, or data.missing.file to drop",
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import posixpath
 import stat
@@ -74,7 +75,7 @@ def _look(root: Path, names: Sequence[str]) -> Facts:
     for at, name in enumerate(names):
         size, mtime = 0, 0
         try:
-            status = (root / name).stat()
+            status = os.stat(f"{root}/{name}")  # noqa: PTH116 - a Path a file takes longer than the look
         except (FileNotFoundError, NotADirectoryError):
             size = -1
         except OSError as error:
@@ -90,7 +91,10 @@ def _look(root: Path, names: Sequence[str]) -> Facts:
     return Facts(sizes, mtimes, odd)
 
 
-def what_exists(root: Path, name: str) -> Path:
-    """The longest part of a path that is there."""
-    path = root / name
-    return next((parent for parent in path.parents if parent.exists()), Path("/"))
+@functools.lru_cache(maxsize=1024)
+def what_exists(folder: Path) -> Path:
+    """The longest part of a folder's path that is there.
+
+    It is kept: where one file of a folder is missing, thousands may be.
+    """
+    return next((path for path in (folder, *folder.parents) if path.exists()), Path("/"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,46 @@ def test_evaluate_and_predict_take_manifests(run, data, capsys):
         "gone.png",
     ]
     assert [one.get("label") in CLASSES for one in found] == [True] * 4 + [False]
+
+
+def test_weights_multiply_the_loss_of_their_examples(run, data, capsys):
+    rows = [row.split(",")[:2] for row in (data / "all.csv").read_text().splitlines()]
+    some = [row for row in rows[1:-1] if row[1]][::4]
+
+    def figures(weights: list[float]) -> dict[str, float]:
+        lines = [f"{','.join(row)},{weight}" for row, weight in zip(some, weights, strict=True)]
+        (data / "weighted.csv").write_text("\n".join(["picture,colour,weight", *lines]))
+        assert main(["evaluate", str(run), "--json", "--data", str(data / "weighted.csv")]) == 0
+        return json.loads(capsys.readouterr().out)["metrics"]
+
+    plain = figures([1.0] * len(some))
+    parts = [figures([float(n % 2 == side) for n in range(len(some))]) for side in (0, 1)]
+    mixed = figures([3.0 if n % 2 else 0.5 for n in range(len(some))])
+    assert parts[0]["loss"] + parts[1]["loss"] == pytest.approx(plain["loss"], rel=1e-4)
+    wanted = 0.5 * parts[0]["loss"] + 3 * parts[1]["loss"]
+    assert mixed["loss"] == pytest.approx(wanted, rel=1e-4)
+    assert mixed["accuracy"] == plain["accuracy"]
+
+
+def test_training_batches_carry_the_weights(data):
+    from harness.data.manifest import manifest_index
+    from harness.data.manifest_columns import ManifestOptions
+    from harness.data.order import Order
+    from harness.data.pipeline import Feed
+
+    options = ManifestOptions(path="picture", label="colour", weight="weight", missing_file="drop")
+    index = manifest_index(data / "all.csv", options)
+    weights = [float(number) for number in range(len(index))]
+    feed = Feed(
+        replace(index, weights=weights),
+        order=Order(len(index), 8, 8, 1, 2, 2),
+        class_weights=[1.0, 10.0, 100.0],
+    )
+    for batch in feed.training(0, 0, 16).take(feed.steps_per_epoch):
+        rows = batch["index"].numpy().tolist()
+        assert batch["weight"].numpy().tolist() == [
+            weights[row] * 10.0 ** index.labels[row] for row in rows
+        ]
 
 
 def test_a_patient_on_two_sides_is_refused_before_training(tmp_path, tiny_backbone, data):

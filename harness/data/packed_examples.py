@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.packed import KEYS, LABELS, PackedIndex, open_packed
-from harness.data.packed_read import read_records
 from harness.data.scan import listed, refuse
 from harness.data.selection import Positions, Selection, complement
 from harness.data.split import held_back
@@ -84,6 +83,8 @@ class PackedExamples:
         Raises:
             DataError: files of the set are not whole.
         """
+        from harness.data.packed_read import read_records  # which a plan need not be able to do
+
         unique, inverse = np.unique(ranks, return_inverse=True)
         positions = self.selection.positions(unique)
         found = np.empty(len(positions), object)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.data.packed import open_packed, verify
+from harness.data.packed import open_packed
+from harness.data.packed_verify import verify
 from tests.cluster.slurm_cluster import SlurmCluster
 from tests.cluster.templates_helpers import TEMPLATES, TRAINED_S
 

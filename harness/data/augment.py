@@ -19,9 +19,9 @@ import tensorflow as tf
 
 from harness.data.augment_warp import Map, cutout, rotation, shearing, warp, zooming
 from harness.data.decode import fit, to_uint8
-from harness.data.permute import Key, fold, key_of, seed_pair
 from harness.data.randaugment import rand_augment
 from harness.data.randomness import hidden_random_ops
+from harness.data.seeds import Key, fold, key_of, seed_pair
 from harness.plugins import registry
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ it, and packed shards hold it.  It does not depend on the training seed.  A lane
 :mod:`harness.data.lanes`) is a range of it, cut into blocks of K consecutive examples, the last
 one possibly short.  An epoch permutes the blocks of each lane and then shuffles inside windows of
 W blocks of that sequence.  Nothing here grows with the number of examples: every position is
-computed by itself, so starting anywhere costs what starting at 0 costs.
+computed by itself, so starting anywhere costs what starting at 0 costs.  Free of TensorFlow.
 """
 
 from __future__ import annotations
@@ -13,16 +13,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
+from numpy.typing import NDArray
 
 from harness.data import lanes as lane_arithmetic
-from harness.data.permute import Domain, Key, fold, key_of, permute, unpermute
+from harness.data.permute import Domain, Key, Numbers, fold, key_of, permute, unpermute
 
 CANONICAL_SEED = 0x6861726E657373
 """Key of the canonical order ("harness" in ASCII).  Never change it: packed shards hold it."""
 
 _BLOCKS, _WINDOWS = 1, 2
 _PIECE = 1 << 20
+
+Mask = NDArray[np.float32]
 
 
 class Order:
@@ -60,17 +62,17 @@ class Order:
 
     def batch(
         self,
-        epoch: int | tf.Tensor,
-        step: int | tf.Tensor,
+        epoch: int | Numbers,
+        step: int | Numbers,
         first_lane: int = 0,
         lane_count: int | None = None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[Numbers, Mask]:
         """The rows of global batches that belong to lanes [first_lane, first_lane + lane_count).
 
         Args:
             epoch: epochs, from 0: a scalar, or a vector as long as ``step``.
             step: steps within the epoch, in [0, steps_per_epoch): a scalar or a vector [s].
-            first_lane, lane_count: Python ints; all lanes by default.
+            first_lane, lane_count: all lanes by default.
 
         Returns:
             Canonical positions, int64, and mask, float32: [rows], or [s, rows] for a vector of
@@ -82,27 +84,22 @@ class Order:
             raise ValueError(
                 f"lanes [{first_lane}, {first_lane + count}) must be within [0, {self.lanes})"
             )
-        step = tf.convert_to_tensor(step, tf.int64)
-        epoch = tf.broadcast_to(tf.convert_to_tensor(epoch, tf.int64), tf.shape(step))
-        shape = tf.TensorShape([*step.shape.as_list(), count * self.per_lane])
-        steps, epochs = tf.reshape(step, [-1]), tf.reshape(epoch, [-1])
+        steps = np.asarray(step, np.int64)
+        epochs = np.broadcast_to(np.asarray(epoch, np.int64), steps.shape)
         # [s, lanes, k], then flat.
-        read = tf.range(first_lane, first_lane + count, dtype=tf.int64)
-        inside = tf.range(self.per_lane, dtype=tf.int64)
-        lane, lane_epochs, within = tf.meshgrid(read, steps, inside)
-        lane_epochs = tf.broadcast_to(epochs[:, None, None], tf.shape(lane))
-        position = steps[:, None, None] * self.per_lane + within
-        canonical, mask = self.at(*(tf.reshape(x, [-1]) for x in (lane_epochs, lane, position)))
-        out = tf.concat([tf.shape(step), [count * self.per_lane]], 0)
-        canonical = tf.ensure_shape(tf.reshape(canonical, out), shape)
-        return canonical, tf.ensure_shape(tf.reshape(mask, out), shape)
+        lane = np.arange(first_lane, first_lane + count)[:, None]
+        position = steps[..., None, None] * self.per_lane + np.arange(self.per_lane)
+        every = np.broadcast_arrays(epochs[..., None, None], lane, position)
+        canonical, mask = self.at(*(each.reshape(-1) for each in every))
+        shape = (*steps.shape, count * self.per_lane)
+        return canonical.reshape(shape), mask.reshape(shape)
 
     @property
     def windows(self) -> int:
         """Windows of a lane in an epoch; a lane one example shorter may have an empty last one."""
         return -(-lane_arithmetic.block_count(-(-self.n // self.lanes), self.block) // self._window)
 
-    def window_start(self, epoch: tf.Tensor, lane: tf.Tensor, window: tf.Tensor) -> tf.Tensor:
+    def window_start(self, epoch: Numbers, lane: Numbers, window: Numbers) -> Numbers:
         """First position, within the lane and the epoch, of windows: int64 vectors all.
 
         Window :attr:`windows` begins where the epoch ends, padding included, which thus belongs
@@ -110,40 +107,39 @@ class Order:
         """
         _, length, lay = self._lay(epoch, lane)
         begin = window * (self.block * self._window)
-        begin -= tf.where(window > lay.short_slot // self._window, lay.missing, 0)
-        end = tf.constant(self.steps_per_epoch * self.per_lane, tf.int64)
-        return tf.where(window >= self.windows, end, tf.minimum(begin, length))
+        begin = begin - np.where(window > lay.short_slot // self._window, lay.missing, 0)
+        end = self.steps_per_epoch * self.per_lane
+        return np.where(window >= self.windows, end, np.minimum(begin, length))
 
-    def window_of(self, epoch: tf.Tensor, lane: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    def window_of(self, epoch: Numbers, lane: Numbers, position: Numbers) -> Numbers:
         """The windows that hold positions, the inverse of :meth:`window_start`: int64 vectors."""
         _, length, lay = self._lay(epoch, lane)
         at = self._room(position, lay) // (self.block * self._window)
-        return tf.where(position < length, at, self.windows - 1)
+        return np.where(position < length, at, self.windows - 1)
 
-    def at(
-        self, epoch: tf.Tensor, lane: tf.Tensor, position: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def at(self, epoch: Numbers, lane: Numbers, position: Numbers) -> tuple[Numbers, Mask]:
         """Canonical positions and masks of (epoch, lane, position in the lane): int64 vectors."""
         start, length, lay = self._lay(epoch, lane)
-        mask = tf.cast((position < length) & (self._lane_length(lane) > 0), tf.float32)
-        return start + self._shuffled(tf.minimum(position, length - 1), lay), mask
+        mask = (position < length) & (self._lane_length(lane) > 0)
+        canonical = start + self._shuffled(np.minimum(position, length - 1), lay)
+        return canonical, mask.astype(np.float32)
 
-    def lane_start(self, lane: tf.Tensor) -> tf.Tensor:
+    def lane_start(self, lane: Numbers) -> Numbers:
         """First canonical position of lanes: floor(N*i/L)."""
         # Without the product N*i, which could leave int64.
         whole, rest = divmod(self.n, self.lanes)
         return lane * whole + lane * rest // self.lanes
 
-    def _lane_length(self, lane: tf.Tensor) -> tf.Tensor:
+    def _lane_length(self, lane: Numbers) -> Numbers:
         return self.lane_start(lane + 1) - self.lane_start(lane)
 
-    def _lay(self, epoch: tf.Tensor, lane: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, _Lay]:
+    def _lay(self, epoch: Numbers, lane: Numbers) -> tuple[Numbers, Numbers, _Lay]:
         """First canonical position, length and inside of lanes, for epochs."""
         start, length = self.lane_start(lane), self._lane_length(lane)
         if self.n < self.lanes:
             # Empty lanes: any example will do, as its mask is 0.
-            start, length = tf.where(length == 0, start % self.n, start), tf.maximum(length, 1)
-        kind = tf.cast(length == self._short.n + 1, tf.int64)
+            start, length = np.where(length == 0, start % self.n, start), np.maximum(length, 1)
+        kind = (length == self._short.n + 1).astype(np.int64)
         key = fold(fold(key_of(self.seed), epoch), lane)
         short, long = self._short, self._long
         count = _pick([short.blocks, long.blocks], kind)
@@ -155,7 +151,7 @@ class Order:
             _Lay(
                 kind=kind,
                 key=key,
-                count=count,
+                slots=count,
                 missing=_pick([short.missing, long.missing], kind),
                 blocks=blocks,
                 block_key=block_key,
@@ -163,7 +159,7 @@ class Order:
             ),
         )
 
-    def _room(self, position: tf.Tensor, lay: _Lay) -> tf.Tensor:
+    def _room(self, position: Numbers, lay: _Lay) -> Numbers:
         """Positions as if every block were whole.
 
         The short block makes everything after it come ``missing`` earlier than whole blocks
@@ -173,9 +169,9 @@ class Order:
         span = self.block * self._window
         short_window = lay.short_slot // self._window
         is_before = position < (short_window + 1) * span - lay.missing
-        return tf.where(is_before, position, position + lay.missing)
+        return np.where(is_before, position, position + lay.missing)
 
-    def _shuffled(self, position: tf.Tensor, lay: _Lay) -> tf.Tensor:
+    def _shuffled(self, position: Numbers, lay: _Lay) -> Numbers:
         """Offset in the lane of the example at ``position`` of the epoch."""
         short, long = self._short, self._long
         block, window = self.block, self._window
@@ -183,15 +179,15 @@ class Order:
         span = block * window
         room = self._room(position, lay)
         at = room // span
-        is_short = tf.cast(at == short_window, tf.int64)
-        is_last = tf.cast(at == (lay.count - 1) // window, tf.int64)
+        is_short = (at == short_window).astype(np.int64)
+        is_last = (at == (lay.slots - 1) // window).astype(np.int64)
         sizes = _domains(
             short.window_sizes + long.window_sizes, lay.kind * 4 + is_last * 2 + is_short
         )
         inside = permute(room - at * span, sizes, fold(fold(lay.key, _WINDOWS), at))
         # Back to a room position, now inside the window.
         end_of_short = (lay.short_slot - short_window * window + 1) * block - lay.missing
-        inside = tf.where((is_short == 1) & (inside >= end_of_short), inside + lay.missing, inside)
+        inside = np.where((is_short == 1) & (inside >= end_of_short), inside + lay.missing, inside)
         slot = at * window + inside // block
         return permute(slot, lay.blocks, lay.block_key) * block + inside % block
 
@@ -199,32 +195,32 @@ class Order:
 class _Lay(NamedTuple):
     """How lanes lie in an epoch: int64 vectors."""
 
-    kind: tf.Tensor
+    kind: Numbers
     key: Key
-    count: tf.Tensor
-    missing: tf.Tensor
+    slots: Numbers
+    missing: Numbers
     blocks: Domain
     block_key: Key
-    short_slot: tf.Tensor
+    short_slot: Numbers
 
 
-def sorted_row(canonical: tf.Tensor, n: int) -> tf.Tensor:
+def sorted_row(canonical: Numbers, n: int) -> Numbers:
     """Rows in the sorted names of canonical positions of ``n`` examples, an int64 vector."""
     return permute(canonical, _domain(n), key_of(CANONICAL_SEED))
 
 
-def canonical_position(row: tf.Tensor, n: int) -> tf.Tensor:
+def canonical_position(row: Numbers, n: int) -> Numbers:
     """The inverse of :func:`sorted_row`."""
     return unpermute(row, _domain(n), key_of(CANONICAL_SEED))
 
 
-def canonical_rows(n: int) -> np.ndarray:
+def canonical_rows(n: int) -> Numbers:
     """Rows of the sorted names in canonical order, int64 [n]."""
-    pieces = [
-        sorted_row(tf.range(start, min(start + _PIECE, n), dtype=tf.int64), n)
-        for start in range(0, n, _PIECE)
-    ]
-    return np.concatenate([piece.numpy() for piece in pieces])
+    rows = np.empty(n, np.int64)
+    for start in range(0, n, _PIECE):
+        end = min(start + _PIECE, n)
+        rows[start:end] = sorted_row(np.arange(start, end), n)
+    return rows
 
 
 class _Lane:
@@ -241,11 +237,11 @@ class _Lane:
         """Examples of a window: not last, not last but with the short block, last, both."""
 
 
-def _pick(values: list[int], which: tf.Tensor) -> tf.Tensor:
-    return tf.gather(tf.constant(values, tf.int64), which)
+def _pick(values: list[int], which: Numbers) -> Numbers:
+    return np.array(values, np.int64)[which]
 
 
-def _domains(sizes: list[int], which: tf.Tensor) -> Domain:
+def _domains(sizes: list[int], which: Numbers) -> Domain:
     grids = [lane_arithmetic.grid_of(size) for size in sizes]
     return Domain(
         _pick(sizes, which),
@@ -256,4 +252,4 @@ def _domains(sizes: list[int], which: tf.Tensor) -> Domain:
 
 def _domain(n: int) -> Domain:
     a, b = lane_arithmetic.grid_of(n)
-    return Domain(*(tf.constant(value, tf.int64) for value in (n, a, b)))
+    return Domain(*(np.array(value, np.int64) for value in (n, a, b)))

@@ -39,13 +39,15 @@ class PackedRows:
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
         """See the protocol."""
         windows = Windows(order, share.start)
+        with tf.device("/CPU:0"):
+            window_of = tf.constant(windows.firsts)
 
         def read(lane: np.int64, number: np.int64) -> tuple[np.ndarray, ...]:
-            return self._records(*windows.rows(lane, number))
+            return self._records(*windows.rows(int(lane), int(number)))
 
         @plain
         def lane_rows(lane: tf.Tensor) -> tf.data.Dataset:
-            numbers = tf.data.Dataset.range(windows.firsts[lane], ENDLESS)
+            numbers = tf.data.Dataset.range(window_of[lane], ENDLESS)
             return numbers.map(plain(lambda n: self._known(read, lane, n))).prefetch(1).unbatch()
 
         lanes = tf.data.Dataset.range(share.first_lane, share.first_lane + share.lanes)
@@ -57,8 +59,8 @@ class PackedRows:
             deterministic=True,
         )
         batch = order.per_lane * share.lanes
-        arranged = share.arrange(tf.range(batch)[None])[0]
-        if (arranged.numpy() != np.arange(batch)).any():
+        arranged = share.arrange(np.arange(batch)[None])[0]
+        if (arranged != np.arange(batch)).any():
             pick = plain(lambda rows: {key: tf.gather(rows[key], arranged) for key in rows})
             rows = rows.batch(batch, drop_remainder=True).map(pick).unbatch()
         return rows.batch(share.chunk, drop_remainder=True)
@@ -86,8 +88,7 @@ class PackedRows:
     def blame(self, row: int, name: str) -> tuple[str, str]:
         """See the protocol; where the name is lost it says where the record stands."""
         packed = self._examples.packed
-        number = tf.constant([row], tf.int64)
-        position = int(canonical_position(number, len(packed))[0])
+        position = int(canonical_position(np.array([row]), len(packed))[0])
         try:
             record = Piece(packed, position, 1).record(0)
         except Damaged as fault:
@@ -121,6 +122,4 @@ class PackedRows:
         if not len(ranks):  # the last window of a lane one example shorter than the others
             return np.empty(0, object), ranks, mask, epoch
         records, positions = self._examples.records(ranks)
-        with tf.device("/CPU:0"):
-            rows = sorted_row(tf.constant(positions), len(self._examples.packed))
-        return records, rows.numpy(), mask, epoch
+        return records, sorted_row(positions, len(self._examples.packed)), mask, epoch

@@ -231,10 +231,10 @@ def _start(order: Order, epoch: int, step: int) -> int:
     return epoch * order.steps_per_epoch + step
 
 
-def _parted(rows: tf.Tensor, parts: int, devices: int) -> tf.Tensor:
+def _parted(rows: np.ndarray, parts: int, devices: int) -> np.ndarray:
     """[steps, device, part, rows] -> [steps, part, device, rows], as [steps, all] both."""
     if parts == 1 or devices == 1:
         return rows
     steps, batch = rows.shape
-    cut = tf.reshape(rows, [steps, devices, parts, batch // (devices * parts)])
-    return tf.reshape(tf.transpose(cut, [0, 2, 1, 3]), [steps, batch])
+    cut = rows.reshape(steps, devices, parts, batch // (devices * parts))
+    return cut.transpose(0, 2, 1, 3).reshape(steps, batch)

@@ -19,7 +19,7 @@ from harness.data.order import Order, canonical_position, canonical_rows
 from harness.data.sources import Load, folder_loader, reason_for
 
 Chunk = dict[str, tf.Tensor]
-Arrange = Callable[[tf.Tensor], tf.Tensor]
+Arrange = Callable[[np.ndarray], np.ndarray]
 plain = tf.autograph.experimental.do_not_convert
 ENDLESS = (1 << 62) - 1
 _ORDER_ROWS = 4096
@@ -69,6 +69,7 @@ class NamedRows:
         self._index, self._plugin_load = index, load
         self._load = load or folder_loader(index)
         whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
+        self._ranked = _ranked(index, whole)
         with tf.device("/CPU:0"):
             self._names = tf.constant(np.asarray(index.names, object), tf.string)
             self._labels = tf.constant(np.asarray(index.labels, np.int32))
@@ -76,22 +77,24 @@ class NamedRows:
             self._weights = tf.constant(
                 np.asarray(index.weights or np.ones(len(index)), np.float32)
             )
-            self._ranked = tf.constant(_ranked(index, whole))
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
         """See the protocol."""
         steps = max(1, _ORDER_ROWS // (order.per_lane * share.lanes))
 
+        def some(first: np.int64) -> tuple[np.ndarray, ...]:
+            epochs, inside = np.divmod(first + np.arange(steps), order.steps_per_epoch)
+            rank, mask = order.batch(epochs, inside, share.first_lane, share.lanes)
+            epoch = np.broadcast_to(epochs[:, None], rank.shape)
+            return self._ranked[share.arrange(rank)], share.arrange(mask), np.array(epoch)
+
         @plain
         def chunks(first: tf.Tensor) -> Chunk:
-            at = first + tf.range(steps, dtype=tf.int64)
-            epochs = at // order.steps_per_epoch
-            rank, mask = order.batch(
-                epochs, at % order.steps_per_epoch, share.first_lane, share.lanes
-            )
-            epoch = tf.broadcast_to(epochs[:, None], tf.shape(rank))
-            row = tf.gather(self._ranked, share.arrange(rank))
-            return self._known(row, share.arrange(mask), epoch, share.chunk)
+            found = tf.numpy_function(some, [first], (tf.int64, tf.float32, tf.int64))
+            for each in found:
+                each.set_shape([steps, order.per_lane * share.lanes])
+            row, mask, epoch = found
+            return self._known(row, mask, epoch, share.chunk)
 
         return tf.data.Dataset.range(share.start, ENDLESS, steps).map(chunks).unbatch()
 
@@ -131,4 +134,4 @@ def _ranked(index: ExampleIndex, whole: np.ndarray) -> np.ndarray:
     """Rows of an index in canonical order, that of the whole set where it is a part."""
     if not index.whole:
         return canonical_rows(len(index))
-    return np.argsort(canonical_position(tf.constant(whole), index.whole).numpy())
+    return np.argsort(canonical_position(whole, index.whole))

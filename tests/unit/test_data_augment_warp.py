@@ -23,7 +23,7 @@ from harness.data.augment_warp import (  # noqa: E402
     warp,
     zooming,
 )
-from harness.data.permute import fold, key_of, seed_pair  # noqa: E402
+from harness.data.seeds import fold, key_of, seed_pair  # noqa: E402
 
 # Those of ("b/2.png", epoch 7, seed 3), in units of 2**-23.
 DRAWS = [

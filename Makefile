@@ -12,7 +12,7 @@ BIN := .venv/bin
 DEMO_RUN := build/demo/quickstart
 
 .PHONY: help demo test lint docs bench horovod cluster cluster-stop test-oldest venv-train \
-	venv-dev ci-packages ci-horovod clean distclean
+	venv-dev venv-bench ci-packages ci-horovod clean distclean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
@@ -22,6 +22,9 @@ venv-train:
 
 venv-dev:
 	@.ci/venv .venv dev,train
+
+venv-bench:
+	@.ci/venv .venv bench,dev,train
 
 demo: venv-train  ## train the quickstart, predict held-back pictures, say what to do next
 	@$(BIN)/python jobs/quickstart_prepare.py
@@ -50,7 +53,7 @@ docs: venv-dev  ## build the documentation strictly into build/site
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo "the documentation is in build/site"
 
-bench: venv-dev  ## run the benchmarks: all, or make bench ONLY=P10
+bench: venv-bench  ## run the benchmarks: all, or make bench ONLY=P10
 	@$(BIN)/python jobs/quickstart_prepare.py
 	@$(BIN)/python benchmarks/run.py $(if $(ONLY),--only $(ONLY))
 

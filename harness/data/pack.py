@@ -171,7 +171,7 @@ def shrunk(content: bytes, options: PackOptions) -> bytes | None:
         return content
     ratio = options.resize / min(height, width)
     size = [max(1, round(height * ratio)), max(1, round(width * ratio))]
-    smaller = tf.image.resize(tf.cast(image, tf.float32), size, antialias=True)
+    smaller = tf.image.resize(image, size, method="area")
     pixels = tf.saturate_cast(tf.round(smaller), tf.uint8)
     if content.startswith(_JPEG):
         encoded = tf.io.encode_jpeg(pixels, quality=options.quality or QUALITY)

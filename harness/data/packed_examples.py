@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from harness.data.packed import KEYS, LABELS, PackedIndex, open_packed
 from harness.data.scan import listed, refuse
-from harness.data.selection import Positions, Selection, complement
+from harness.data.selection import Positions, Selection
 from harness.data.split import held_back
 from harness.errors import Problem
 
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class PackedExamples:
             for name, count in self.counts().items()
             if count == 1
         ]
-        train = Selection(whole, complement(whole, bits))
+        train = Selection(whole, bits, others=True)
         return (
             replace(self, selection=train, by_class=tuple(rest.tolist())),
             replace(self, selection=held, by_class=tuple(counts.tolist()), notes=tuple(notes)),

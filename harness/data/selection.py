@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 _BITS = 4096
 """Of a piece for which the examples before it are counted ahead."""
 _BYTES = _BITS // 8
+_AT_ONCE = 2048 * _BYTES
 _ONES = np.array([value.bit_count() for value in range(256)], np.uint8)
 
 Positions = NDArray[np.int64]
@@ -23,24 +24,31 @@ class Selection:
     """Some of the positions [0, whole), in ascending order; all of them without ``bits``.
 
     Args:
-        bits: as ``np.packbits(bitorder="little")`` makes them.
+        bits: as ``np.packbits(bitorder="little")`` makes them; kept, not copied.
+        others: those without a bit are selected.
 
     Raises:
         ValueError: there are not as many bits as positions.
     """
 
-    def __init__(self, whole: int, bits: NDArray[np.uint8] | None = None) -> None:
+    def __init__(
+        self, whole: int, bits: NDArray[np.uint8] | None = None, *, others: bool = False
+    ) -> None:
         if bits is not None and len(bits) != -(-whole // 8):
             raise ValueError(f"{len(bits)} bytes of bits for {whole} positions")
         self.whole = whole
-        self._bits = bits
+        self._bits, self._others = bits, others
         if bits is None:
             self._starts = np.array([0, whole], np.int64)
             return
-        starts = np.arange(0, len(bits), _BYTES)
-        self._starts = np.zeros(len(starts) + 1, np.int64)
-        if len(bits):
-            self._starts[1:] = np.cumsum(np.add.reduceat(_ONES[bits], starts, dtype=np.int64))
+        ones = [
+            np.add.reduceat(_ONES[some], np.arange(0, len(some), _BYTES), dtype=np.int64)
+            for some in (bits[at : at + _AT_ONCE] for at in range(0, len(bits), _AT_ONCE))
+        ]
+        self._starts = np.cumsum(np.concatenate([[0], *ones])).astype(np.int64)
+        if others:
+            ends = np.minimum(np.arange(len(self._starts)) * _BITS, whole)
+            self._starts = ends - self._starts
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -63,8 +71,8 @@ class Selection:
         pieces = np.searchsorted(self._starts, ranks, side="right") - 1
         for piece in np.unique(pieces):
             mine = pieces == piece
-            raw = bits[piece * _BYTES : (piece + 1) * _BYTES]
-            ones = np.flatnonzero(np.unpackbits(raw, bitorder="little"))
+            start = int(piece) * _BITS
+            ones = np.flatnonzero(self.holds(start, min(_BITS, self.whole - start)))
             found[mine] = piece * _BITS + ones[ranks[mine] - self._starts[piece]]
         return found
 
@@ -73,19 +81,18 @@ class Selection:
         if self._bits is None:
             return np.ones(count, bool)
         raw = self._bits[start // 8 : -(-(start + count) // 8)]
-        return np.unpackbits(raw, count=count, bitorder="little").astype(bool)
+        has = np.unpackbits(raw, count=count, bitorder="little").astype(bool)
+        return ~has if self._others else has
 
     def digest(self) -> str:
         """SHA-256 of which they are."""
         held = hashlib.sha256(f"{self.whole}\n".encode())
         if self._bits is not None:
-            held.update(self._bits.tobytes())
+            for at in range(0, len(self._bits), _AT_ONCE):
+                some = self._bits[at : at + _AT_ONCE]
+                if self._others:
+                    some = ~some
+                    if self.whole % 8 and at + _AT_ONCE >= len(self._bits):
+                        some[-1] &= (1 << self.whole % 8) - 1
+                held.update(some.data)
         return held.hexdigest()
-
-
-def complement(whole: int, bits: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The bits of all other positions."""
-    rest = ~bits
-    if whole % 8:
-        rest[-1] &= (1 << whole % 8) - 1
-    return rest

@@ -77,12 +77,12 @@ def held_back(
     count, below = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
     least, most = np.full(classes, 2.0), np.full(classes, -1.0)
     least_at, most_at = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
-    bits: list[NDArray[np.uint8]] = []
+    bits = bytearray()
     start = 0
     for keys, labels in chunks:
         drawn = draws(keys, seed)
         held = drawn < fraction
-        bits.append(np.packbits(held, bitorder="little"))
+        bits += np.packbits(held, bitorder="little").tobytes()
         count += np.bincount(labels, minlength=classes)
         below += np.bincount(labels[held], minlength=classes)
         for extreme, at, best in ((least, least_at, np.minimum), (most, most_at, np.maximum)):
@@ -96,7 +96,7 @@ def held_back(
             action="add examples, give data.validation a path of its own, or set it to null",
             path="data.validation",
         )
-    packed = np.concatenate(bits)
+    packed = np.frombuffer(bits, np.uint8)  # which can be written, as a bytearray can
     _set(packed, least_at[(count > 1) & (below == 0)], True)
     _set(packed, most_at[(count > 0) & (below == count)], False)
     return packed

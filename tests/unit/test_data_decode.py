@@ -89,13 +89,30 @@ def test_what_is_no_whole_image_raises(contents):
         decode(tf.constant(contents))
 
 
-def test_prepared_pixels_are_those_of_pillows_antialiased_resize():
-    pixels = np.asarray(
-        Image.fromarray(PIXELS).resize((170, 130), Image.Resampling.BICUBIC), np.uint8
-    )
+def covered(length: int, size: int) -> np.ndarray:
+    """[size, length]: the share of each pixel of the result that each old pixel covers."""
+    edges = np.linspace(0, length, size + 1)
+    low, high = edges[:-1, None], edges[1:, None]
+    at = np.arange(length)
+    shares = np.minimum(high, at + 1) - np.maximum(low, at)
+    return np.clip(shares, 0, None) * size / length
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(130, 170, 32), (64, 33, 32), (50, 99, 50)])
+def test_a_shrunk_picture_is_the_mean_of_what_each_pixel_covers(height, width, size):
+    pixels = np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8)
+    got = fit(tf.constant(pixels), size).numpy()
+    wanted = np.einsum("ih,jw,hwc->ijc", covered(height, size), covered(width, size), pixels)
+    np.testing.assert_allclose(got, wanted, atol=1e-2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(130, 20), (17, 300), (20, 20)])
+def test_where_a_side_grows_the_filter_is_that_of_pillow(height, width):
+    picture = Image.fromarray(PIXELS).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture, np.uint8)
     got = prepare_image(tf.constant(encode("PNG", "RGB", pixels)), 32).numpy()
     # Pillow's BILINEAR is the same triangle filter, in fixed point.
-    wanted = np.asarray(Image.fromarray(pixels).resize((32, 32), Image.Resampling.BILINEAR))
+    wanted = np.asarray(picture.resize((32, 32), Image.Resampling.BILINEAR))
     assert got.dtype == np.uint8 and got.shape == (32, 32, 3)
     assert np.abs(got.astype(int) - wanted).max() <= 1
 

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.selection import Selection, complement
+from harness.data import selection
+from harness.data.selection import Selection
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_steps():
+    """Bits are gone through in steps that these small sets are longer than."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(selection, "_AT_ONCE", 1024)
+        yield
 
 
 @settings(max_examples=60, deadline=None)
@@ -20,11 +29,14 @@ def test_the_nth_of_the_part_is_where_its_bit_is(whole: int, share: float, seed:
     assert part.is_all == chosen.all()
     shuffled = np.random.default_rng(seed).permutation(len(wanted))
     np.testing.assert_array_equal(part.positions(shuffled), wanted[shuffled])
-    rest = Selection(whole, complement(whole, bits))
+    rest = Selection(whole, bits, others=True)
+    assert len(rest) + len(part) == whole
+    assert rest.digest() == Selection(whole, np.packbits(~chosen, bitorder="little")).digest()
     np.testing.assert_array_equal(rest.positions(np.arange(len(rest))), np.flatnonzero(~chosen))
     for start in range(0, whole, 4_808):
         count = min(5_000, whole - start)
         np.testing.assert_array_equal(part.holds(start, count), chosen[start : start + count])
+        np.testing.assert_array_equal(rest.holds(start, count), ~chosen[start : start + count])
 
 
 def test_all_of_a_set_need_no_bits() -> None:

@@ -34,6 +34,7 @@ VERBS = (
     "predict",
     "export",
     "pack",
+    "stage",
     "inspect",
     "horovod",
 )

@@ -2,7 +2,8 @@
 
 Also looks whether the data, the backbone and the plug-in files are there, whether the profile of
 the site leaves room for the job, and whether strategy, ranks, GPUs and batch go together.  Nothing
-is run and nothing is written.  Exit code 0: the spec is valid; 2: it is not; 3: not such ranks.
+is run and nothing is written.  Exit code 0: the spec is valid; 2: it is not; 3: not such ranks; 4:
+packed data lack files.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.common import add_json, add_spec_arguments, print_json, spec_from_arguments
-from harness.errors import EnvironmentNotAble, ExitCode, Problem, SpecError
+from harness.errors import DataError, EnvironmentNotAble, ExitCode, Problem, SpecError
 
 if TYPE_CHECKING:
     from harness.spec import Resolved
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem], ExitCode]:
+    from harness.launch.packed_check import check_packed
     from harness.launch.request import checked_lanes, make_request
     from harness.launch.site_checks import check_by_profile
 
@@ -51,8 +53,9 @@ def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem], Ex
         check_by_profile(resolved)
         make_request(resolved)
         checked_lanes(resolved.spec)
+        check_packed(resolved)
         return resolved, [], ExitCode.DONE
-    except (SpecError, EnvironmentNotAble) as error:
+    except (SpecError, EnvironmentNotAble, DataError) as error:
         return None, list(error.problems), error.exit_code
 
 

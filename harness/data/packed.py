@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.nearby import Nearby
 from harness.data.scan import refuse
 from harness.errors import DataError, Problem, StorageError
 from harness.runs.files import read_json
@@ -82,10 +83,12 @@ class PackedIndex:
         digest: ``packed:`` and the SHA-256 over classes and shards.
         source_digest: of the data that were packed.
         content_bytes: bytes of the examples without the framing of the files.
+        near: copies of its files on this node, which are read first where they are there.
     """
 
     def __init__(self, root: Path, data: dict[str, Any]) -> None:
         self.root = root
+        self.near: Nearby | None = None
         self.classes = tuple(map(str, data["classes"]))
         self.counts = tuple(map(int, data["counts"]))
         self.shards = tuple(Shard(**shard) for shard in data["shards"])
@@ -99,8 +102,11 @@ class PackedIndex:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def extents(self, first: int, examples: int) -> list[Extent]:
+    def extents(self, first: int, examples: int, *, near: bool = False) -> list[Extent]:
         """Where the examples [first, first + examples) of the canonical order stand.
+
+        Args:
+            near: ask the copies on this node, if there are any, before the set itself.
 
         Raises:
             ValueError: there are no such examples.
@@ -112,7 +118,7 @@ class PackedIndex:
         while examples:
             number = bisect_right(self._starts, first) - 1
             here = min(examples, self._starts[number + 1] - first)
-            found.append(self._extent(number, first, here))
+            found.append(self._extent(number, first, here, near))
             first, examples = first + here, examples - here
         return found
 
@@ -125,13 +131,20 @@ class PackedIndex:
         number = bisect_right(self._starts, position) - 1
         return f"{self.shards[number].file}#{position - self._starts[number]}"
 
-    def entries(self, name: str, first: int, count: int) -> NDArray[Any]:
+    def entries(self, name: str, first: int, count: int, *, near: bool = False) -> NDArray[Any]:
         """What the file ``name`` (:data:`ENTRIES`) holds of [first, first + count).
+
+        Args:
+            near: see :meth:`extents`.
 
         Raises:
             DataError: it is not whole.
         """
         path, kind = self.root / name, np.dtype(ENTRIES[name])
+        if near and self.near is not None:
+            held = self.near.read(name, first * kind.itemsize, count * kind.itemsize)
+            if held is not None:
+                return np.frombuffer(held, kind)
         try:
             with path.open("rb") as file:
                 raw = os.pread(file.fileno(), count * kind.itemsize, first * kind.itemsize)
@@ -141,13 +154,19 @@ class PackedIndex:
             raise _broken(path, f"no entry {first + count - 1}", "an entry for each example")
         return np.frombuffer(raw, kind)
 
-    def _extent(self, number: int, first: int, examples: int) -> Extent:
+    def _extent(self, number: int, first: int, examples: int, near: bool) -> Extent:
         shard, last = self.shards[number], first + examples
-        begin = int(self.entries(OFFSETS, first, 1)[0])
+        begin = int(self.entries(OFFSETS, first, 1, near=near)[0])
         if last == self._starts[number + 1]:
             end = shard.bytes
         else:
-            end = int(self.entries(OFFSETS, last, 1)[0])
+            end = int(self.entries(OFFSETS, last, 1, near=near)[0])
+        if not begin <= end <= shard.bytes:
+            raise _broken(
+                self.root / OFFSETS,
+                f"bytes {begin} to {end} of {shard.file}",
+                f"{shard.bytes} bytes",
+            )
         return Extent(self.root / shard.file, begin, examples, end - begin)
 
 

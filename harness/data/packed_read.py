@@ -7,16 +7,15 @@ byte would end it, where here only the one example is lost.
 
 from __future__ import annotations
 
-import os
 import struct
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 from google_crc32c import value as crc32c
 from numpy.typing import NDArray
 
-from harness.data.packed import OFFSETS, PackedIndex
+from harness.data.nearby import read_at
+from harness.data.packed import OFFSETS, Extent, PackedIndex
 from harness.errors import DataError
 
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
@@ -72,13 +71,46 @@ def read_records(packed: PackedIndex, positions: NDArray[np.int64]) -> list[byte
 class Piece:
     """Records that follow one another in a shard, read at once.
 
+    They are read from the copy on this node where there is one.  A record that is damaged there is
+    looked up in the set itself, which has the last word; then that copy is used no more.
+
     Raises:
         DataError: ``offsets.bin`` is not whole.
     """
 
     def __init__(self, packed: PackedIndex, first: int, number: int) -> None:
-        (extent,) = packed.extents(first, number)
-        inside = packed.entries(OFFSETS, first, number).astype(np.int64) - extent.offset
+        self._packed, self._first, self._number = packed, first, number
+        self._near = packed.near is not None
+        self._extent: Extent | None = None
+        self._bounds: list[int] = []
+        self._fault, self._raw = "", b""
+        try:
+            self._load()
+        except DataError:
+            if not self._near:
+                raise
+            self._read_the_set()
+
+    def record(self, number: int) -> bytes:
+        """The content of a record.
+
+        Raises:
+            Damaged: it is not what was packed.
+        """
+        try:
+            return self._record(number)
+        except Damaged:
+            if not self._near:
+                raise
+            self._read_the_set()
+            return self._record(number)
+
+    def _load(self) -> None:
+        packed = self._packed
+        where = (self._first, self._number)
+        (extent,) = packed.extents(*where, near=self._near)
+        self._extent = extent
+        inside = packed.entries(OFFSETS, *where, near=self._near).astype(np.int64) - extent.offset
         self._bounds = [*inside.tolist(), extent.bytes]
         if any(b - a < _HEAD + _CHECKSUM.size for a, b in pairwise(self._bounds)):
             raise DataError(
@@ -88,18 +120,31 @@ class Piece:
             )
         self._fault, self._raw = "", b""
         try:
-            self._raw = _read(extent.file, extent.offset, extent.bytes)
+            self._raw = self._content(extent)
         except FileNotFoundError:
             self._fault = f"{extent.file.name} is missing"
         except OSError as error:
             self._fault = f"{extent.file.name} cannot be read: {error.strerror}"
 
-    def record(self, number: int) -> bytes:
-        """The content of a record.
+    def _content(self, extent: Extent) -> bytes:
+        held = None
+        if self._near and self._packed.near is not None:
+            held = self._packed.near.read(extent.file.name, extent.offset, extent.bytes)
+        return read_at(extent.file, extent.offset, extent.bytes) if held is None else held
 
-        Raises:
-            Damaged: it is not what was packed.
-        """
+    def _read_the_set(self) -> None:
+        """Reads all of it once more, past the copies, and drops that copy which says else."""
+        near, extent, bounds, raw = self._packed.near, self._extent, self._bounds, self._raw
+        assert near is not None, "only a copy is read again"
+        self._near = False
+        self._load()
+        assert self._extent is not None, "it was loaded"
+        if extent is None or (extent.offset, bounds) != (self._extent.offset, self._bounds):
+            near.drop(OFFSETS, "says else than the set")
+        elif raw != self._raw and not self._fault:
+            near.drop(extent.file.name, "holds else than the set")
+
+    def _record(self, number: int) -> bytes:
         if self._fault:
             raise Damaged(self._fault)
         begin, end = self._bounds[number], self._bounds[number + 1]
@@ -116,16 +161,3 @@ class Piece:
 def _masked(checksum: int) -> int:
     """As TFRecord stores checksums: turned by 15 bits, and a constant added."""
     return ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF
-
-
-def _read(path: Path, offset: int, size: int) -> bytes:
-    """``size`` bytes from ``offset`` on; fewer where the file ends."""
-    with path.open("rb", buffering=0) as file:
-        raw = os.pread(file.fileno(), size, offset)
-        # One call reads 2 GB at most, and some network file systems give less at a time.
-        while 0 < len(raw) < size:
-            more = os.pread(file.fileno(), size - len(raw), offset + len(raw))
-            if not more:
-                break
-            raw += more
-    return raw

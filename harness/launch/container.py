@@ -45,8 +45,8 @@ class Inside:
     """The container of a job.
 
     ``binds`` are paths that the ranks must see, each with the field that names it;
-    ``variables`` name folders that they see where they are set; ``hidden`` are variables that do
-    not reach them.
+    ``variables`` name folders that they see where they are set, and ``folders`` are seen where they
+    are there; ``hidden`` are variables that do not reach them.
     """
 
     image: str
@@ -56,6 +56,7 @@ class Inside:
     options: tuple[str, ...]
     binds: tuple[tuple[str, str], ...]
     variables: tuple[str, ...]
+    folders: tuple[str, ...]
     hidden: tuple[str, ...]
 
 
@@ -71,6 +72,7 @@ def inside_of(resolved: Resolved, paths: RunPaths) -> Inside | None:
     environment = resolved.site.environment
     site = environment.container or SiteContainer()
     own = wanted.runtime is not None and wanted.runtime != site.runtime
+    stage = resolved.spec.cluster.stage
     binds = {
         str(paths.root): "the run directory",
         **{path: field for field, path in paths_of(resolved.spec)},
@@ -87,6 +89,7 @@ def inside_of(resolved: Resolved, paths: RunPaths) -> Inside | None:
         () if own else site.options,
         tuple(sorted(binds.items())),  # a folder comes before those in it
         (*_FOLDERS, *resolved.site.scratch_variables),
+        () if stage in ("none", "scratch") else (stage,),
         tuple(name for name in _OUTSIDE if name not in environment.variables),
     )
 
@@ -148,6 +151,7 @@ def container_lines(inside: Inside) -> list[str]:
         shlex.join(["harness_choose_runtime", _FIELD, inside.runtime or "", inside.program or ""]),
         *(f"harness_see {quoted(path)} {quoted(field)}" for path, field in inside.binds),
         *(f"harness_see_variable {name}" for name in inside.variables),
+        *(f"harness_see_if_there {quoted(folder)}" for folder in inside.folders),
         'harness_see_if_there "${XDG_CACHE_HOME:-$HOME/.cache}/harness"',
         # Whom the user trusts is asked again by the ranks.
         'harness_see_if_there "${XDG_CONFIG_HOME:-$HOME/.config}/harness"',

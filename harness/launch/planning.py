@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.data.index import ExampleIndex
 from harness.data.lanes import steps_per_epoch
-from harness.data.sets import open_sets
+from harness.data.sets import Sets, open_sets
 from harness.distribute.asked import replicas_of
 from harness.errors import HarnessError
 from harness.launch.planning_job import job_json, job_lines
@@ -17,9 +16,6 @@ from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
-
-if TYPE_CHECKING:
-    from harness.data.packed_examples import PackedExamples
 
 _FLOAT_BYTES = 4
 # run.json, spec.yaml, environment.lock, git.diff, attempts, heartbeat, metrics and superseded
@@ -76,7 +72,8 @@ def make(resolved: Resolved) -> Planned:
     spec = resolved.spec
     notes = check_by_profile(resolved)
     lanes = checked_lanes(spec)
-    train, counts = _count(spec, notes)
+    sets, counts = _count(spec, notes)
+    train = None if sets is None else sets.train
     plan = None
     if train is not None:
         examples = spec.training.batch_size * spec.training.accumulate
@@ -88,15 +85,13 @@ def make(resolved: Resolved) -> Planned:
         tuple(train.classes) if train is not None else (),
         lanes,
         plan,
-        _estimates(spec, counts, notes),
+        _estimates(spec, counts, notes) | _to_stage(spec, sets, notes),
         notes,
     )
 
 
-def _count(
-    spec: Spec, notes: list[str]
-) -> tuple[ExampleIndex | PackedExamples | None, dict[str, int]]:
-    """Looks at the data as training would; None for the training data if it cannot."""
+def _count(spec: Spec, notes: list[str]) -> tuple[Sets | None, dict[str, int]]:
+    """Looks at the data as training would; None if it cannot."""
     data = spec.data
     if data.source is not None or data.train is None:
         reason = "they come from a plug-in" if data.source is not None else "no data.train is named"
@@ -109,7 +104,21 @@ def _count(
         return None, {}
     notes += sets.notes
     named = (("train", sets.train), ("validation", sets.validation), ("test", sets.test))
-    return sets.train, {name: len(index) for name, index in named if index is not None}
+    return sets, {name: len(index) for name, index in named if index is not None}
+
+
+def _to_stage(spec: Spec, sets: Sets | None, notes: list[str]) -> dict[str, int]:
+    """What ``cluster.stage`` has each node copy."""
+    if spec.cluster.stage == "none" or sets is None:
+        return {}
+    found = {
+        one.digest: sum(shard.bytes for shard in one.shards)
+        for index in (sets.train, sets.validation, sets.test)
+        if (one := getattr(index, "packed", None)) is not None
+    }
+    if not found:
+        notes.append("cluster.stage: the data are not packed, so nothing is staged")
+    return {"bytes_to_stage": sum(found.values())}
 
 
 def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:

@@ -14,9 +14,9 @@ from pathlib import Path
 from harness.errors import Problem, StorageError
 from harness.launch.commands import call
 from harness.launch.quota_table import Quota, Use, read_quotas
-from harness.launch.shared_fs import Mount, here
 from harness.launch.slurm import last_line
 from harness.runs.create import NEED_BYTES
+from harness.runs.mounts import Mount, here
 from harness.runs.storage import check_space, owner_name, readable_bytes
 from harness.spec.base import show
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UsageError
 from harness.launch.container import check_image
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
+from harness.launch.packed_check import check_packed
 from harness.launch.queue import live
 from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_without_scheduler
@@ -99,6 +100,7 @@ def submit(
     Raises:
         EnvironmentNotAble: there is no SLURM, or it does not answer.
         UsageError: the run is queued or running already, or SLURM refused the job.
+        DataError: packed data that the spec names are not whole.
         SpecError, StorageError: see :func:`harness.launch.preflight.preflight` and
             :func:`harness.runs.create.create_run`.
     """
@@ -144,6 +146,8 @@ def _look_first(
     """What can be known before anything is made: notes, and the seconds of the preflight."""
     checked_lanes(resolved.spec)
     check_image(resolved)
+    if run_dir is None or not RunPaths(run_dir).finished.exists():
+        check_packed(resolved)
     if resolved.site.scheduler == LOCAL:
         return check_without_scheduler(resolved, prepare), None
     if prepare:

@@ -28,6 +28,12 @@ SiteText = Annotated[
     IsPath("site"),
     Words("a site's name, or the path of its YAML file"),
 ]
+StagePlace = Annotated[
+    str,
+    Field(pattern=r"^(none|scratch|[^\x00-\x1f\x7f]*/[^\x00-\x1f\x7f]*)$"),
+    IsPath("stage"),
+    Words("none, scratch, or the path of a folder"),
+]
 SbatchOption = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$"), Words("an option of sbatch")]
 
 OWN_FIELD = {
@@ -115,6 +121,9 @@ class Cluster(SpecModel):
     continue_by: Literal["requeue", "chain", "none"] = "requeue"
     """How an interrupted run goes on: the job is requeued, or the next of a chain of jobs (an
     array that runs one task at a time) takes over, or not by itself."""
+    stage: StagePlace = "none"
+    """Where each node keeps a copy of packed data while a run trains from them: `scratch` is the
+    node's own, by the site's `scratch_variables`; else a folder; `none` reads shared storage."""
     container: ContainerField | None = None
     """Container image in which the ranks run: its path, or a mapping."""
     sbatch: dict[SbatchOption, str | int | bool] = Field(default_factory=dict)

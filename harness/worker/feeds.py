@@ -45,6 +45,7 @@ class Feeds:
         """
         self._spec = spec
         self._distribution = distribution
+        self.between: Callable[[], None] = lambda: None
         data, batch = spec.data, examples_per_step(spec)
         counts = sets.counts().items()
         self._recorders = {
@@ -93,7 +94,8 @@ class Feeds:
         return self._distribution.share(batches)
 
     def check(self) -> None:
-        """See the protocol; holds every split to the limit by itself."""
+        """See the protocol; holds every split to the limit by itself.  Calls ``between`` too."""
+        self.between()
         for recorder in self._recorders.values():
             recorder.check()
 

@@ -170,6 +170,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "total_steps": made.plan.total_steps,
         "replicas": made.choice.distribution.replicas,
         "scaled_for": made.scaled_for,
+        "staging": {},
         "exact": True,
         "not_exact_because": [],
     }

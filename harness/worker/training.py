@@ -20,6 +20,7 @@ from harness.worker.making import Made, facts_of, make
 from harness.worker.outside import Outside, first_rank, other_rank
 from harness.worker.ranks import Ranks
 from harness.worker.signals import StopSignals
+from harness.worker.staged_run import stage_beside
 from harness.worker.writers import show_beginning
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def train_run(
             outside = first_rank(paths, spec, attempt, shown, made.plan.total_steps)
         stack.callback(outside.close)
         outside.exactness.not_exact(made.not_exact(spec))
+        stage_beside(stack, paths, spec, made, environment, ranks, outside.watch.say)
         trainer = Trainer(_parts(paths, spec, made, outside, stop))
         position = trainer.run()
         figures = _final_figures(trainer, position, made)

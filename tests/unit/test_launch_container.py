@@ -97,6 +97,16 @@ def test_the_spec_wins_over_the_site(tmp_path: Path) -> None:
     assert (same.program, same.options) == ("podman-hpc", ("--gpu",))
 
 
+def test_the_folder_that_data_are_staged_in_is_seen_where_a_node_has_it() -> None:
+    found = inside("/i.sif")
+    assert found.folders == ()
+    cluster = {"container": "/i.sif", "stage": "/local/my data"}
+    found = inside_of(load_spec({**SPEC, "cluster": cluster}), PATHS)
+    assert found is not None
+    assert "harness_see_if_there '/local/my data'" in container_lines(found)
+    assert "/local/my data" not in dict(found.binds), "a node that lacks it is no error"
+
+
 @pytest.mark.parametrize("container", [{"program": "x"}, {"options": ["--x"]}])
 def test_a_command_of_no_runtime_is_refused(tmp_path: Path, container: dict[str, Any]) -> None:
     site = site_file(tmp_path, f"environment: {{container: {json.dumps(container)}}}\n")
@@ -211,6 +221,7 @@ class Node:
             "options": (),
             "binds": ((str(self.run), "the run directory"),),
             "variables": ("HARNESS_CACHE", "TMPDIR"),
+            "folders": (),
             "hidden": ("PYTHONPATH",),
             **more,
         }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.launch.quota import check_storage, choose, fill, judge
 from harness.launch.quota_table import Quota, Use, read_quotas
-from harness.launch.shared_fs import Mount
+from harness.runs.mounts import Mount
 
 KB = 1024
 HEAD = """\

@@ -9,7 +9,8 @@ import pytest
 from preflight_helpers import report
 
 from harness.launch.preflight_report import Report
-from harness.launch.shared_fs import Mount, judge, mount_of, read_mounts, verdict
+from harness.launch.shared_fs import judge, verdict
+from harness.runs.mounts import Mount, mount_of, read_mounts
 
 MOUNTINFO = """\
 27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard

@@ -1,0 +1,147 @@
+"""Staging as a run has it: what is begun on every rank, and what rank 0 records of all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from harness.data.packed import PackedIndex
+from harness.data.packed_examples import PackedExamples
+from harness.errors import SpecError
+from harness.runs.paths import RunPaths
+from harness.runs.record import update_record
+from harness.spec import Spec
+from harness.spec.models_site import Site
+from harness.spec.site import load_site
+from harness.worker.datasets import Datasets
+from harness.worker.making import Made
+from harness.worker.ranks import Ranks
+from harness.worker.scratch import SCRATCH, NotStaged, node_name, place_of
+from harness.worker.staging import Notice, Staging
+
+_NOTICES = 20
+"""Of a node that are recorded; of more their number is."""
+
+
+def stage_beside(
+    stack: ExitStack,
+    paths: RunPaths,
+    spec: Spec,
+    made: Made,
+    environment: Mapping[str, str],
+    ranks: Ranks,
+    say: Callable[[str], None],
+) -> None:
+    """Begins what ``cluster.stage`` asks for, which ends with ``stack``.
+
+    Rank 0 says and records what all ranks tell of it, between two calls of the loop: nothing else
+    may write the record then.
+    """
+    notices = Notices()
+
+    def record() -> None:
+        lines = notices.take()
+        for line in lines:
+            say(line)
+        if lines:
+            update_record(paths, staging=notices.by_node)
+
+    tell: Callable[[Notice], None] = notices.add
+    if ranks.first:
+        ranks.on("staging", lambda rank, notice: notices.add(notice))
+        made.feeds.between = record
+        stack.callback(record)
+    else:
+        tell = partial(ranks.tell, "staging")
+    processes = made.choice.distribution.topology.local_size
+    staging = begin_staging(spec, made.sets, environment, processes, tell)
+    if staging is not None:
+        stack.callback(staging.close)
+
+
+def begin_staging(
+    spec: Spec,
+    sets: Datasets,
+    environment: Mapping[str, str],
+    processes: int,
+    tell: Callable[[Notice], None],
+) -> Staging | None:
+    """Begins what ``cluster.stage`` asks for; None where that is nothing.
+
+    Args:
+        processes: ranks on this node.
+        tell: see :class:`Staging`.
+    """
+    if spec.cluster.stage == "none":
+        return None
+
+    def refuse(why: str) -> None:
+        tell({"node": node_name(environment), "text": why})
+
+    packed = packed_sets(sets)
+    if not packed:
+        refuse("nothing is staged: the data are not packed; next: `harness pack SRC DST`")
+        return None
+    variables = Site.model_fields["scratch_variables"].default
+    if spec.cluster.stage == SCRATCH:
+        try:
+            variables = load_site(spec.cluster.site).scratch_variables
+        except SpecError as error:  # renamed or changed since, or not seen from this node
+            refuse(f"the usual scratch variables are taken, not those of the site: {error}")
+    try:
+        place = place_of(spec.cluster.stage, variables, environment)
+    except NotStaged as error:
+        refuse(f"nothing is staged: {error}")
+        return None
+    staging = Staging(place, environment, processes, tell)
+    staging.begin(packed)
+    return staging
+
+
+class Notices:
+    """What all ranks told of staging, on rank 0; taken out between two calls of the loop."""
+
+    def __init__(self) -> None:
+        self._told: SimpleQueue[Notice] = SimpleQueue()
+        self.by_node: dict[str, dict[str, Any]] = {}
+
+    def add(self, notice: Notice) -> None:
+        """Takes a notice, from any thread."""
+        self._told.put(notice)
+
+    def take(self) -> list[str]:
+        """Lines for the user of what came since; :attr:`by_node` holds all of it then."""
+        lines = []
+        with contextlib.suppress(Empty):
+            while True:
+                notice = self._told.get_nowait()
+                lines.append(f"staging on {notice['node']}: {notice['text']}")
+                self._enter(notice)
+        return lines
+
+    def _enter(self, notice: Notice) -> None:
+        node = self.by_node.setdefault(notice["node"], {"sets": {}, "notices": [], "more": 0})
+        if "facts" in notice:
+            node["sets"][notice["set"]] = notice["facts"]
+        if len(node["notices"]) < _NOTICES:
+            node["notices"].append(notice["text"])
+        else:
+            node["more"] += 1
+
+
+def packed_sets(sets: Datasets) -> dict[str, list[PackedIndex]]:
+    """The packed sets of a run by the field that names them; two fields of one set are one."""
+    found: dict[str, tuple[str, list[PackedIndex]]] = {}
+    for split, examples in (
+        ("train", sets.train),
+        ("validation", sets.validation),
+        ("test", sets.test),
+    ):
+        if examples is not None and isinstance(examples.index, PackedExamples):
+            packed = examples.index.packed
+            found.setdefault(packed.digest, (f"data.{split}", []))[1].append(packed)
+    return dict(found.values())

@@ -3,7 +3,7 @@
 DATA is a folder with one folder for each class, a manifest (CSV or TSV), a packed set, or a spec
 (YAML), whose training data are looked at.  A sample of the pictures is decoded; broken ones are
 named, and the exit code is 4 only if all are.  With --augment, what a spec's augmentation does is
-drawn as a grid.
+drawn as a grid.  With --slurm it is a job, whose needs are said by -o cluster.FIELD=VALUE.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _BROKEN = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.common import add_json, add_override
+    from harness.cli.common_slurm import add_slurm
 
     add = parser.add_argument
     add(
@@ -36,15 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="a folder per class, a manifest, a packed set or a spec",
     )
-    which = parser.add_mutually_exclusive_group()
-    which.add_argument(
-        "--sample",
-        metavar="N",
-        type=_whole,
-        help=f"pictures to decode, 0 for none (default {_SAMPLE}; with --augment the rows of the "
-        f"grid, default {_GRID_ROWS})",
-    )
-    which.add_argument("--all", action="store_true", help="decode all pictures, on all cores")
+    _add_which(parser)
     add("--seed", metavar="SEED", type=_whole, default=1, help="draws the sample (default 1)")
     add(
         "--augment",
@@ -65,15 +58,64 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_override(parser, "field of the spec", "data.augment.rotate_deg=20")
     add_json(parser)
+    add_slurm(parser)
+
+
+def _add_which(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--sample",
+        metavar="N",
+        type=_whole,
+        help=f"pictures to decode, 0 for none (default {_SAMPLE}; with --augment the rows of the "
+        f"grid, default {_GRID_ROWS})",
+    )
+    which.add_argument("--all", action="store_true", help="decode all pictures, on all cores")
 
 
 def run(args: argparse.Namespace) -> int:
+    from harness.cli.common_slurm import refuse_without_slurm
+
+    if args.slurm:
+        return _submit(args)
+    refuse_without_slurm(args)
     _check(args)
     resolved = _spec(args)
     if args.augment is not None:
         assert resolved is not None, "_check has seen that it is a spec"
         return _augment(args, resolved)
     return _inspect(args, resolved)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from harness.cli.common_slurm import absolute, submit_job, typed
+    from harness.errors import DataError, UsageError
+    from harness.launch.verb_spec import VerbJob
+
+    if args.augment is not None:
+        raise UsageError(
+            "a grid of a few pictures is no work for a job",
+            got="--augment with --slurm",
+            action="leave out --slurm",
+        )
+    of_job = [one for one in args.overrides if one.startswith("cluster.")]
+    args.overrides = [one for one in args.overrides if one not in of_job]
+    _check(args)
+    data = absolute(args.data)
+    if not data.exists():
+        raise DataError(f"{data} does not exist", action="correct the path")
+    resolved, sees, cluster = _spec(args), [data], {}
+    if resolved is not None:
+        spec = resolved.spec
+        sees = [Path(spec.data.train or data), data]
+        cluster = {"site": spec.cluster.site, "account": spec.cluster.account}
+    words = [str(data), "--seed", str(args.seed), *(["--all"] if args.all else [])]
+    words += ["--sample", str(args.sample)] if args.sample is not None else []
+    words += ["--show-sensitive"] if args.show_sensitive else []
+    for one in args.overrides:
+        words += ["-o", one]
+    job = VerbJob("inspect", tuple(words), data, tuple(sees), None, typed())
+    return submit_job(args, job, of_job, cluster)
 
 
 def _inspect(args: argparse.Namespace, resolved: Resolved | None) -> int:

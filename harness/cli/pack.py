@@ -2,7 +2,8 @@
 
 The files are standard TFRecord of tf.Example, in a mixed order, with an index beside them.  What is
 interrupted goes on where it was when the same command is given again; several processes, or the
-jobs of an array, may each pack a part.
+jobs of an array, may each pack a part.  With --slurm the packing is a job, or with --jobs several,
+whose needs are said by -o cluster.FIELD=VALUE.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ _SAY = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from harness.cli.common import add_json
+    from harness.cli.common import add_json, add_override
+    from harness.cli.common_slurm import add_slurm
 
     add = parser.add_argument
     add("source", metavar="SRC", type=Path, help="a folder with one folder for each class")
@@ -36,7 +38,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--part",
         metavar="K/N",
         type=_part,
-        default=(0, 1),
         help="pack the K-th of N parts only, as --part 1/4; the last to end writes the index",
     )
     add("--workers", metavar="N", type=_number, help="files written at a time (default: cores)")
@@ -46,7 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="who may read it: you alone (default of a new folder), or the group of the folder too",
     )
     add("--verify", action="store_true", help="read all files again and check their checksums")
+    add("--jobs", metavar="N", type=_number, help="with --slurm: jobs that share the work")
+    add_override(parser, "field of cluster, with --slurm", "cluster.time=2:00:00")
     add_json(parser)
+    add_slurm(parser)
 
 
 def _add_pictures(parser: argparse.ArgumentParser) -> None:
@@ -69,19 +73,18 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from harness.cli.common import print_json
+    from harness.cli.common_slurm import refuse_without_slurm
     from harness.data.pack_plan import PackOptions
-    from harness.errors import UsageError
     from harness.worker.pack import check_sums, pack_data
 
+    _check(args)
+    if args.slurm:
+        return _submit(args)
+    refuse_without_slurm(args, **{"--jobs": args.jobs, "-o": args.overrides})
     # Ends as Ctrl-C does: the files that are being written are removed, the others stay.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    if args.quality is not None and args.resize is None:
-        raise UsageError(
-            "--quality is of pictures that --resize shrinks",
-            got=f"--quality {args.quality} alone",
-            action="add --resize PX, or leave it out: pictures are packed as they are",
-        )
-    part, parts = args.part
+    for asked in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(asked, _leave)
+    part, parts = args.part or (0, 1)
     done = pack_data(
         args.source,
         args.folder,
@@ -99,6 +102,59 @@ def run(args: argparse.Namespace) -> int:
     else:
         _tell(args, done)
     return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    from harness.errors import UsageError
+
+    if args.quality is not None and args.resize is None:
+        raise UsageError(
+            "--quality is of pictures that --resize shrinks",
+            got=f"--quality {args.quality} alone",
+            action="add --resize PX, or leave it out: pictures are packed as they are",
+        )
+
+
+def _leave(number: int, frame: object) -> None:
+    import signal
+    import sys
+
+    # A job is asked again and again until it ends: once is enough.
+    for asked in (signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(asked, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def _submit(args: argparse.Namespace) -> int:
+    from harness.cli.common_slurm import absolute, submit_job, typed
+    from harness.errors import DataError, UsageError
+    from harness.launch.verb_spec import VerbJob
+    from harness.worker.pack import check_places
+
+    if args.part is not None:
+        raise UsageError(
+            "--part is of one process", got="--part with --slurm", action="use --jobs N"
+        )
+    source, folder = absolute(args.source), absolute(args.folder)
+    if not source.is_dir():
+        raise DataError(f"{source} is no folder", action="name a folder of pictures")
+    check_places(source, folder)
+    words = [str(source), str(folder), "--shard-mb", str(args.shard_mb)]
+    for option in ("resize", "quality", "access"):
+        value = getattr(args, option)
+        words += [f"--{option}", str(value)] if value is not None else []
+    job = VerbJob(
+        "pack",
+        (*words, *(["--verify"] if args.verify else [])),
+        folder,
+        (source, folder),
+        folder,
+        typed(),
+        parts=args.jobs or 1,
+        cpus=args.workers,
+        workers=True,
+    )
+    return submit_job(args, job, args.overrides)
 
 
 def _facts(done: Packed, *, verified: bool) -> dict[str, Any]:

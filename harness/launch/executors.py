@@ -65,6 +65,14 @@ class RunSlurmExecutor(SlurmExecutor):
         """The whole batch script."""
         return str(self._make_submission_file_text(self._step, ""))
 
+    def submit_alone(self) -> str:
+        """Submits the script, whose step makes no pickled call; the job's id.
+
+        Raises:
+            SlurmError, EnvironmentNotAble: see :meth:`Slurm.run`.
+        """
+        return str(self._submit_command(self._step).job_id)
+
     def _submit_command(self, command: str) -> SlurmJob[Any]:
         """As submitit's, but leaves no second name of the script, and no script of no job."""
         file = self.folder / f".submission-{uuid.uuid4().hex}.tmp"

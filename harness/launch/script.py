@@ -35,6 +35,7 @@ def parameters(
     *,
     inside: Inside | None = None,
     prepared: bool = False,
+    resume: str | None = None,
 ) -> dict[str, Any]:
     """Arguments for ``update_parameters`` of submitit's SLURM executor.
 
@@ -43,6 +44,7 @@ def parameters(
         python: of the ranks where the site names none; None is the one that submits.
         inside: the container of the ranks.
         prepared: sbatch will be called by hand, in a shell of which nothing is known.
+        resume: command that goes on by hand; None is that of a run.
 
     Raises:
         UsageError: the path of the run cannot stand in a batch script.
@@ -62,7 +64,7 @@ def parameters(
         "wckey": None,  # submitit's own would be refused where these are enforced
         "setup": [
             *([unset_line()] if prepared else []),
-            *setup_lines(request, paths, site, access, python, inside),
+            *setup_lines(request, paths, site, access, python, inside, resume),
         ],
         "teardown": teardown_lines(site, inside),
         "use_srun": False,  # the step runs in the background, see protocol.sh
@@ -120,10 +122,11 @@ def setup_lines(
     access: str,
     python: str | None = None,
     inside: Inside | None = None,
+    resume: str | None = None,
 ) -> list[str]:
     """Lines in front of the step: facts of this run, the protocol, the site's environment."""
     quoted = shlex.quote
-    resume = f"harness resume {quoted(str(paths.root))}"
+    resume = resume or f"harness resume {quoted(str(paths.root))}"
     tasks = request.max_attempts if request.continue_by == "chain" else None
     noted = f', "site": "{site.name}", "ranks": {request.ranks}'
     if tasks is not None:

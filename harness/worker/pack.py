@@ -64,7 +64,8 @@ def pack_data(
         UsageError: ``folder`` holds something else.
         StorageError: it cannot be written.
     """
-    index = _source(source, folder)
+    check_places(source, folder)
+    index = _source(source)
     for note in index.notes:
         say(note)
     prepare(os.environ, say)
@@ -102,7 +103,13 @@ _MOST_BYTES = (1 << 31) - (1 << 20)
 """Of a picture: a tf.Example with its other features ends at 2 GB."""
 
 
-def _source(source: Path, folder: Path) -> ExampleIndex:
+def check_places(source: Path, folder: Path) -> None:
+    """Looks whether one folder may be packed into the other, and into neither.
+
+    Raises:
+        UsageError: it may not.
+        DataError: a name is not valid UTF-8.
+    """
     refuse_bad_names([str(source), str(folder)])
     if is_packed(source):
         raise UsageError(
@@ -117,6 +124,9 @@ def _source(source: Path, folder: Path) -> ExampleIndex:
             allowed="a folder outside of them, since each folder in them is a class",
             action="name another folder",
         )
+
+
+def _source(source: Path) -> ExampleIndex:
     index = folder_index(source)
     refuse(
         Problem(

@@ -99,6 +99,11 @@ class Order:
         """Windows of a lane in an epoch; a lane one example shorter may have an empty last one."""
         return -(-lane_arithmetic.block_count(-(-self.n // self.lanes), self.block) // self._window)
 
+    @property
+    def window_rows(self) -> int:
+        """Examples of a window, but for the last ones of a lane: 1 or more."""
+        return min(self.block * self._window, -(-self.n // self.lanes))
+
     def window_start(self, epoch: Numbers, lane: Numbers, window: Numbers) -> Numbers:
         """First position, within the lane and the epoch, of windows: int64 vectors all.
 

@@ -1,29 +1,35 @@
 """Rows out of packed shards, in the same order as from the folder that was packed.
 
-Each lane reads its windows one after the other, ahead of the loop: the blocks of a window are read
-in large pieces, in the order of the files, and shuffled in memory.  So memory is that of two
-windows of each lane, however large the set is, and any step can be the first one.
+They are read ahead of the loop, see :mod:`harness.data.packed_stream`; memory does not grow with
+the set, and any step can be the first one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 from harness.data.corrupt import probe_content
 from harness.data.decode import decode
 from harness.data.order import Order, canonical_position, sorted_row
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import Damaged, Piece
-from harness.data.rows import ENDLESS, Chunk, Share, plain
-from harness.data.windows import Windows
+from harness.data.packed_stream import stream
+from harness.data.rows import Chunk, Share, plain
 
-_FEATURES = {
-    "image/encoded": tf.io.FixedLenFeature([], tf.string, ""),
-    "image/filename": tf.io.FixedLenFeature([], tf.string, ""),
-    "image/class/label": tf.io.FixedLenFeature([], tf.int64, 0),
+_KINDS = {
+    "row": tf.int64,
+    "mask": tf.float32,
+    "epoch": tf.int64,
+    "name": tf.string,
+    "label": tf.int32,
+    "weight": tf.float32,
+    "content": tf.string,
 }
 _EVALUATION_BYTES = 64 << 20
 
@@ -33,37 +39,26 @@ class PackedRows:
 
     def __init__(self, examples: PackedExamples) -> None:
         self._examples = examples
-        with tf.device("/CPU:0"):
-            self._label_of = tf.constant(examples.label_of, tf.int32)
+        self._label_of = np.array(examples.label_of, np.int32)
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
         """See the protocol."""
-        windows = Windows(order, share.start)
-        with tf.device("/CPU:0"):
-            window_of = tf.constant(windows.firsts)
-
-        def read(lane: np.int64, number: np.int64) -> tuple[np.ndarray, ...]:
-            return self._records(*windows.rows(int(lane), int(number)))
-
-        @plain
-        def lane_rows(lane: tf.Tensor) -> tf.data.Dataset:
-            numbers = tf.data.Dataset.range(window_of[lane], ENDLESS)
-            return numbers.map(plain(lambda n: self._known(read, lane, n))).prefetch(1).unbatch()
-
-        lanes = tf.data.Dataset.range(share.first_lane, share.first_lane + share.lanes)
-        rows = lanes.interleave(
-            lane_rows,
-            cycle_length=share.lanes,
-            block_length=order.per_lane,
-            num_parallel_calls=share.lanes,
-            deterministic=True,
-        )
         batch = order.per_lane * share.lanes
-        arranged = share.arrange(np.arange(batch)[None])[0]
-        if (arranged != np.arange(batch)).any():
-            pick = plain(lambda rows: {key: tf.gather(rows[key], arranged) for key in rows})
-            rows = rows.batch(batch, drop_remainder=True).map(pick).unbatch()
-        return rows.batch(share.chunk, drop_remainder=True)
+        arranged = share.arrange(np.arange(batch)[None])[0].reshape(-1, share.chunk)
+
+        def chunks() -> Iterator[dict[str, np.ndarray]]:
+            rows = stream(
+                self._examples, order, share.start, share.first_lane, share.lanes, content_of
+            )
+            # Closed with this one, which ends the threads that read ahead.
+            with contextlib.closing(rows):
+                for one in rows:
+                    known = self._known(one.parsed, one.row, one.mask, one.epoch)
+                    for part in arranged:
+                        yield {name: vector[part] for name, vector in known.items()}
+
+        signature = {name: tf.TensorSpec([share.chunk], kind) for name, kind in _KINDS.items()}
+        return tf.data.Dataset.from_generator(chunks, output_signature=signature)
 
     def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
         """See the protocol; in canonical order."""
@@ -75,10 +70,22 @@ class PackedRows:
             firsts = np.arange(int(first), min(int(first) + at_once, n), batch)
             at = (firsts[:, None] + np.arange(start, end)).reshape(-1)
             rank = np.minimum(at, n - 1)
-            return self._records(rank, (at < n).astype(np.float32), np.zeros_like(rank))
+            records, positions = self._examples.records(rank)
+            row = sorted_row(positions, len(self._examples.packed))
+            parsed = [content_of(record) for record in records]
+            known = self._known(parsed, row, (at < n).astype(np.float32), np.zeros_like(row))
+            return tuple(known[name] for name in _KINDS)
 
         windows = tf.data.Dataset.range(0, n, at_once)
-        windows = windows.map(plain(lambda first: self._known(read, first))).prefetch(1)
+
+        @plain
+        def known(first: tf.Tensor) -> Chunk:
+            found = tf.numpy_function(read, [first], list(_KINDS.values()))
+            for vector in found:
+                vector.set_shape([None])
+            return dict(zip(_KINDS, found, strict=True))
+
+        windows = windows.map(known).prefetch(1)
         return windows.unbatch().batch(chunk, drop_remainder=True)
 
     def image(self, example: Chunk) -> tf.Tensor:
@@ -93,33 +100,45 @@ class PackedRows:
             record = Piece(packed, position, 1).record(0)
         except Damaged as fault:
             return name or packed.place(position), str(fault)
-        features = tf.train.Example.FromString(record).features.feature
-        return name, probe_content(features["image/encoded"].bytes_list.value[0])
+        return name, probe_content(content_of(record).encoded)
 
-    def _known(self, read: Callable[..., tuple[np.ndarray, ...]], *where: tf.Tensor) -> Chunk:
-        """All that is known of the examples of a window; an empty record where one is damaged."""
-        # What is worked out and read is behind one operation: each lane has an iterator of its
-        # own, for which TensorFlow prepares all others anew.
-        kinds = (tf.string, tf.int64, tf.float32, tf.int64)
-        record, row, mask, epoch = tf.numpy_function(read, where, kinds)
-        for vector in (record, row, mask, epoch):
-            vector.set_shape([None])
-        parsed = tf.io.parse_example(record, _FEATURES)
-        label = tf.cast(parsed["image/class/label"], tf.int32)
-        return {
-            "row": row,
-            "mask": mask,
-            "epoch": epoch,
-            "name": parsed["image/filename"],
-            "label": tf.gather(self._label_of, label),
-            "weight": tf.ones_like(mask),
-            "content": parsed["image/encoded"],
-        }
+    def _known(
+        self, parsed: Sequence[Content], row: np.ndarray, mask: np.ndarray, epoch: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """All that is known of some examples; no content where one is damaged."""
+        name, content = np.empty(len(parsed), object), np.empty(len(parsed), object)
+        name[:] = [one.name for one in parsed]
+        content[:] = [one.encoded for one in parsed]
+        label = self._label_of[[one.label for one in parsed]]
+        weight = np.ones(len(parsed), np.float32)
+        found = (row, mask, epoch, name, label, weight, content)
+        return dict(zip(_KINDS, found, strict=True))
 
-    def _records(
-        self, ranks: np.ndarray, mask: np.ndarray, epoch: np.ndarray
-    ) -> tuple[np.ndarray, ...]:
-        if not len(ranks):  # the last window of a lane one example shorter than the others
-            return np.empty(0, object), ranks, mask, epoch
-        records, positions = self._examples.records(ranks)
-        return records, sorted_row(positions, len(self._examples.packed)), mask, epoch
+
+class Content(NamedTuple):
+    """What training needs of a record."""
+
+    encoded: bytes
+    name: bytes
+    label: int
+
+
+def content_of(record: bytes) -> Content:
+    """What stands in a record; nothing where it is empty or no tf.Example.
+
+    By the Python classes of TensorFlow: in the threads that read, while the record is at hand.  Its
+    parsing operation takes longer, for it copies every record once more on the way in and out.
+    """
+    try:
+        feature = tf.train.Example.FromString(record).features.feature
+    except DecodeError:
+        return _NOTHING
+    encoded = feature["image/encoded"].bytes_list.value
+    name = feature["image/filename"].bytes_list.value
+    label = feature["image/class/label"].int64_list.value
+    return Content(
+        encoded[0] if encoded else b"", name[0] if name else b"", label[0] if label else 0
+    )
+
+
+_NOTHING = Content(b"", b"", 0)

@@ -172,6 +172,8 @@ class Feed:
         dataset = dataset.batch(batch // chunk, drop_remainder=True).map(finish)
         options = tf.data.Options()
         options.deterministic = True
+        # It makes nothing faster here, and fails where a plug-in's load looks into a table.
+        options.experimental_optimization.map_and_batch_fusion = False
         if self._threads is not None:
             options.threading.private_threadpool_size = self._threads
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)

@@ -293,6 +293,20 @@ def test_a_plugin_is_a_source(stripes):
     assert "stripe is torn" in recorder.reasons["stripe 4"]
 
 
+def test_a_plugin_may_look_into_a_table(stripes):
+    index, _ = plugin_source(stripes, "/anywhere", {})
+    keys = tf.constant(index.names)
+    shades = tf.lookup.KeyValueTensorInitializer(keys, tf.range(6, dtype=tf.int64) * 10)
+    table = tf.lookup.StaticHashTable(shades, -1)
+
+    def load(name):
+        return tf.cast(tf.fill([20, 30, 3], table.lookup(name)), tf.uint8)
+
+    feed = Feed(index, order=Order(6, 4, 4, 1, 2, 2), load=load)
+    for batch in take(feed.training(0, 0, SIZE).take(2), 2):
+        np.testing.assert_array_equal(batch["image"][:, 3, 5, 1], batch["index"] * 10)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -25,8 +25,8 @@ class NotStaged(Exception):
 class Place:
     """A folder of this node for staged sets.
 
-    ``said`` is what named it.  With ``private`` it is the job's own, and what is staged there goes
-    with the job.
+    ``said`` is what named it.  With ``private`` what is staged there goes with the job, whose own
+    the folder is, or of whose data nothing is to stay.
     """
 
     folder: Path

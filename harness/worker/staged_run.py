@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
-from queue import Empty, SimpleQueue
-from typing import Any
 
 from harness.data.packed import PackedIndex
 from harness.data.packed_examples import PackedExamples
@@ -19,12 +17,10 @@ from harness.spec.models_site import Site
 from harness.spec.site import load_site
 from harness.worker.datasets import Datasets
 from harness.worker.making import Made
+from harness.worker.notices import Notice, Notices
 from harness.worker.ranks import Ranks
 from harness.worker.scratch import SCRATCH, NotStaged, node_name, place_of
-from harness.worker.staging import Notice, Staging
-
-_NOTICES = 20
-"""Of a node that are recorded; of more their number is."""
+from harness.worker.staging import Staging
 
 
 def stage_beside(
@@ -97,40 +93,11 @@ def begin_staging(
     except NotStaged as error:
         refuse(f"nothing is staged: {error}")
         return None
+    if spec.data.sensitive:
+        place = replace(place, private=True)  # nothing of them is to stay on a node
     staging = Staging(place, environment, processes, tell)
     staging.begin(packed)
     return staging
-
-
-class Notices:
-    """What all ranks told of staging, on rank 0; taken out between two calls of the loop."""
-
-    def __init__(self) -> None:
-        self._told: SimpleQueue[Notice] = SimpleQueue()
-        self.by_node: dict[str, dict[str, Any]] = {}
-
-    def add(self, notice: Notice) -> None:
-        """Takes a notice, from any thread."""
-        self._told.put(notice)
-
-    def take(self) -> list[str]:
-        """Lines for the user of what came since; :attr:`by_node` holds all of it then."""
-        lines = []
-        with contextlib.suppress(Empty):
-            while True:
-                notice = self._told.get_nowait()
-                lines.append(f"staging on {notice['node']}: {notice['text']}")
-                self._enter(notice)
-        return lines
-
-    def _enter(self, notice: Notice) -> None:
-        node = self.by_node.setdefault(notice["node"], {"sets": {}, "notices": [], "more": 0})
-        if "facts" in notice:
-            node["sets"][notice["set"]] = notice["facts"]
-        if len(node["notices"]) < _NOTICES:
-            node["notices"].append(notice["text"])
-        else:
-            node["more"] += 1
 
 
 def packed_sets(sets: Datasets) -> dict[str, list[PackedIndex]]:

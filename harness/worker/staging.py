@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
-from typing import Any
 
 from harness.data.nearby import Nearby
 from harness.data.packed import PackedIndex
@@ -24,10 +23,9 @@ from harness.data.staging_room import Room, room_at
 from harness.errors import HarnessError
 from harness.runs.memory import memory_left
 from harness.runs.storage import readable_bytes
+from harness.worker.notices import Notice
 from harness.worker.scratch import NotStaged, Place, node_name, same_file_system
 
-Notice = dict[str, Any]
-"""What happened: ``text`` for people; of a set that was copied also ``set`` and its ``facts``."""
 _THREADS = 2
 """Files copied at a time: one waits for shared storage while the other is checked."""
 _AGAIN_S = 2.0

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli.main import main
+from harness.launch.verb_job import START
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +41,7 @@ def step(text: str) -> list[str]:
     """The words after harness' own start in the step's command."""
     (line,) = [line for line in text.splitlines() if line.startswith("harness_step ")]
     words = shlex.split(line)
-    return words[words.index("-c") + 2 :]
+    return words[words.index(START) + 1 :]
 
 
 def test_a_job_runs_what_was_typed_with_absolute_paths(capsys, folder: Path) -> None:

@@ -26,10 +26,10 @@ from harness.errors import DataError, UsageError
 from harness.launch.packed_check import check_packed
 from harness.spec import load_spec
 from harness.worker import scratch
+from harness.worker.notices import Notice, Notices
 from harness.worker.scratch import NotStaged, Place, place_of
 from harness.worker.stage import place_to
-from harness.worker.staged_run import Notices
-from harness.worker.staging import Notice, Staging
+from harness.worker.staging import Staging
 
 MB = 1 << 20
 

@@ -13,13 +13,9 @@ preparation is continued by the same command, and a finished one returns at once
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from quickstart_parts.downloads import (
@@ -31,6 +27,7 @@ from quickstart_parts.downloads import (
     read_checked,
     wheel,
 )
+from quickstart_parts.making import Part, make_missing
 
 # Raised when the recipe below makes something else than before; older results are then remade.
 RECIPE = "1"
@@ -94,54 +91,17 @@ def make_data_set(downloads: Path, folder: Path) -> None:
     print("quickstart: cut " + ", ".join(f"{n} {part}" for part, n in counts.items()) + " pictures")
 
 
-# What is made, by the name of a folder under OUT and what makes it.  Several folders made at
-# once are renamed one by one, the first last: it stands for all of them.
-PARTS: tuple[tuple[tuple[str, ...], Callable[[Path, Path], None]], ...] = (
+PARTS: tuple[Part, ...] = (
     (("train", "test", "heldback"), make_data_set),
     (("backbone/mobilenet_v2",), make_backbone),
 )
 RANDOM_PART = (("backbone/mobilenet_v2_random",), make_random_backbone)
 
 
-@contextmanager
-def only_one(out: Path) -> Iterator[None]:
-    """Two preparations of the same folder wait for one another; a dead one holds nothing."""
-    with (out / ".lock").open("w") as lock:
-        fcntl.lockf(lock, fcntl.LOCK_EX)
-        yield
-
-
 def prepare(out: Path, downloads: Path, with_random: bool) -> bool:
     """Makes what is missing under ``out``; True when there was anything to make."""
-    out.mkdir(parents=True, exist_ok=True)
-    stamp = out / ".recipe"
     parts = [*PARTS, RANDOM_PART] if with_random else PARTS
-    with only_one(out):
-        for left in out.glob(".making-*"):
-            shutil.rmtree(left)
-        if not stamp.exists() or stamp.read_text() != RECIPE:
-            for folder in ("backbone", "train", "test", "heldback"):
-                if (out / folder).exists():
-                    shutil.rmtree(out / folder)
-            stamp.write_text(RECIPE)
-        missing = [part for part in parts if not (out / part[0][0]).exists()]
-        for folders, make in missing:
-            print(f"quickstart: making {', '.join(folders)} under {out}", flush=True)
-            making = Path(tempfile.mkdtemp(prefix=".making-", dir=out))
-            make(downloads, making)
-            _put_in_place(making, out, folders)
-    return bool(missing)
-
-
-def _put_in_place(making: Path, out: Path, folders: tuple[str, ...]) -> None:
-    for folder in reversed(folders):
-        (out / folder).parent.mkdir(exist_ok=True)
-        if (out / folder).exists():  # from an attempt that ended between two renames
-            shutil.rmtree(out / folder)
-        (making / folder if len(folders) > 1 else making).rename(out / folder)
-        (out / folder).chmod(0o755)
-    if len(folders) > 1:
-        making.rmdir()
+    return make_missing(out, downloads, parts, RECIPE, "quickstart")
 
 
 def main() -> int:

@@ -116,6 +116,50 @@ def tiny_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def text_job() -> Path:
+    """build/text, as jobs/text_prepare.py makes it: a sentence encoder and rated texts."""
+    pytest.importorskip("tensorflow_text")
+    subprocess.run([sys.executable, "jobs/text_prepare.py"], cwd=ROOT, check=True)
+    return ROOT / "build" / "text"
+
+
+@pytest.fixture(scope="session")
+def tiny_text_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hub module of plain TensorFlow ops: texts, string [N], to [N, 16].
+
+    The mean over the words of a text, each of which has a row of a random table by its hash.  Its
+    signature ``both`` gives that as ``pooled_output``, and the number of words beside it.
+    """
+    import tensorflow as tf
+
+    table = tf.Variable(tf.random.stateless_normal((512, 16), seed=(1, 2)), name="table")
+
+    def pooled(texts: tf.Tensor) -> tf.Tensor:
+        words = tf.strings.to_hash_bucket_fast(tf.strings.split(texts), 512)
+        return tf.reduce_mean(tf.gather(table, words), axis=1)
+
+    spec = tf.TensorSpec([None], tf.string)
+
+    @tf.function(input_signature=[spec])
+    def call(texts: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(pooled(texts), [None, 16])
+
+    @tf.function(input_signature=[spec])
+    def both(texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        words = tf.cast(tf.strings.split(texts).row_lengths(), tf.float32)
+        return {"pooled_output": tf.ensure_shape(pooled(texts), [None, 16]), "words": words}
+
+    module = tf.train.Checkpoint()
+    module.__call__ = call
+    module.variables = [table]
+    module.trainable_variables = [table]
+    module.regularization_losses = []
+    folder = tmp_path_factory.mktemp("tiny_text_backbone") / "module"
+    tf.saved_model.save(module, str(folder), signatures={"both": both})
+    return folder
+
+
+@pytest.fixture(scope="session")
 def quickstart() -> Path:
     """build/quickstart with everything in it, the untrained backbone too; made if missing."""
     command = [sys.executable, "jobs/quickstart_prepare.py", "--with-random"]

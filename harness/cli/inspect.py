@@ -1,9 +1,10 @@
 """What data hold: classes and their balance, sizes, kinds, and what is broken.
 
 DATA is a folder with one folder for each class, a manifest (CSV or TSV), a packed set, or a spec
-(YAML), whose training data are looked at.  A sample of the pictures is decoded; broken ones are
-named, and the exit code is 4 only if all are.  With --augment, what a spec's augmentation does is
-drawn as a grid.  With --slurm it is a job, whose needs are said by -o cluster.FIELD=VALUE.
+(YAML), whose training data are looked at.  A sample of the pictures is decoded, or of the texts
+of a spec of texts read; broken ones are named, and the exit code is 4 only if all are.  With
+--augment, what a spec's augmentation does is drawn as a grid.  With --slurm it is a job, whose
+needs are said by -o cluster.FIELD=VALUE.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.data.inspect import Inspection, Spread
+    from harness.data.inspect import Inspection, Pictures, Spread
     from harness.spec import Resolved
     from harness.worker.inspect import Sample, Shown
 
@@ -132,7 +133,7 @@ def _inspect(args: argparse.Namespace, resolved: Resolved | None) -> int:
         print_json(found.to_json())
     else:
         print("\n".join(_lines(found)))
-    unusable = found.pictures is not None and found.pictures.all_broken
+    unusable = found.looked is not None and found.looked.all_broken
     return ExitCode.DATA if unusable else ExitCode.DONE
 
 
@@ -237,7 +238,7 @@ def _lines(found: Inspection) -> list[str]:
         lines.append(f"left out   {', '.join(kinds)}")
     lines += [f"note       {note}" for note in found.notes]
     lines.append(f"digest     {found.digest}")
-    return lines + _pictures(found)
+    return lines + _looked(found)
 
 
 def _classes(found: Inspection) -> list[str]:
@@ -253,23 +254,34 @@ def _classes(found: Inspection) -> list[str]:
     return [*shown[:half], f"... {len(shown) - 2 * half} more ...", *shown[-half:]]
 
 
-def _pictures(found: Inspection) -> list[str]:
-    pictures = found.pictures
-    if pictures is None:
+def _looked(found: Inspection) -> list[str]:
+    looked = found.looked
+    if looked is None:
         return []
-    lines = [f"decoded    {pictures.looked_at:,} of {found.examples:,}"]
+    done = "decoded" if found.pictures is not None else "read   "
+    lines = [f"{done}    {looked.looked_at:,} of {found.examples:,}"]
+    lines += _pictures(found.pictures) if found.pictures is not None else []
+    if found.texts is not None and found.texts.characters is not None:
+        assert found.texts.words is not None, "the two are counted together"
+        lines.append(f"characters {_range(found.texts.characters)}")
+        lines.append(f"words      {_range(found.texts.words)}")
+    lines.append(f"broken     {len(looked.broken):,}")
+    if found.sensitive:
+        return lines + [f"  {count:,} {reason}" for reason, count in looked.reasons().items()]
+    named = [f"  {name}: {reason}" for name, reason in looked.broken.items()]
+    more = len(named) - _BROKEN
+    return lines + named[:_BROKEN] + ([f"  and {more:,} more, see --json"] if more > 0 else [])
+
+
+def _pictures(pictures: Pictures) -> list[str]:
+    lines = []
     if pictures.heights is not None and pictures.widths is not None:
         height, width = _range(pictures.heights), _range(pictures.widths)
         lines.append(f"pixels     height {height}, width {width}")
     if pictures.kinds:
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in pictures.kinds.items())
         lines.append(f"kinds      {kinds}")
-    lines.append(f"broken     {len(pictures.broken):,}")
-    if found.sensitive:
-        return lines + [f"  {count:,} {reason}" for reason, count in pictures.reasons().items()]
-    named = [f"  {name}: {reason}" for name, reason in pictures.broken.items()]
-    more = len(named) - _BROKEN
-    return lines + named[:_BROKEN] + ([f"  and {more:,} more, see --json"] if more > 0 else [])
+    return lines
 
 
 def _range(spread: Spread) -> str:

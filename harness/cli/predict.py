@@ -1,7 +1,7 @@
-"""Labels and probabilities of new pictures, by the best weights of a run.
+"""Labels and probabilities of new examples, by the best weights of a run.
 
-A folder stands for all files in it, a manifest for those that its rows name.  A file that cannot
-be read does not stop the others; the exit code is 4 then.
+A folder stands for all files in it, a manifest for those that its rows name, or for the texts in
+it.  One that cannot be read does not stop the others; the exit code is 4 then.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add_run(parser)
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="picture files, folders, or manifests (.csv, .tsv)"
+        "files", nargs="+", metavar="FILE", help="files, folders, or manifests (.csv, .tsv)"
     )
     parser.add_argument("--top", type=int, default=3, help="labels shown a file (default 3)")
     add_json(parser)

@@ -13,16 +13,15 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
+from harness.data.augment_plugins import AugmentPlugins
 from harness.data.augment_warp import Map, cutout, rotation, shearing, warp, zooming
 from harness.data.decode import fit, to_uint8
 from harness.data.randaugment import rand_augment
-from harness.data.randomness import hidden_random_ops
 from harness.data.seeds import Key, fold, key_of, seed_pair
-from harness.plugins import registry
 
 if TYPE_CHECKING:
     from harness.spec.models_data import Augment
@@ -36,7 +35,6 @@ _DRAWS = 16
 _CUTOUT, _RANDAUGMENT = 1, 2
 _KEY_RANGE = (1 << 63) - 1
 _ASPECTS = (3 / 4, 4 / 3)
-_PLUGIN = 1_000
 
 
 def example_key(name: tf.Tensor) -> tf.Tensor:
@@ -58,11 +56,7 @@ class Augmenter:
     def __init__(self, options: Augment, seed: int) -> None:
         self._options = options
         self._seed = seed
-        self._plugins: list[tuple[Any, dict[str, Any]]] = [
-            # In a tf.function of its own, so that a plug-in may use `if` and `for` on tensors.
-            (tf.function(registry.get("augmentation", ref.plugin)), dict(ref.options or {}))
-            for ref in options.plugins
-        ]
+        self._plugins = AugmentPlugins(options.plugins)
 
     @property
     def changes(self) -> bool:
@@ -72,21 +66,17 @@ class Augmenter:
         colours = (o.brightness, o.contrast, o.saturation, o.hue)
         return any(map(bool, (*shapes, *colours, o.randaugment, o.cutout, self._plugins)))
 
-    def hidden_randomness(self, size: int) -> list[str]:
+    def hidden_randomness(self, size: int | None) -> list[str]:
         """A sentence for every plug-in that draws random numbers which no resume repeats.
 
         Args:
             size: height and width of the pictures, pixels.
         """
-        image, seed = tf.TensorSpec([size, size, 3]), tf.TensorSpec([2], tf.int64)
-        found = []
-        for ref, (function, options) in zip(self._options.plugins, self._plugins, strict=True):
-            ops = hidden_random_ops(function.get_concrete_function(image, seed, **options))
-            if ops:
-                found.append(f"augmentation {ref.plugin} draws from hidden state: {', '.join(ops)}")
-        return found
+        return self._plugins.hidden_randomness(tf.TensorSpec([size, size, 3]))
 
-    def __call__(self, image: tf.Tensor, size: int, epoch: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    def __call__(
+        self, image: tf.Tensor, size: int | None, epoch: tf.Tensor, key: tf.Tensor
+    ) -> tf.Tensor:
         """The augmented image.
 
         Args:
@@ -98,6 +88,7 @@ class Augmenter:
         Returns:
             uint8 [S, S, 3].
         """
+        assert size is not None, "held by the spec"
         epoch_key = fold(key_of(self._seed), epoch)
         draws = _draws([_DRAWS], epoch_key, key)
         if self._options.crop_area is not None:
@@ -109,10 +100,7 @@ class Augmenter:
             changed = rand_augment(changed, pairs, chosen.magnitude)
         if part:
             changed = cutout(changed, part, _draws([2], fold(epoch_key, _CUTOUT), key))
-        for row, (plugin, options) in enumerate(self._plugins):
-            changed = plugin(changed, seed_pair(fold(epoch_key, _PLUGIN + row), key), **options)
-            changed = tf.ensure_shape(tf.cast(changed, tf.float32), [size, size, 3])
-        return to_uint8(changed)
+        return to_uint8(self._plugins.apply(changed, epoch_key, key))
 
     def _shape(self, image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         o = self._options

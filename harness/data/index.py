@@ -13,8 +13,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from harness.data.media import IMAGE, Medium
 from harness.data.scan import (
-    IMAGE_EXTENSIONS,
     Found,
     bad_names,
     class_folders,
@@ -41,6 +41,8 @@ class ExampleIndex:
     A manifest may give each example a weight in the loss (``weights``) and what must stay on one
     side of a split (``groups``); ``missing`` counts what it lacked, by kind.
 
+    A manifest may hold the examples themselves: ``texts``, UTF-8.
+
     A subset keeps where it is from: ``whole`` is the number of examples of the whole set and
     ``rows`` those of the subset in it.  It follows the order of the whole set.
     """
@@ -58,6 +60,7 @@ class ExampleIndex:
     rows: Sequence[int] = ()
     weights: Sequence[float] = ()
     groups: Sequence[str] = ()
+    texts: Sequence[bytes] = ()
     missing: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -87,6 +90,7 @@ class ExampleIndex:
             rows=_pick(self.rows, rows) if self.rows else array("q", rows),
             weights=array("d", (self.weights[row] for row in rows) if self.weights else ()),
             groups=[self.groups[row] for row in rows] if self.groups else (),
+            texts=[self.texts[row] for row in rows] if self.texts else (),
         )
         if self.digest.startswith(_MANIFEST):
             return replace(part, digest=manifest_digest(part))
@@ -96,23 +100,25 @@ class ExampleIndex:
         return replace(part, digest=f"subset:{hashlib.sha256(held).hexdigest()}")
 
 
-def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> ExampleIndex:
+def folder_index(
+    path: str | Path, classes: Sequence[str] | None = None, medium: Medium = IMAGE
+) -> ExampleIndex:
     """Indexes a folder per class.
 
     Hidden files and folders (leading dot) are left out in silence, other files that are no
-    images are counted in ``ignored``.  Symbolic links to files and folders are followed.
+    examples are counted in ``ignored``.  Symbolic links to files and folders are followed.
 
     Args:
         path: the folder that holds the class folders.
         classes: for validation and test data: the classes of the training data.  Then a class
             may be missing here (said in ``notes``), but no other may be present.
+        medium: what the examples are.
 
     Raises:
         DataError: the folder is not usable; names what is wrong, all of it where possible.
     """
     root = Path(path)
-    folders = class_folders(root)
-    found = {name: Found() for name in folders}
+    folders = class_folders(root, medium)
     if classes is None:
         refuse(bad_names(folders))
         if len(folders) == 1:
@@ -125,12 +131,12 @@ def folder_index(path: str | Path, classes: Sequence[str] | None = None) -> Exam
     else:
         refuse(_unknown_classes(root, folders, classes))
     with ThreadPoolExecutor(_THREADS) as pool:
-        for name, seen in zip(folders, pool.map(lambda one: scan(root, one), folders), strict=True):
-            found[name] = seen
+        scanned = pool.map(lambda one: scan(root, one, medium), folders)
+        found = dict(zip(folders, scanned, strict=True))
     refuse(problem for seen in found.values() for problem in seen.problems)
-    refuse(_empty(root, found))
+    refuse(_empty(root, found, medium))
     known = tuple(folders) if classes is None else tuple(classes)
-    return _assemble(root, known, found)
+    return _assemble(root, known, found, medium)
 
 
 def metadata_digest(names: Sequence[str], sizes: Sequence[int], mtimes: Sequence[int]) -> str:
@@ -195,25 +201,27 @@ def _unknown_classes(root: Path, folders: list[str], classes: Sequence[str]) -> 
             )
 
 
-def _empty(root: Path, found: dict[str, Found]) -> Iterator[Problem]:
-    kinds = ", ".join(IMAGE_EXTENSIONS)
+def _empty(root: Path, found: dict[str, Found], medium: Medium) -> Iterator[Problem]:
+    kinds, many = medium.kinds, medium.many
     if not any(seen.files for seen in found.values()):
         ignored = _ignored(found)
         others = ", ".join(f"{n} .{kind}" for kind, n in sorted(ignored.items())) or "no files"
-        yield Problem(f"{root} holds no images", got=others, allowed=f"files ending in {kinds}")
+        yield Problem(f"{root} holds no {many}", got=others, allowed=f"files ending in {kinds}")
         return
     for name, seen in found.items():
         if not seen.files:
             yield Problem(
-                f"class folder {root / name} holds no images",
+                f"class folder {root / name} holds no {many}",
                 got=", ".join(f"{n} .{kind}" for kind, n in sorted(seen.ignored.items()))
                 or "no files",
                 allowed=f"at least one file ending in {kinds}",
-                action="add images or remove the folder",
+                action=f"add {many} or remove the folder",
             )
 
 
-def _assemble(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> ExampleIndex:
+def _assemble(
+    root: Path, classes: tuple[str, ...], found: dict[str, Found], medium: Medium
+) -> ExampleIndex:
     label_of = {name: label for label, name in enumerate(classes)}
     rows = [
         (path, size, mtime, label_of[name])
@@ -233,11 +241,13 @@ def _assemble(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> 
         digest=metadata_digest(names, sizes, mtimes),
         mtimes=mtimes,
         ignored=dict(_ignored(found)),
-        notes=tuple(_notes(root, classes, found)),
+        notes=tuple(_notes(root, classes, found, medium)),
     )
 
 
-def _notes(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> Iterator[str]:
+def _notes(
+    root: Path, classes: tuple[str, ...], found: dict[str, Found], medium: Medium
+) -> Iterator[str]:
     missing = [name for name in classes if name not in found]
     if missing:
         some = f"{len(missing)} of {len(classes)} classes"
@@ -251,7 +261,7 @@ def _notes(root: Path, classes: tuple[str, ...], found: dict[str, Found]) -> Ite
             f"{n} .{kind}" if kind else f"{n} without extension"
             for kind, n in sorted(ignored.items())
         )
-        yield f"{root}: files that are no images were left out: {kinds}"
+        yield f"{root}: files that are no {medium.many} were left out: {kinds}"
 
 
 def _ignored(found: dict[str, Found]) -> Counter[str]:

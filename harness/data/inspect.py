@@ -40,8 +40,24 @@ class Spread:
         return cls(held[0], held[(len(held) - 1) // 2], held[-1]) if held else None
 
 
+class _Looked:
+    """Examples that were looked at, some of them broken."""
+
+    looked_at: int
+    broken: dict[str, str]
+
+    def reasons(self) -> dict[str, int]:
+        """How many are broken for each reason, the most frequent first."""
+        return dict(Counter(self.broken.values()).most_common())
+
+    @property
+    def all_broken(self) -> bool:
+        """Whether examples were looked at and none of them can be used."""
+        return 0 < self.looked_at == len(self.broken)
+
+
 @dataclass(frozen=True)
-class Pictures:
+class Pictures(_Looked):
     """What the pictures that were decoded are like.
 
     Attributes:
@@ -57,14 +73,21 @@ class Pictures:
     kinds: dict[str, int]
     broken: dict[str, str]
 
-    def reasons(self) -> dict[str, int]:
-        """How many are broken for each reason, the most frequent first."""
-        return dict(Counter(self.broken.values()).most_common())
 
-    @property
-    def all_broken(self) -> bool:
-        """Whether pictures were looked at and none of them can be used."""
-        return 0 < self.looked_at == len(self.broken)
+@dataclass(frozen=True)
+class TextFacts(_Looked):
+    """What the texts that were read are like.
+
+    Attributes:
+        looked_at: how many were tried.
+        broken: why each that could not be read could not, by name.
+        characters, words: of the others; words are what stands between spaces.
+    """
+
+    looked_at: int
+    broken: dict[str, str]
+    characters: Spread | None
+    words: Spread | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +104,7 @@ class Inspection:
         missing: what a manifest lacked, and what was done about it.
         notes: sentences for the user, which may name files.
         digest: as a run records it.
-        pictures: None where none was looked at.
+        pictures, texts: None where none was looked at.
         sensitive: no name of a file is to be shown; ``notes`` then holds none.
     """
 
@@ -94,7 +117,13 @@ class Inspection:
     notes: tuple[str, ...]
     digest: str
     pictures: Pictures | None = None
+    texts: TextFacts | None = None
     sensitive: bool = field(default=False, kw_only=True)
+
+    @property
+    def looked(self) -> Pictures | TextFacts | None:
+        """What was seen of the examples that were looked at."""
+        return self.pictures or self.texts
 
     @property
     def examples(self) -> int:
@@ -109,11 +138,10 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON; without names of files where they are sensitive."""
         facts = asdict(self) | {"examples": self.examples, "imbalance": self.imbalance}
-        if self.pictures is not None:
-            facts["pictures"]["reasons"] = self.pictures.reasons()
-            facts["pictures"]["broken"] = (
-                len(self.pictures.broken) if self.sensitive else self.pictures.broken
-            )
+        for name, looked in (("pictures", self.pictures), ("texts", self.texts)):
+            if looked is not None:
+                facts[name]["reasons"] = looked.reasons()
+                facts[name]["broken"] = len(looked.broken) if self.sensitive else looked.broken
         return facts
 
 
@@ -134,8 +162,11 @@ def open_data(path: str | Path) -> ExampleIndex | PackedExamples:
     return manifest_index(root) if is_manifest(root) else open_index(root)
 
 
-def open_training(data: DataSpec) -> ExampleIndex | PackedExamples:
+def open_training(data: DataSpec, medium: str = "image") -> ExampleIndex | PackedExamples:
     """All training examples of a spec that names files; none is split off for validation.
+
+    Args:
+        medium: what the examples are.
 
     Raises:
         DataError: they cannot be used.
@@ -144,18 +175,18 @@ def open_training(data: DataSpec) -> ExampleIndex | PackedExamples:
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
     if is_manifest(data.train):
-        return manifest_index(data.train, ManifestOptions.of(data))
-    return open_index(data.train)
+        return manifest_index(data.train, ManifestOptions.of(data, medium))
+    return open_index(data.train, medium=medium)
 
 
 def describe(
     index: ExampleIndex | PackedExamples,
     where: str,
-    pictures: Pictures | None = None,
+    looked: Pictures | TextFacts | None = None,
     *,
     sensitive: bool = False,
 ) -> Inspection:
-    """What the index says, with what was seen in the pictures."""
+    """What the index says, with what was seen in the examples."""
     if isinstance(index, ExampleIndex):
         sizes, ignored = index.sizes, dict(sorted(index.ignored.items()))
     else:
@@ -169,7 +200,8 @@ def describe(
         dict(index.missing),
         () if sensitive else tuple(index.notes),
         index.digest,
-        pictures,
+        looked if isinstance(looked, Pictures) else None,
+        looked if isinstance(looked, TextFacts) else None,
         sensitive=sensitive,
     )
 

@@ -1,6 +1,6 @@
 """A CSV or TSV file that names examples, as an index.  Free of TensorFlow.
 
-The file is read once, row by row; what is kept of a row are its path and a few numbers.
+The file is read once, row by row; what is kept of a row are its path or text and a few numbers.
 """
 
 from __future__ import annotations
@@ -120,7 +120,10 @@ class _Maker:
     ) -> tuple[dict[str, ExampleIndex], float | None]:
         table, imputed = self._table, self._options.missing_field.startswith("impute")
         table.same_names(self._order)
-        self._facts = facts_of_files(self._root.folder, table.names, self._order)
+        if self._options.text is None:
+            self._facts = facts_of_files(self._root.folder, table.names, self._order)
+        else:
+            self._facts = _facts_of_texts(table.texts, self._order)
         kept = self._there()
         known = tuple(classes) if classes is not None else self._classes(kept["train"])
         for split in wanted:
@@ -246,6 +249,7 @@ class _Maker:
             mtimes=array("q", (facts.mtimes[at] for at in places)),
             weights=weights,
             groups=[table.groups[row] for row in chosen] if table.groups else (),
+            texts=[table.texts[row] for row in chosen] if table.texts else (),
             missing={**table.missing[split], **({"weight_imputed": imputed} if imputed else {})},
         )
         notes = tuple(self._notes(split, index, fill, named or split != "train"))
@@ -273,6 +277,13 @@ class _Maker:
         if given and absent:
             some = f"{len(absent)} of {len(index.classes)} classes"
             yield f"{of} has no examples of {some}: {listed(absent)}"
+        again = self._table.repeated[split]
+        if again:
+            rows = "1 row repeats" if again == 1 else f"{again} rows repeat"
+            yield (
+                f"warning: {of}: {rows} a text that stands further up; where a fraction is split "
+                "off, equal texts may come to both sides, unless they share a data.columns.group"
+            )
         for kind, count in sorted(index.missing.items()):
             rows = f"{count} row{'' if count == 1 else 's'}"
             if kind == "weight_imputed":
@@ -280,3 +291,8 @@ class _Maker:
                 yield f"{of}: {rows} without weight, taken as {fill:g} ({how})"
             else:
                 yield f"{of}: {rows} without {kind.removesuffix('_dropped')} left out"
+
+
+def _facts_of_texts(texts: Sequence[bytes], order: Sequence[int]) -> Facts:
+    """As :func:`facts_of_files`; what a text is, its name says, so it has no time."""
+    return Facts(array("q", (len(texts[row]) for row in order)), array("q", [0]) * len(order), {})

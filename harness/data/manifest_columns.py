@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.data.media import IMAGE, Medium, medium_of
 from harness.data.scan import listed, refuse
-from harness.errors import DataError, Problem
+from harness.errors import Problem
 from harness.spec.models_data import DataSpec
 
 SPLITS = ("train", "validation", "test")
@@ -33,7 +34,7 @@ _GROUP = re.compile(rf"(?:{_WORDS})s?(?:_?(?:{_ENDS}))?")
 class ManifestOptions:
     """How a manifest is read; the fields are those of ``data.*`` in a spec."""
 
-    path: str = "file"
+    path: str | None = "file"
     label: str = "label"
     group: str | None = None
     weight: str | None = None
@@ -44,23 +45,17 @@ class ManifestOptions:
     missing_file: str = "error"
     missing_field: str = "impute_mean"
     sensitive: bool = False
+    text: str | None = None
+    medium: Medium = IMAGE
 
     @classmethod
-    def of(cls, data: DataSpec) -> ManifestOptions:
+    def of(cls, data: DataSpec, medium: str = "image") -> ManifestOptions:
         """The options that a spec gives.
 
-        Raises:
-            DataError: it names no column of paths.
+        Args:
+            medium: what its examples are.
         """
         columns, missing = data.columns, data.missing
-        if columns.path is None:
-            raise DataError(
-                "a manifest of pictures needs a column of their paths",
-                got="null",
-                allowed="the name of a column",
-                action="name the column",
-                path="data.columns.path",
-            )
         return cls(
             columns.path,
             columns.label,
@@ -73,7 +68,14 @@ class ManifestOptions:
             missing.file,
             missing.field,
             data.sensitive,
+            columns.text,
+            medium_of(medium),
         )
+
+    @property
+    def example(self) -> str:
+        """Which of the fields names the column of the examples: ``text`` or ``path``."""
+        return "path" if self.text is None else "text"
 
     def show(self, value: str) -> str:
         """A value of a row as it may stand in a message."""
@@ -85,7 +87,7 @@ class Places:
     """Where in a row the columns stand, from 0; None for one that the manifest lacks."""
 
     width: int
-    path: int
+    example: int
     label: int
     group: int | None
     weight: int | None
@@ -102,7 +104,8 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
     """
     problems: list[Problem] = []
     found: dict[str, int | None] = {}
-    for role in ("path", "label", "group", "weight", "split"):
+    example = options.example
+    for role in (example, "label", "group", "weight", "split"):
         name = getattr(options, role)
         found[role] = header.index(name) if name in header else None
         if name is None:
@@ -114,10 +117,9 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
         if name not in header and role != "split":
             problems.append(no_column(file, line, header, options, role))
     refuse(problems)
-    assert found["path"] is not None and found["label"] is not None, "they were held to be there"
-    return Places(
-        len(header), found["path"], found["label"], found["group"], found["weight"], found["split"]
-    )
+    at, label = found[example], found["label"]
+    assert at is not None and label is not None, "they were held to be there"
+    return Places(len(header), at, label, found["group"], found["weight"], found["split"])
 
 
 def no_column(
@@ -138,7 +140,7 @@ def no_column(
 
 def group_notes(file: Path, header: Sequence[str], options: ManifestOptions) -> Iterator[str]:
     """Warns of columns that look as if they named what must stay on one side of a split."""
-    used = {options.path, options.label, options.group, options.weight, options.split}
+    used = {options.path, options.text, options.label, options.group, options.weight, options.split}
     alike = [name for name in header if name not in used and looks_like_group(name)]
     if alike:
         is_one = len(alike) == 1

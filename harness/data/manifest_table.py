@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from array import array
 from collections import Counter
@@ -11,17 +12,16 @@ from itertools import pairwise
 from harness.data.manifest_columns import SPLIT_WORDS, SPLITS, ManifestOptions, Places
 from harness.data.manifest_files import Root
 from harness.data.manifest_rows import Complaints
-from harness.data.scan import IMAGE_EXTENSIONS
-
-_KINDS = ", ".join(IMAGE_EXTENSIONS)
 
 
 class Table:
     """Grows row by row; what is wrong with a row goes to the complaints and the row is left out.
 
-    ``names`` (relative to the root), ``lines``, ``labels`` (numbers of ``label_names``),
-    ``weights`` (nan where missing), ``groups`` and ``splits`` (rows of ``SPLITS``) stand side by
-    side, in the order of the file.  ``missing`` counts by split and kind what was left out,
+    ``names`` (relative to the root; of texts, what :meth:`_text_name` makes), ``lines``,
+    ``labels`` (numbers of ``label_names``), ``weights`` (nan where missing), ``groups``,
+    ``splits`` (rows of ``SPLITS``) and ``texts`` stand side by side, in the order of the file;
+    ``repeated`` counts by split the texts that had come before.  ``missing`` counts by split and
+    kind what was left out,
     ``unused`` the rows of splits that are not wanted.
     """
 
@@ -44,6 +44,9 @@ class Table:
         self.weights = array("d")
         self.groups: list[str] = []
         self.splits = array("b")
+        self.texts: list[bytes] = []
+        self._known_texts: Counter[str] = Counter()
+        self.repeated: Counter[str] = Counter()
         self._label_codes: dict[str, int] = {}
         # One object for each group and not for each row.
         self._known_groups: dict[str, str] = {}
@@ -81,6 +84,9 @@ class Table:
         weight = self._weight(line, row, split) if group is not None else None
         if label is None or name is None or group is None or weight is None:
             return
+        if self._options.text is not None:
+            self.texts.append(name.encode())
+            name = self._text_name(name, split)
         self.names.append(name)
         self.lines.append(line)
         self.labels.append(self._label_codes.setdefault(label, len(self._label_codes)))
@@ -95,7 +101,7 @@ class Table:
         if policy == "drop":
             self.missing[split][f"{kind}_dropped"] += 1
             return
-        field = kind if kind in ("label", "file") else "field"
+        field = {"label": "label", "file": "file", "text": "file"}.get(kind, "field")
         self._complaints.add(
             line, what, got, "a value", f"write it, or set data.missing.{field} to drop"
         )
@@ -136,20 +142,36 @@ class Table:
         return label
 
     def _name(self, line: int, row: Sequence[str], split: str) -> str | None:
-        cell = row[self._places.path]
+        """The path of the example, or, where texts stand in the manifest, the text itself."""
+        cell, of_texts = row[self._places.example], self._options.text is not None
         if cell in self._absent:
             policy = self._options.missing_file
-            self.leave_out(line, "file", policy, split, "the row names no file", repr(cell))
+            kind, what = ("text", "has no text") if of_texts else ("file", "names no file")
+            self.leave_out(line, kind, policy, split, f"the row {what}", repr(cell))
             return None
-        name = self._root.name(cell)
-        if name.rpartition(".")[2].lower() not in IMAGE_EXTENSIONS:
-            action = "remove the row, or name a picture"
-            shown = self._options.show(cell)
-            self._complaints.add(
-                line, "the file is no picture", shown, f"files ending in {_KINDS}", action
-            )
+        if of_texts:
+            return cell
+        name, medium = self._root.name(cell), self._options.medium
+        if name.rpartition(".")[2].lower() not in medium.extensions:
+            action = f"remove the row, or name a {medium.one}"
+            shown, allowed = self._options.show(cell), f"files ending in {medium.kinds}"
+            self._complaints.add(line, f"the file is no {medium.one}", shown, allowed, action)
             return None
         return name
+
+    def _text_name(self, text: str, split: str) -> str:
+        """What stands for a text where examples go by their names: a hash of it.
+
+        So rows may be added or sorted otherwise and each text keeps its draws.  One that comes
+        again gets a number.
+        """
+        name = hashlib.blake2b(text.encode(), digest_size=8, person=b"harness.text").hexdigest()
+        self._known_texts[name] += 1
+        number = self._known_texts[name]
+        if number == 1:
+            return name
+        self.repeated[split] += 1
+        return f"{name}-{number}"
 
     def _group(self, line: int, row: Sequence[str], split: str) -> str | None:
         place = self._places.group

@@ -48,7 +48,7 @@ class PackedRows:
 
         def chunks() -> Iterator[dict[str, np.ndarray]]:
             rows = stream(
-                self._examples, order, share.start, share.first_lane, share.lanes, content_of
+                self._examples, order, share.start, share.first_lane, share.lanes, parse_record
             )
             # Closed with this one, which ends the threads that read ahead.
             with contextlib.closing(rows):
@@ -72,7 +72,7 @@ class PackedRows:
             rank = np.minimum(at, n - 1)
             records, positions = self._examples.records(rank)
             row = sorted_row(positions, len(self._examples.packed))
-            parsed = [content_of(record) for record in records]
+            parsed = [parse_record(record) for record in records]
             known = self._known(parsed, row, (at < n).astype(np.float32), np.zeros_like(row))
             return tuple(known[name] for name in _KINDS)
 
@@ -100,10 +100,10 @@ class PackedRows:
             record = Piece(packed, position, 1).record(0)
         except Damaged as fault:
             return name or packed.place(position), str(fault)
-        return name, probe_content(content_of(record).encoded)
+        return name, probe_content(parse_record(record).encoded)
 
     def _known(
-        self, parsed: Sequence[Content], row: np.ndarray, mask: np.ndarray, epoch: np.ndarray
+        self, parsed: Sequence[Parsed], row: np.ndarray, mask: np.ndarray, epoch: np.ndarray
     ) -> dict[str, np.ndarray]:
         """All that is known of some examples; no content where one is damaged."""
         name, content = np.empty(len(parsed), object), np.empty(len(parsed), object)
@@ -115,7 +115,7 @@ class PackedRows:
         return dict(zip(_KINDS, found, strict=True))
 
 
-class Content(NamedTuple):
+class Parsed(NamedTuple):
     """What training needs of a record."""
 
     encoded: bytes
@@ -123,7 +123,7 @@ class Content(NamedTuple):
     label: int
 
 
-def content_of(record: bytes) -> Content:
+def parse_record(record: bytes) -> Parsed:
     """What stands in a record; nothing where it is empty or no tf.Example.
 
     By the Python classes of TensorFlow: in the threads that read, while the record is at hand.  Its
@@ -136,9 +136,9 @@ def content_of(record: bytes) -> Content:
     encoded = feature["image/encoded"].bytes_list.value
     name = feature["image/filename"].bytes_list.value
     label = feature["image/class/label"].int64_list.value
-    return Content(
+    return Parsed(
         encoded[0] if encoded else b"", name[0] if name else b"", label[0] if label else 0
     )
 
 
-_NOTHING = Content(b"", b"", 0)
+_NOTHING = Parsed(b"", b"", 0)

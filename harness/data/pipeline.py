@@ -1,7 +1,7 @@
 """The tf.data pipelines: batches in the exact order, of a fixed shape, from any step on.
 
 A chunk of some examples is read and decoded at once, in graph code; only when that fails are its
-examples tried one by one, and those that fail again get a zero image and mask 0.  So a corrupt
+examples tried one by one, and those that fail again get zeros (a text "") and mask 0.  So a corrupt
 file moves nothing, and the guard costs healthy data little (measured on 500x375 JPEGs at 224
 pixels: an unguarded ``map`` takes 0.97 of the processor time with chunks of 32, 0.93 with 8).
 """
@@ -14,9 +14,9 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from harness.data.augment import Augmenter, example_key
+from harness.data.augment import example_key
+from harness.data.content import Changes, Content, content_of
 from harness.data.corrupt import CorruptRecorder
-from harness.data.decode import fit, to_uint8
 from harness.data.index import ExampleIndex
 from harness.data.lanes import check_replicas, replica_rows
 from harness.data.order import Order
@@ -26,23 +26,24 @@ from harness.data.rows import Chunk, NamedRows, Rows, Share, plain
 from harness.data.sources import Load
 
 _CHUNK, _CHUNKS_BYTES = 32, 256 << 20
-"""Most examples of a chunk, and most bytes of decoded pictures in all chunks that are under way."""
+"""Most examples of a chunk, and most bytes of what is decoded in all chunks that are under way."""
 
 
 class Feed:
     """Batches of one split.
 
-    A batch is a dict: ``image`` uint8 [b, S, S, 3], ``label`` int32 [b], ``mask`` float32 [b],
-    ``weight`` float32 [b], ``index`` int64 [b] (row in the sorted names of the whole set, also
-    where this is a part of one).  Rows with mask 0 are padding or corrupt.
+    A batch is a dict: ``image`` uint8 [b, S, S, 3] or ``text`` string [b], ``label`` int32 [b],
+    ``mask`` float32 [b], ``weight`` float32 [b], ``index`` int64 [b] (row in the sorted names of
+    the whole set, also where this is a part of one).  Rows with mask 0 are padding or corrupt.
 
     Args:
         index: the examples.
         order: their order, for :meth:`training`.
-        augment: for :meth:`training`; None leaves images as they are.
+        augment: for :meth:`training`; None leaves examples as they are.
         class_weights: one a class, by which the weights of its examples are multiplied; None is 1.
         recorder: hears of corrupt examples; None lets them pass unrecorded.
         load: of a plug-in source; None reads files.
+        content: what the examples are; None is pictures.
         threads: size of the pipeline's own thread pool; None shares TensorFlow's.
     """
 
@@ -51,10 +52,11 @@ class Feed:
         index: ExampleIndex | PackedExamples,
         *,
         order: Order | None = None,
-        augment: Augmenter | None = None,
+        augment: Changes | None = None,
         class_weights: Sequence[float] | None = None,
         recorder: CorruptRecorder | None = None,
         load: Load | None = None,
+        content: Content | None = None,
         threads: int | None = None,
     ) -> None:
         if order is not None and order.n != len(index):
@@ -62,8 +64,11 @@ class Feed:
         self.index, self.order = index, order
         self._augment = augment if augment is not None and augment.changes else None
         self._recorder = recorder
+        self._content = content or content_of("image")
         self._rows: Rows = (
-            PackedRows(index) if isinstance(index, PackedExamples) else NamedRows(index, load)
+            PackedRows(index)
+            if isinstance(index, PackedExamples)
+            else NamedRows(index, load, self._content)
         )
         self._threads = threads
         weights = class_weights if class_weights is not None else [1.0] * len(index.classes)
@@ -79,7 +84,7 @@ class Feed:
         self,
         epoch: int,
         step: int,
-        image_size: int,
+        image_size: int | None,
         replica: int = 0,
         replicas: int = 1,
         *,
@@ -90,7 +95,7 @@ class Feed:
 
         Args:
             epoch, step: the first batch; starting late costs the same as starting at 0.
-            image_size: height and width in pixels.
+            image_size: height and width in pixels; None of what is no picture.
             replica, replicas: which rows [B*r/R, B*(r+1)/R) of every global batch to give.
             parts: gives them in so many batches, one after the other.
             devices: the rows are shared by so many devices, each of which has a range of its own:
@@ -119,7 +124,7 @@ class Feed:
         return self._batches(chunks, batch // parts, image_size, self._augment)
 
     def evaluation(
-        self, batch_size: int, image_size: int, replica: int = 0, replicas: int = 1
+        self, batch_size: int, image_size: int | None, replica: int = 0, replicas: int = 1
     ) -> tf.data.Dataset:
         """All examples once, without augmentation; the last batch is padded with mask 0.
 
@@ -136,9 +141,10 @@ class Feed:
         """Chunks under way."""
         return max(4, 2 * (self._threads or len(os.sched_getaffinity(0))))
 
-    def _chunk_of(self, batch: int, size: int) -> int:
+    def _chunk_of(self, batch: int, size: int | None) -> int:
         """Examples of a chunk: a divisor of ``batch``."""
-        most = min(_CHUNK, _CHUNKS_BYTES // (self._at_once * size * size * 3))
+        element = self._content.element(size)
+        most = min(_CHUNK, _CHUNKS_BYTES // (self._at_once * _bytes(element)))
         return max(part for part in range(1, max(1, most) + 1) if batch % part == 0)
 
     def _needed_order(self) -> Order:
@@ -147,20 +153,21 @@ class Feed:
         return self.order
 
     def _batches(
-        self, chunks: tf.data.Dataset, batch: int, size: int, augment: Augmenter | None
+        self, chunks: tf.data.Dataset, batch: int, size: int | None, augment: Changes | None
     ) -> tf.data.Dataset:
         """Chunks of rows -> decoded chunks, in parallel and in order -> batches."""
         chunk = self._chunk_of(batch, size)
+        element = self._content.element(size)
 
         @plain
         def decode(rows: Chunk) -> tf.data.Dataset:
             return self._chunk(rows, chunk, size, augment)
 
         @plain
-        def finish(rows: Chunk, image: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
+        def finish(rows: Chunk, example: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
             rows = {key: tf.reshape(value, [batch]) for key, value in rows.items()}
-            image = tf.reshape(image, [batch, size, size, 3])
-            return self._batch(rows, image, tf.reshape(good, [batch]))
+            example = tf.reshape(example, [batch, *element.shape])
+            return self._batch(rows, example, tf.reshape(good, [batch]))
 
         dataset = chunks.interleave(
             decode,
@@ -179,20 +186,21 @@ class Feed:
         return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
 
     def _chunk(
-        self, rows: Chunk, chunk: int, size: int, augment: Augmenter | None
+        self, rows: Chunk, chunk: int, size: int | None, augment: Changes | None
     ) -> tf.data.Dataset:
-        """One element: the rows, images [chunk, S, S, 3] and which of them are good."""
+        """One element: the rows, examples [chunk, ...] and which of them are good."""
+        element = self._content.element(size)
 
         @tf.function(autograph=False)  # traced once for its two uses
         def load(row: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
-            image = self._rows.image(row)
+            example = self._rows.image(row)
             if augment is None:
-                return to_uint8(fit(image, size)), True
-            return augment(image, size, row["epoch"], example_key(row["name"])), True
+                return self._content.prepare(example, size), True
+            return augment(example, size, row["epoch"], example_key(row["name"])), True
 
         @plain
         def alone(row: Chunk) -> tf.data.Dataset:
-            blank = (tf.zeros([size, size, 3], tf.uint8), False)
+            blank = (tf.zeros(element.shape, element.dtype), False)
             tried = tf.data.Dataset.from_tensors(row).map(plain(load)).ignore_errors()
             return tried.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
 
@@ -203,7 +211,7 @@ class Feed:
         known = {key: value for key, value in rows.items() if key in _KNOWN}
         return quick.concatenate(careful).take(1).map(plain(lambda *done: (known, *done)))
 
-    def _batch(self, rows: Chunk, image: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _batch(self, rows: Chunk, example: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
         row = rows["row"]
         if self._recorder is not None:
             bad = [tf.boolean_mask(rows[key], ~good) for key in ("row", "name")]
@@ -215,7 +223,7 @@ class Feed:
             with tf.control_dependencies([recorded]):
                 row = tf.identity(row)
         return {
-            "image": image,
+            self._content.medium.name: example,
             "label": rows["label"],
             "mask": rows["mask"] * tf.cast(good, tf.float32),
             "weight": rows["weight"] * tf.gather(self._weights, rows["label"]),
@@ -230,6 +238,11 @@ class Feed:
 
 
 _KNOWN = ("row", "mask", "name", "label", "weight")
+
+
+def _bytes(element: tf.TensorSpec) -> int:
+    """Of one example as the model takes it; 1 where it is a text, whose length is its own."""
+    return max(1, int(element.shape.num_elements() * element.dtype.size))
 
 
 def _start(order: Order, epoch: int, step: int) -> int:

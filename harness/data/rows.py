@@ -1,4 +1,4 @@
-"""Which examples follow one another, and what is known of them before their pixels are decoded.
+"""Which examples follow one another, and what is known of them before they are decoded.
 
 A source of rows gives *chunks*: dicts of vectors of some rows of a batch, of which ``row`` (int64,
 the example's number among the sorted names of the whole set), ``mask`` (float32), ``epoch``
@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
+from harness.data.content import Content, content_of
 from harness.data.index import ExampleIndex
 from harness.data.order import Order, canonical_position, canonical_rows
 from harness.data.sources import Load, folder_loader, reason_for
@@ -52,22 +53,27 @@ class Rows(Protocol):
         """Chunks of all examples once; of each batch its rows [start, end), padded with mask 0."""
 
     def image(self, example: Chunk) -> tf.Tensor:
-        """Graph code: uint8 [height, width, 3] of one row of a chunk; fails where it is corrupt."""
+        """Graph code: the decoded example of one row of a chunk; fails where it is corrupt."""
 
     def blame(self, row: int, name: str) -> tuple[str, str]:
         """Name and fault of an example that :meth:`image` failed on."""
 
 
 class NamedRows:
-    """Examples that are found one by one, by their names: files of a folder, or a plug-in's.
+    """Examples that are found one by one: files of a folder or a plug-in's, by their names, or
+    texts that stand in the index.
 
     Args:
         load: of a plug-in source; None reads files.
+        content: what the examples are.
     """
 
-    def __init__(self, index: ExampleIndex, load: Load | None) -> None:
+    def __init__(
+        self, index: ExampleIndex, load: Load | None, content: Content | None = None
+    ) -> None:
         self._index, self._plugin_load = index, load
-        self._load = load or folder_loader(index)
+        self._content = content or content_of("image")
+        self._load = load or folder_loader(index, self._content)
         whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
         self._ranked = _ranked(index, whole)
         with tf.device("/CPU:0"):
@@ -77,6 +83,7 @@ class NamedRows:
             self._weights = tf.constant(
                 np.asarray(index.weights or np.ones(len(index)), np.float32)
             )
+            self._texts = tf.constant(np.asarray(index.texts, object), tf.string)
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
         """See the protocol."""
@@ -112,15 +119,18 @@ class NamedRows:
 
     def image(self, example: Chunk) -> tf.Tensor:
         """See the protocol."""
+        if "content" in example:
+            return self._content.decode(example["content"])
         return self._load(example["name"])
 
     def blame(self, row: int, name: str) -> tuple[str, str]:
         """See the protocol."""
-        return name, reason_for(self._index, self._plugin_load, name)
+        return name, reason_for(self._index, self._plugin_load, name, self._content.fault)
 
     def _known(self, row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor, chunk: int) -> Chunk:
         row = tf.reshape(row, [-1, chunk])
-        return {
+        held = {"content": tf.gather(self._texts, row)} if self._index.texts else {}
+        return held | {
             "row": tf.gather(self._whole, row),
             "mask": tf.reshape(mask, [-1, chunk]),
             "epoch": tf.reshape(epoch, [-1, chunk]),

@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from harness.data.media import IMAGE, Medium
 from harness.errors import DataError, Problem
 
-IMAGE_EXTENSIONS = ("bmp", "gif", "jpeg", "jpg", "png")
-"""What TensorFlow's decoder reads; the content decides, not which of these a name ends in."""
+IMAGE_EXTENSIONS = IMAGE.extensions
 
 _SAY = 5
 
@@ -26,7 +26,7 @@ class Found:
         self.problems: list[Problem] = []
 
 
-def class_folders(root: Path) -> list[str]:
+def class_folders(root: Path, medium: Medium = IMAGE) -> list[str]:
     try:
         with os.scandir(root) as entries:
             folders = sorted(e.name for e in entries if not e.name.startswith(".") and e.is_dir())
@@ -44,14 +44,14 @@ def class_folders(root: Path) -> list[str]:
     if not folders:
         raise DataError(
             f"{root} has no class folders",
-            allowed="a folder that holds one folder per class, with the images inside",
-            action=f"put the images of each class into {root}/<class>/",
+            allowed=f"a folder that holds one folder per class, with the {medium.many} inside",
+            action=f"put the {medium.many} of each class into {root}/<class>/",
         )
     return folders
 
 
-def scan(root: Path, folder: str) -> Found:
-    """All images below one class folder; problems are collected, not raised."""
+def scan(root: Path, folder: str, medium: Medium = IMAGE) -> Found:
+    """All examples below one class folder; problems are collected, not raised."""
     found = Found()
     waiting = [folder]
     seen: set[tuple[int, int]] = set()
@@ -63,7 +63,7 @@ def scan(root: Path, folder: str) -> Found:
                 continue  # a symbolic link that leads back
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(root / relative) as entries:
-                waiting += _take(entries, relative, found)
+                waiting += _take(entries, relative, found, medium.extensions)
         except OSError as error:
             what = f"{root / relative} cannot be read".encode("utf-8", "backslashreplace").decode()
             found.problems.append(Problem(what, got=str(error.strerror)))
@@ -71,7 +71,9 @@ def scan(root: Path, folder: str) -> Found:
     return found
 
 
-def _take(entries: Iterator[os.DirEntry[str]], relative: str, found: Found) -> list[str]:
+def _take(
+    entries: Iterator[os.DirEntry[str]], relative: str, found: Found, extensions: Sequence[str]
+) -> list[str]:
     """Sorts the entries of one folder into ``found``; returns the folders among them."""
     folders = []
     for entry in entries:
@@ -80,7 +82,7 @@ def _take(entries: Iterator[os.DirEntry[str]], relative: str, found: Found) -> l
             continue
         path = f"{relative}/{name}"
         extension = name.rpartition(".")[2].lower() if "." in name else ""
-        if extension not in IMAGE_EXTENSIONS:
+        if extension not in extensions:
             if entry.is_dir():
                 folders.append(path)
             else:

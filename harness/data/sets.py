@@ -15,6 +15,7 @@ from harness.data.index import ExampleIndex, folder_index
 from harness.data.manifest import ManifestSets, manifest_sets
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
+from harness.data.media import IMAGE, medium_of
 from harness.data.packed import is_packed
 from harness.errors import DataError
 from harness.spec.base import show
@@ -43,12 +44,15 @@ class Sets:
     notes: tuple[str, ...] = ()
 
 
-def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -> Sets:
+def open_sets(
+    data: DataSpec, seed: int, classes: Sequence[str] | None = None, medium: str = "image"
+) -> Sets:
     """Looks at the files of all splits and reads none of them but manifests.
 
     Args:
         seed: of a split by fraction.
         classes: label names that an earlier attempt recorded; None at the first start.
+        medium: what the examples are, see ``Spec.medium``.
 
     Raises:
         DataError: a data set is not usable, or what the spec says of them does not go together.
@@ -59,10 +63,10 @@ def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -
     train: ExampleIndex | PackedExamples
     if not is_manifest(data.train):
         held = ManifestSets({}, {}, None)
-        train = open_index(data.train, classes)
+        train = open_index(data.train, classes, medium)
     else:
         wanted = ("train", *(["validation"] if data.validation is not None else []), "test")
-        options = ManifestOptions.of(data)
+        options = ManifestOptions.of(data, medium)
         held = manifest_sets(data.train, options, classes, wanted=wanted)
         train = held.sets["train"]
     notes = _unused_notes(data, held)
@@ -74,9 +78,9 @@ def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -
         notes += validation.notes
     else:
         path = data.validation if isinstance(data.validation, str) else None
-        validation = _given(data, held, "validation", path, names)
+        validation = _given(data, held, "validation", path, names, medium)
         whole += [("validation", validation)] if validation is not None else []
-    test = _given(data, held, "test", data.test, names)
+    test = _given(data, held, "test", data.test, names, medium)
     whole += [("test", test)] if test is not None else []
     notes += _check_groups(data, dict(whole))
     return Sets(
@@ -90,7 +94,11 @@ def open_sets(data: DataSpec, seed: int, classes: Sequence[str] | None = None) -
 
 
 def open_test(
-    data: DataSpec, path: str | None, classes: Sequence[str], fill: float | None = None
+    data: DataSpec,
+    path: str | None,
+    classes: Sequence[str],
+    fill: float | None = None,
+    medium: str = "image",
 ) -> ExampleIndex | PackedExamples | None:
     """The examples to measure a trained model on; None if neither path nor spec name any.
 
@@ -98,6 +106,7 @@ def open_test(
         path: a folder or manifest; None takes the spec's test set.
         classes: of the trained model.
         fill: what a missing weight is taken as.
+        medium: what the examples are.
 
     Raises:
         DataError: they are not usable.
@@ -109,29 +118,37 @@ def open_test(
             return None
         path = data.train
     if not is_manifest(path):
-        return open_index(path, classes)
+        return open_index(path, classes, medium)
     # Groups matter where examples are shared out, which was done before.
-    options = replace(ManifestOptions.of(data), group=None)
+    options = replace(ManifestOptions.of(data, medium), group=None)
     sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
     return sets.sets["test"]
 
 
 def open_index(
-    path: str | Path, classes: Sequence[str] | None = None
+    path: str | Path, classes: Sequence[str] | None = None, medium: str = "image"
 ) -> ExampleIndex | PackedExamples:
     """A folder per class, or a packed set.
 
     Args:
         classes: for validation and test data: the classes of the training data.
+        medium: what the examples are.
 
     Raises:
         DataError: it is not usable.
     """
     if is_packed(Path(path)):
+        if medium != IMAGE.name:
+            raise DataError(
+                f"{path} is a packed set, and those hold pictures so far",
+                allowed=f"a folder with one folder of {medium_of(medium).many} for each class, "
+                "or a manifest (.csv, .tsv)",
+                action="name what was packed, or set task: image_classification",
+            )
         from harness.data.packed_examples import packed_examples  # numpy, as below
 
         return packed_examples(path, classes)
-    return folder_index(path, classes)
+    return folder_index(path, classes, medium_of(medium))
 
 
 def _split(
@@ -154,6 +171,7 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
         return
     columns = data.columns
     idle = {
+        "data.columns.text": columns.text,
         "data.columns.group": columns.group,
         "data.columns.weight": columns.weight,
         "data.columns.split": columns.split,
@@ -172,7 +190,12 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
 
 
 def _given(
-    data: DataSpec, held: ManifestSets, split: str, path: str | None, classes: Sequence[str]
+    data: DataSpec,
+    held: ManifestSets,
+    split: str,
+    path: str | None,
+    classes: Sequence[str],
+    medium: str,
 ) -> ExampleIndex | PackedExamples | None:
     """The validation or test set: rows of the training manifest, or what ``path`` names."""
     rows = held.sets.get(split)
@@ -189,8 +212,8 @@ def _given(
             path=f"data.{split}",
         )
     if not is_manifest(path):
-        return open_index(path, classes)
-    options = ManifestOptions.of(data)
+        return open_index(path, classes, medium)
+    options = ManifestOptions.of(data, medium)
     sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
     return sets.sets[split]
 

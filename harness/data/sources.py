@@ -1,4 +1,4 @@
-"""Where the pixels of an example come from: a file of a folder, or a plug-in.
+"""Where the content of an example comes from: a file of a folder, or a plug-in.
 
 A plug-in of kind ``source`` is called as ``source(path: str, options: dict)`` and returns an
 object with
@@ -8,35 +8,38 @@ object with
 - ``labels``: for each name a row of ``classes``;
 - ``classes``: texts, two or more;
 - ``digest``: a text that changes when the data changes;
-- ``load(name)``: graph code from a string scalar to uint8 [height, width, 3].  An error raised
-  when it runs makes the example corrupt; it must not draw random numbers.
+- ``load(name)``: graph code from a string scalar to uint8 [height, width, 3], or of texts to a
+  string scalar.  An error raised when it runs makes the example corrupt; it must not draw random
+  numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from harness.data.corrupt import probe
-from harness.data.decode import decode
 from harness.data.index import ExampleIndex
 from harness.data.scan import refuse_bad_names
 from harness.errors import DataError
 from harness.plugins import registry
 
+if TYPE_CHECKING:
+    from harness.data.content import Content
+
 _PARTS = ("names", "labels", "classes", "digest", "load")
 Load = Callable[[tf.Tensor], tf.Tensor]
 
 
-def folder_loader(index: ExampleIndex) -> Load:
+def folder_loader(index: ExampleIndex, content: Content) -> Load:
     """Graph code that reads and decodes an example of a folder by its relative name."""
     root = str(index.root)
 
     def load(name: tf.Tensor) -> tf.Tensor:
-        return decode(tf.io.read_file(tf.strings.join([root, "/", name])))
+        return content.decode(tf.io.read_file(tf.strings.join([root, "/", name])))
 
     return load
 
@@ -82,10 +85,16 @@ def plugin_source(
     return index, tf.function(source.load)
 
 
-def reason_for(index: ExampleIndex, load: Load | None, name: str) -> str:
-    """Why an example could not be loaded: a file is looked at, a plug-in's load tried again."""
+def reason_for(
+    index: ExampleIndex, load: Load | None, name: str, fault: Callable[[Path], str] = probe
+) -> str:
+    """Why an example could not be loaded: a file is looked at, a plug-in's load tried again.
+
+    Args:
+        fault: says what is wrong with a file.
+    """
     if load is None:
-        return probe(index.root / name)
+        return fault(index.root / name)
     try:
         # Without its tf.function, whose message would be a page of stack.
         getattr(load, "python_function", load)(tf.constant(name))

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from harness.data.content import examples_in
 from harness.distribute.base import Distribution
 from harness.distribute.pace import Pace
 from harness.model.task import Task
@@ -18,7 +19,7 @@ class Evaluator:
     """Evaluates one model; compiled once, used after every epoch.
 
     Args:
-        keras: uint8 images to logits.
+        keras: examples to logits.
         task: gives losses and metric sums.
         distribution: brings replicas together.
     """
@@ -45,7 +46,7 @@ class Evaluator:
             variable.assign_add(sums[name])
 
     def _on_replica(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        logits = self._keras(batch["image"], training=False)
+        logits = self._keras(examples_in(batch), training=False)
         losses = self._task.losses(batch["label"], logits, training=False)
         return self._task.sums.update(
             batch["label"], logits, losses, batch["mask"], batch["weight"]

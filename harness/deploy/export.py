@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +21,7 @@ from harness.runs.files import PRIVATE, apply_access, fsync_dir, make_dir, to_js
 from harness.runs.storage import storage_error
 
 _PROBES = 3
+_TEXTS = ("a short text", "Another one, which is longer and ends in a question?", "3")
 _TOLERANCE = 1e-5
 """Probabilities of the reloaded export may differ by this: its graph is optimised anew."""
 
@@ -34,43 +35,76 @@ class Exported:
     largest_difference: float
 
 
+Answers = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
 class _Module(tf.Module):
-    """Preparation, model and labels in one.
+    """Model and labels.
 
     Holds the variables and the loaded backbone, not the Keras layers: Keras would save every
     layer's training function too, which nobody serves.
     """
 
-    def __init__(self, keras: tf_keras.Model, task: Task, image_size: int) -> None:
+    def __init__(self, keras: tf_keras.Model, task: Task) -> None:
         super().__init__(name="harness")
         self.kept_variables = list(keras.weights)
         backbone = next((layer for layer in keras.layers if layer.name == "backbone"), None)
         self.kept_backbone = getattr(backbone, "_func", None)  # its lookup tables, if any
         self.labels = tf.constant(task.classes)
-        size = image_size
 
-        @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "images")])
-        def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
-            probabilities = task.probabilities(keras(images, training=False))
-            best = tf.argmax(probabilities, axis=-1)
-            return {"probabilities": probabilities, "label": tf.gather(self.labels, best)}
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
-        def encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
-            prepared = tf.map_fn(
-                lambda one: prepare_image(one, size),
-                encoded,
-                fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
-            )
-            return images(prepared)
+class _Served(NamedTuple):
+    """The signatures by their names, and for each some examples to try it on."""
 
-        self.images, self.encoded = images, encoded
+    signatures: dict[str, Any]
+    probes: dict[str, tf.Tensor]
+
+
+def _served(module: _Module, keras: tf_keras.Model, task: Task) -> _Served:
+    def answers(examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        probabilities = task.probabilities(keras(examples, training=False))
+        best = tf.argmax(probabilities, axis=-1)
+        return {"probabilities": probabilities, "label": tf.gather(module.labels, best)}
+
+    takes = keras.inputs[0]
+    return _texts(answers) if takes.dtype == tf.string else _images(answers, takes.shape[1])
+
+
+def _texts(answers: Answers) -> _Served:
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "texts")])
+    def texts(texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(tf.strings.strip(texts))
+
+    return _Served({"serving_default": texts}, {"serving_default": tf.constant(_TEXTS)})
+
+
+def _images(answers: Answers, size: int) -> _Served:
+    """Signatures with the preparation of pictures in them."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "images")])
+    def images(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(images)
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
+    def encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
+        prepared = tf.map_fn(
+            lambda one: prepare_image(one, size),
+            encoded,
+            fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
+        )
+        return images(prepared)
+
+    drawn = np.random.default_rng(0).integers(0, 256, (_PROBES, size, size, 3), np.uint8)
+    files = tf.stack([tf.io.encode_png(image) for image in drawn])
+    return _Served(
+        {"serving_default": encoded, "images": images},
+        {"serving_default": files, "images": tf.constant(drawn)},
+    )
 
 
 def export(
     keras: tf_keras.Model,
     task: Task,
-    image_size: int,
     folder: Path,
     card: Mapping[str, Any],
     access: str = PRIVATE,
@@ -78,8 +112,9 @@ def export(
     """Writes a SavedModel to ``folder``, reloads it, and holds its answers against the model's.
 
     Signatures: ``serving_default`` takes ``encoded`` (string [N], whole JPEG, PNG, GIF or BMP
-    files), ``images`` takes prepared pictures (uint8 [N, S, S, 3]); both give ``probabilities``
-    (float32 [N, classes]) and ``label`` (string [N]).  Beside it lie ``labels.txt`` and
+    files), ``images`` takes prepared pictures (uint8 [N, S, S, 3]).  Of a model of texts
+    ``serving_default`` takes ``texts`` (string [N], UTF-8).  All give ``probabilities`` (float32
+    [N, classes]) and ``label`` (string [N]).  Beside it lie ``labels.txt`` and
     ``card.json``.
 
     Raises:
@@ -97,10 +132,10 @@ def export(
     except OSError as error:
         raise storage_error(error, folder.parent) from error
     try:
-        module = _Module(keras, task, image_size)
-        signatures = {"serving_default": module.encoded, "images": module.images}
-        tf.saved_model.save(module, str(temporary), signatures=signatures)
-        difference = _largest_difference(module, temporary, image_size)
+        module = _Module(keras, task)
+        served = _served(module, keras, task)
+        tf.saved_model.save(module, str(temporary), signatures=served.signatures)
+        difference = _largest_difference(served, temporary)
         write_atomic(temporary / "labels.txt", "\n".join(task.classes) + "\n")
         write_atomic(temporary / "card.json", to_json(dict(card)))
         digest = digest_of(temporary)
@@ -114,19 +149,16 @@ def export(
     return Exported(folder, digest, difference)
 
 
-def _largest_difference(module: _Module, folder: Path, image_size: int) -> float:
-    random = np.random.default_rng(0)
-    images = random.integers(0, 256, (_PROBES, image_size, image_size, 3), np.uint8)
-    files = tf.stack([tf.io.encode_png(image) for image in images])
+def _largest_difference(served: _Served, folder: Path) -> float:
     loaded = tf.saved_model.load(str(folder))
-    wanted = module.images(tf.constant(images))["probabilities"].numpy()
-    found = {
-        "images": loaded.signatures["images"](images=tf.constant(images)),
-        "serving_default": loaded.signatures["serving_default"](encoded=files),
-    }
     largest = 0.0
-    for name, answer in found.items():
-        difference = float(np.abs(answer["probabilities"].numpy() - wanted).max())
+    for name, function in served.signatures.items():
+        probes = served.probes[name]
+        wanted = function(probes)["probabilities"].numpy()
+        # By position a loaded signature takes nothing; it has one input.
+        (takes,) = loaded.signatures[name].structured_input_signature[1]
+        found = loaded.signatures[name](**{takes: probes})["probabilities"].numpy()
+        difference = float(np.abs(found - wanted).max())
         if not difference <= _TOLERANCE:  # also true for NaN
             raise TrainingError(
                 f"the exported model answers differently from the run (signature {name})",

@@ -6,15 +6,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 import tf_keras
 
-from harness.data.decode import prepare_image
+from harness.data.content import Content, content_of
 from harness.data.manifest_columns import ManifestOptions
-from harness.data.manifest_paths import manifest_paths
+from harness.data.manifest_paths import manifest_paths, manifest_texts
 from harness.data.manifest_rows import is_manifest
 from harness.errors import DataError
 from harness.model.task import Task
@@ -23,9 +22,20 @@ BATCH = 32
 _THREADS = 4
 
 
+class Item(NamedTuple):
+    """What a prediction is made of: a file, or with ``content`` a text out of a manifest."""
+
+    name: str
+    content: bytes | None = None
+
+    def read(self) -> bytes:
+        """The bytes of the example; raises OSError."""
+        return Path(self.name).read_bytes() if self.content is None else self.content
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """What the model says of one file.
+    """What the model says of one file, or of one text of a manifest (``manifest.csv:LINE``).
 
     ``error`` says why there is no prediction; then ``label`` is None and the rest is empty.
     """
@@ -49,69 +59,72 @@ class Prediction:
 
 
 class Predictor:
-    """Predicts files with the weights that ``keras`` holds.
+    """Predicts examples with the weights that ``keras`` holds.
 
-    Pictures go through :func:`harness.data.decode.prepare_image`, the preparation of validation
-    and test.
+    They are prepared as those of validation and test.
+
+    Args:
+        content: what they are; None is pictures.
     """
 
-    def __init__(self, keras: tf_keras.Model, task: Task, image_size: int) -> None:
+    def __init__(
+        self,
+        keras: tf_keras.Model,
+        task: Task,
+        image_size: int | None,
+        content: Content | None = None,
+    ) -> None:
         self._task = task
         self._size = image_size
+        self._content = content or content_of("image")
+        element = self._content.element(image_size)
 
-        @tf.function(input_signature=[tf.TensorSpec([None, image_size, image_size, 3], tf.uint8)])
-        def probabilities(images: tf.Tensor) -> tf.Tensor:
-            return task.probabilities(keras(images, training=False))
+        @tf.function(input_signature=[tf.TensorSpec([None, *element.shape], element.dtype)])
+        def probabilities(examples: tf.Tensor) -> tf.Tensor:
+            return task.probabilities(keras(examples, training=False))
 
         self._probabilities = probabilities
 
-    def images(self, images: np.ndarray) -> np.ndarray:
-        """float32 [N, outputs] for prepared pictures, uint8 [N, S, S, 3]."""
-        parts = [
-            self._probabilities(images[start : start + BATCH]).numpy()
-            for start in range(0, len(images), BATCH)
-        ]
-        return np.concatenate(parts) if parts else np.zeros((0, self._task.outputs), np.float32)
-
-    def files(self, files: Sequence[Path]) -> Iterator[Prediction]:
-        """One prediction a file, in their order; an unreadable file does not stop the others."""
+    def files(self, items: Sequence[Item]) -> Iterator[Prediction]:
+        """One prediction each, in their order; an unreadable one does not stop the others."""
         with ThreadPoolExecutor(_THREADS) as pool:
-            for start in range(0, len(files), BATCH):
-                chunk = files[start : start + BATCH]
+            for start in range(0, len(items), BATCH):
+                chunk = items[start : start + BATCH]
                 yield from self._chunk(chunk, list(pool.map(self._prepare, chunk)))
 
-    def _prepare(self, path: Path) -> np.ndarray | str:
+    def _prepare(self, item: Item) -> tf.Tensor | str:
         try:
-            return prepare_image(tf.constant(path.read_bytes()), self._size).numpy()
+            example = self._content.decode(tf.constant(item.read()))
+            return self._content.prepare(example, self._size)
         except OSError as error:
             return error.strerror or type(error).__name__
         except tf.errors.OpError:
-            return "is no JPEG, PNG, GIF or BMP picture, or a damaged one"
+            return self._content.refusal
 
     def _chunk(
-        self, files: Sequence[Path], prepared: Sequence[np.ndarray | str]
+        self, items: Sequence[Item], prepared: Sequence[tf.Tensor | str]
     ) -> Iterator[Prediction]:
-        good = [image for image in prepared if not isinstance(image, str)]
-        rows = iter(self.images(np.stack(good)) if good else ())
-        for path, image in zip(files, prepared, strict=True):
-            if isinstance(image, str):
-                yield Prediction(str(path), error=image)
+        good = [example for example in prepared if not isinstance(example, str)]
+        rows = iter(self._probabilities(tf.stack(good)).numpy() if good else ())
+        for item, example in zip(items, prepared, strict=True):
+            if isinstance(example, str):
+                yield Prediction(item.name, error=example)
                 continue
             row = next(rows)
             best = int(row.argmax())
             yield Prediction(
-                str(path),
+                item.name,
                 self._task.classes[best],
                 float(row[best]),
                 dict(zip(self._task.classes, map(float, row), strict=True)),
             )
 
 
-def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list[Path]:
-    """The files that ``names`` mean.
+def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list[Item]:
+    """The examples that ``names`` mean.
 
     A folder stands for all files in it, sorted, not hidden; a manifest (.csv, .tsv) for those that
-    its rows name, in their order.
+    its rows name, or for the texts in it, in their order.
 
     Args:
         options: how a manifest is read.
@@ -120,24 +133,30 @@ def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list
         DataError: a name that is neither file nor folder, a folder with no file, or a manifest
             that cannot be read.
     """
-    files: list[Path] = []
+    options = options or ManifestOptions()
+    items: list[Item] = []
     for name in names:
         path = Path(name)
-        if is_manifest(path):
-            files.extend(manifest_paths(path, options or ManifestOptions()))
+        if is_manifest(path) and options.text is not None:
+            found = manifest_texts(path, options)
+            items.extend(Item(f"{name}:{line}", text.encode()) for line, text in found)
+        elif is_manifest(path):
+            items.extend(Item(str(file)) for file in manifest_paths(path, options))
         elif path.is_dir():
             inside = sorted(
                 p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")
             )
             if not inside:
                 raise DataError(
-                    "the folder holds no file", got=name, action="name a folder with pictures"
+                    "the folder holds no file",
+                    got=name,
+                    action=f"name a folder with {options.medium.many}",
                 )
-            files.extend(inside)
+            items.extend(Item(str(file)) for file in inside)
         elif path.exists():
-            files.append(path)
+            items.append(Item(str(path)))
         else:
             raise DataError(
                 "there is no such file", got=name, action="correct the name of the file or folder"
             )
-    return files
+    return items

@@ -98,7 +98,7 @@ def _count(spec: Spec, notes: list[str]) -> tuple[Sets | None, dict[str, int]]:
         notes.append(f"examples and steps are not known here: {reason}")
         return None, {}
     try:
-        sets = open_sets(data, spec.training.seed)
+        sets = open_sets(data, spec.training.seed, medium=spec.medium)
     except HarnessError as error:
         notes += [str(problem) for problem in error.problems]
         return None, {}
@@ -122,12 +122,15 @@ def _to_stage(spec: Spec, sets: Sets | None, notes: list[str]) -> dict[str, int]
 
 
 def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:
-    pixels = spec.training.batch_size * max(_image_sizes(spec)) ** 2 * 3
-    found = {
-        "batch_bytes_to_device": pixels,
-        "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
-        "files_of_the_run": files_of_the_run(spec),
-    }
+    found = {"files_of_the_run": files_of_the_run(spec)}
+    sizes = _image_sizes(spec)
+    if sizes:
+        pixels = spec.training.batch_size * max(sizes) ** 2 * 3
+        batch = {
+            "batch_bytes_to_device": pixels,
+            "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
+        }
+        found = batch | found
     folder = Path(spec.backbone.handle.removeprefix("hub:"))
     if folder.is_dir():
         files = [path for path in folder.rglob("*") if path.is_file()]
@@ -144,7 +147,8 @@ def files_of_the_run(spec: Spec) -> int:
 
 
 def _image_sizes(spec: Spec) -> list[int]:
-    return [phase.image_size or spec.data.image_size for phase in spec.training.phases]
+    sizes = (phase.image_size or spec.data.image_size for phase in spec.training.phases)
+    return [size for size in sizes if size is not None]
 
 
 def flat_values(spec: Spec) -> dict[str, Any]:
@@ -223,9 +227,10 @@ def _phase_lines(plan: Plan) -> list[str]:
         rate = f"{phase.schedule} from {phase.learning_rate:g}"
         if phase.warmup_steps:
             rate += f" after {phase.warmup_steps} warm-up steps"
+        size = f"{phase.image_size} px, " if phase.image_size is not None else ""
         lines.append(
             f"  {phase.name:<12}{phase.epochs} epochs of {phase.steps_per_epoch} steps, steps "
-            f"{step} to {step + phase.steps}, {phase.image_size} px, {rate}, "
+            f"{step} to {step + phase.steps}, {size}{rate}, "
             f"from the {phase.start_from} weights"
         )
         step += phase.steps

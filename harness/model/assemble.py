@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras
 
+from harness.data.content import content_of
 from harness.distribute.base import Distribution
 from harness.model import backbone as backbones
 from harness.model.backbone import Backbone
@@ -22,7 +23,7 @@ from harness.spec import Spec, Trust
 class Assembled:
     """The model of a run and what its training needs beside it.
 
-    ``keras`` maps uint8 images [b, S, S, 3] to float32 logits [b, outputs].
+    ``keras`` maps uint8 images [b, S, S, 3] or texts, string [b], to float32 logits [b, outputs].
     """
 
     keras: tf_keras.Model
@@ -63,7 +64,7 @@ class _FromBytes(tf_keras.layers.Layer):
         return tf.cast(inputs, tf.float32) / 255.0
 
 
-def load_backbone(spec: Spec, image_size: int, pinned: str | None, trust: Trust) -> Backbone:
+def load_backbone(spec: Spec, image_size: int | None, pinned: str | None, trust: Trust) -> Backbone:
     """The backbone that ``spec`` names, held against the digests that spec and run pin.
 
     Nothing of it is loaded before it is seen to be trusted and unchanged.
@@ -77,17 +78,19 @@ def load_backbone(spec: Spec, image_size: int, pinned: str | None, trust: Trust)
     tf_keras.backend.reset_uids()
     _seed(spec)
     if handle.startswith(PREFIX):
-        return backbones.load_plugin(handle, spec.backbone.options or {}, image_size)
+        return backbones.load_plugin(handle, spec.backbone.options or {}, image_size, spec.medium)
     folder = backbones.locate(handle)
     digest = backbones.digest_of(folder)
     backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
     backbones.check_digest(digest, pinned, handle, "the run")
     backbones.check_trusted(folder, digest, trust)
-    return backbones.load_hub(folder, handle, digest, image_size)
+    takes = backbones.input_of(spec.medium, image_size)
+    wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
+    return backbones.load_hub(folder, handle, digest, takes, wanted)
 
 
 def assemble(
-    spec: Spec, backbone: Backbone, task: Task, distribution: Distribution, image_size: int
+    spec: Spec, backbone: Backbone, task: Task, distribution: Distribution, image_size: int | None
 ) -> Assembled:
     """Builds the model; its initial weights depend on ``training.seed`` alone.
 
@@ -97,8 +100,10 @@ def assemble(
     head = spec.head
     draws = Draws(spec.training.seed, distribution)
     _seed(spec)  # again: the head must not depend on how much the backbone has drawn
-    images = tf_keras.Input((image_size, image_size, 3), dtype=tf.uint8, name="images")
-    features = backbone.layer(_FromBytes(name="from_bytes")(images))
+    element = content_of(spec.medium).element(image_size)
+    inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
+    prepared = _FromBytes(name="from_bytes")(inputs) if element.dtype == tf.uint8 else inputs
+    features = backbone.layer(prepared)
     if head.plugin is not None:
         logits = plugin_head(head.plugin.plugin, head.plugin.options, features, task.outputs, draws)
     else:
@@ -112,7 +117,7 @@ def assemble(
             seed=spec.training.seed & 0x7FFFFFFF,
             batch_norm=head.batch_norm,
         )
-    model = tf_keras.Model(images, logits, name="harness")
+    model = tf_keras.Model(inputs, logits, name="harness")
     return Assembled(model, backbone, task, draws)
 
 

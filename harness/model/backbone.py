@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras
 
 from harness.errors import DataError
+from harness.model.text_ops import import_text_ops
 from harness.plugins import PREFIX, registry
 from harness.spec import Trust
 from harness.spec.trust import strangers
 
 _REMOTE = ("https://", "http://", "gs://")
 _BLOCK_BYTES = 1 << 20
+_UNKNOWN_OP = re.compile(r"Op type not registered '(\w+)'")
 
 
 @dataclass(frozen=True)
 class Backbone:
     """A loaded pretrained module.
 
-    ``layer`` maps float32 images [b, S, S, 3] in 0..1 (TensorFlow Hub's convention for images)
-    to features [b, f].
+    ``layer`` maps float32 images [b, S, S, 3] in 0..1 (TensorFlow Hub's convention for images) or
+    texts, string [b], to features [b, f].
     """
 
     handle: str
@@ -38,6 +41,20 @@ class Backbone:
     def parameters(self) -> int:
         """Number of scalars in all its variables."""
         return sum(int(weight.shape.num_elements() or 0) for weight in self.layer.weights)
+
+
+class Called(NamedTuple):
+    """What of a SavedModel is called: ``backbone.signature`` and ``backbone.output`` of a spec."""
+
+    signature: str | None = None
+    output: str | None = None
+
+
+def input_of(medium: str, image_size: int | None) -> tf.TensorSpec:
+    """One example as a backbone takes it, by ``Spec.medium`` and the pixels of a side."""
+    if medium == "text":
+        return tf.TensorSpec([], tf.string, "texts")
+    return tf.TensorSpec([image_size, image_size, 3], tf.float32, "images")
 
 
 def locate(handle: str) -> Path:
@@ -121,12 +138,18 @@ def check_digest(found: str, pinned: str | None, handle: str, pinned_by: str) ->
         )
 
 
-def load_hub(folder: Path, handle: str, digest: str, image_size: int) -> Backbone:
+def load_hub(
+    folder: Path, handle: str, digest: str, takes: tf.TensorSpec, called: Called
+) -> Backbone:
     """Loads a SavedModel through ``hub.KerasLayer``, frozen, and checks that it fits.
 
+    Args:
+        takes: one example as it is given to it.
+
     Raises:
-        DataError: no SavedModel, one that cannot be called, or one whose input does not take
-            [b, image_size, image_size, 3] float32 or whose output is not [b, f].
+        DataError: no SavedModel, one that cannot be called, or one that does not take such
+            examples or whose output is not [b, f].
+        EnvironmentNotAble: it needs TensorFlow Text, which is not installed.
     """
     if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
         raise DataError(
@@ -137,22 +160,52 @@ def load_hub(folder: Path, handle: str, digest: str, image_size: int) -> Backbon
             path="backbone.handle",
         )
     try:
-        layer = hub.KerasLayer(str(folder), trainable=False, name="backbone")
+        layer = _loaded(folder, called)
     except Exception as error:  # the loader raises what the file provokes
-        raise DataError(
-            "the backbone cannot be loaded",
-            got=f"{type(error).__name__}: {_first_line(error)}",
-            allowed="a TF2 SavedModel that can be called (Hub format)",
-            action="load it once with tensorflow_hub.load to see more",
-            path="backbone.handle",
-        ) from error
+        unknown = _UNKNOWN_OP.search(str(error))
+        if unknown is None:
+            raise _unloadable(error, called) from error
+        import_text_ops(unknown.group(1))
+        try:
+            layer = _loaded(folder, called)
+        except Exception as again:
+            raise _unloadable(again, called) from again
     backbone = Backbone(handle, layer, digest, folder)
-    _check_fit(backbone, image_size)
+    _check_fit(backbone, takes)
     return backbone
 
 
-def load_plugin(name: str, options: Mapping[str, Any], image_size: int) -> Backbone:
-    """A backbone made by the user's function ``(image_size, **options) -> Keras layer``."""
+def _loaded(folder: Path, called: Called) -> tf_keras.layers.Layer:
+    return hub.KerasLayer(
+        str(folder),
+        trainable=False,
+        signature=called.signature,
+        output_key=called.output,
+        name="backbone",
+    )
+
+
+def _unloadable(error: Exception, called: Called) -> DataError:
+    is_named = called.signature is not None
+    return DataError(
+        "the backbone cannot be loaded",
+        got=f"{type(error).__name__}: {_first_line(error)}",
+        allowed="a TF2 SavedModel that can be called (Hub format)"
+        + (f", with the signature {called.signature!r}" if is_named else ""),
+        action="load it once with tensorflow_hub.load to see more",
+        path="backbone.signature" if is_named else "backbone.handle",
+    )
+
+
+def load_plugin(
+    name: str, options: Mapping[str, Any], image_size: int | None, medium: str = "image"
+) -> Backbone:
+    """A backbone made by the user's function ``(image_size, **options) -> Keras layer``.
+
+    Args:
+        image_size: None where the examples are no pictures.
+        medium: what the examples are.
+    """
     layer = registry.get("backbone", name)(image_size, **options)
     if not isinstance(layer, tf_keras.layers.Layer):
         raise DataError(
@@ -164,22 +217,44 @@ def load_plugin(name: str, options: Mapping[str, Any], image_size: int) -> Backb
         )
     layer.trainable = False
     backbone = Backbone(PREFIX + name.removeprefix(PREFIX), layer, None, None)
-    _check_fit(backbone, image_size)
+    _check_fit(backbone, input_of(medium, image_size))
     return backbone
 
 
-def _check_fit(backbone: Backbone, image_size: int) -> None:
-    images = tf_keras.Input((image_size, image_size, 3), dtype=tf.float32)
+def _check_fit(backbone: Backbone, takes: tf.TensorSpec) -> None:
+    example = tf_keras.Input(takes.shape, dtype=takes.dtype)
     try:
-        features = backbone.layer(images)
+        features = backbone.layer(example)
     except Exception as error:
+        # What KerasLayer says of backbone.output.
+        if "output key" in str(error) or "`output_key`" in str(error):
+            raise DataError(
+                "the backbone has no such output",
+                got=_first_line(error),
+                action="correct backbone.output, or leave it out where there is one output only",
+                path="backbone.output",
+            ) from error
+        sizes = "".join(f", {side}" for side in takes.shape)
+        other = "set data.image_size to what the backbone takes, or " if sizes else ""
         raise DataError(
-            "the backbone does not take these images",
-            got=f"float32 [batch, {image_size}, {image_size}, 3]",
+            f"the backbone does not take these {takes.name}",
+            got=f"{takes.dtype.name} [batch{sizes}]",
             allowed=_accepted(backbone.layer) or _first_line(error),
-            action="set data.image_size to what the backbone takes, or take another backbone",
+            action=f"{other}take another backbone",
             path="backbone.handle",
         ) from error
+    _check_features(features)
+
+
+def _check_features(features: Any) -> None:
+    if isinstance(features, Mapping):
+        raise DataError(
+            "the backbone gives several outputs, and none is chosen",
+            got=", ".join(sorted(map(str, features))),
+            allowed="the name of one of them in backbone.output",
+            action="set backbone.output, as to pooled_output",
+            path="backbone.output",
+        )
     shape = getattr(features, "shape", None)
     if shape is None or len(shape) != 2 or shape[-1] is None:
         got = f"shape {tuple(shape)}" if shape is not None else type(features).__name__

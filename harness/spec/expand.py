@@ -1,4 +1,6 @@
-"""What is filled in before the spec is checked: phases of a strategy, the metric of the best."""
+"""What is filled in before the spec is checked: phases of a strategy, the metric of the best,
+and what has no meaning for the kind of examples.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem
+from harness.spec.base import show
 from harness.spec.findings import Findings
 from harness.spec.layers import DEFAULT, Origin, Tree
 from harness.spec.models_training import FEATURE_EXTRACTION
 
+NO_PICTURES = ("text_", "audio_")
+"""What the names of tasks begin with that are not about pictures."""
 DEFAULT_STRATEGY = "feature_extraction"
 STRATEGIES: dict[str, list[dict[str, Any]]] = {
     "feature_extraction": [FEATURE_EXTRACTION],
@@ -54,6 +59,33 @@ def expand_strategy(tree: Tree, findings: Findings) -> None:
 
 def _put_phases(tree: Tree, strategy: str, origin: Origin) -> None:
     tree.put(("training", "phases"), copy.deepcopy(STRATEGIES[strategy]), origin)
+
+
+def fill_in(tree: Tree, findings: Findings) -> None:
+    """Values that nobody wrote and that others decide."""
+    choose_best_metric(tree)
+    leave_out_other_media(tree, findings)
+
+
+def leave_out_other_media(tree: Tree, findings: Findings) -> None:
+    """Fields that mean nothing to the examples of the task are null.
+
+    That somebody wrote a size of pictures is a problem, which is told here: taken out of the tree
+    as other wrong values are, it would only come back as the default.
+    """
+    task, data = tree.data.get("task"), tree.data.get("data")
+    if not isinstance(task, str) or not task.startswith(NO_PICTURES) or not isinstance(data, dict):
+        return
+    size = data.get("image_size")
+    if size is not None:
+        what = f"is of pictures, and the task is {task}"
+        where = ("data", "image_size")
+        findings.add(where, Problem(what, show(size), "null", "remove it"), tree.origin(where))
+    if size is not None or "image_size" not in data:
+        tree.put(("data", "image_size"), None, Origin(DEFAULT, Path.cwd()))
+    columns = data.get("columns")
+    if isinstance(columns, dict) and columns.get("text") is not None and "path" not in columns:
+        tree.put(("data", "columns", "path"), None, Origin(DEFAULT, Path.cwd()))
 
 
 def choose_best_metric(tree: Tree) -> None:

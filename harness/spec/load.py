@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import Problem, SpecError
 from harness.spec.base import show
 from harness.spec.config import UserConfig, read_user_config
-from harness.spec.expand import choose_best_metric, expand_strategy
+from harness.spec.expand import expand_strategy, fill_in
 from harness.spec.findings import Findings, check
 from harness.spec.layers import (
     DEFAULT,
@@ -82,7 +82,7 @@ def load_spec(
     _apply_overrides(tree, overrides, findings)
     profile, site_tree = _choose_site(tree, site, user_tree, findings)
     tree = merge(tree, _lower_layers(user, user_tree, profile, site_tree))
-    choose_best_metric(tree)
+    fill_in(tree, findings)
     expand_paths(Spec, tree, findings)
     spec = check(Spec, tree, findings)
     if spec is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -23,7 +24,7 @@ from harness.spec.base import (
 )
 from harness.spec.duration import Duration
 from harness.spec.models_cluster import Cluster
-from harness.spec.models_data import DataSpec
+from harness.spec.models_data import MEDIA_WORDS, DataSpec
 from harness.spec.models_model import Adaptation, Backbone, Head, TaskText
 from harness.spec.models_training import EarlyStopping, Training
 
@@ -76,7 +77,7 @@ class Logging(SpecModel):
     every: EverySteps = Duration(50.0, "steps")
     """Distance between training metrics, in steps or epochs."""
     images: bool = True
-    """Write example images to TensorBoard; never done when `data.sensitive` is true."""
+    """Write examples (pictures, texts) to TensorBoard; never done when `data.sensitive` is true."""
     profile: Profile | None = None
     """Profile some steps; null never does."""
     histograms: bool = False
@@ -151,13 +152,32 @@ class Spec(SpecModel):
     cluster: Cluster = new(Cluster)
     """Where and on how much it runs."""
 
+    @property
+    def medium(self) -> Literal["image", "text", "audio"]:
+        """What the examples are; a task of a plug-in is one of pictures."""
+        for medium in ("text", "audio"):
+            if self.task.startswith(f"{medium}_"):
+                return medium
+        return "image"
+
     def checks(self) -> Iterator[Complaint]:
+        yield from self._other_media()
         lanes, batch = self.data.lanes, self.training.batch_size
         if lanes is not None and batch % lanes:
             yield Complaint("data.lanes", f"must divide training.batch_size ({batch})", show(lanes))
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()
+
+    def _other_media(self) -> Iterator[Complaint]:
+        """What is of pictures where there are none, and the like."""
+        for found in self.data.of_other_media(self.medium):
+            yield replace(found, path=f"data.{found.path}")
+        for number, phase in enumerate(self.training.phases):
+            if self.medium != "image" and phase.image_size is not None:
+                what = f"is of pictures, and the examples are {MEDIA_WORDS[self.medium]}"
+                path = f"training.phases.{number}.image_size"
+                yield Complaint(path, what, show(phase.image_size), "null", "remove it")
 
     def _wrong_way(self) -> Iterator[Complaint]:
         """A mode that takes the worst for the best."""

@@ -36,9 +36,9 @@ class Columns(SpecModel):
     """Names of the columns of a manifest (CSV or TSV)."""
 
     path: str | None = "file"
-    """Column of the file paths."""
+    """Column of the file paths; null where `text` is given."""
     text: str | None = None
-    """Column of the texts."""
+    """Column of the texts, where these stand in the manifest itself; null where it names files."""
     label: str = "label"
     """Column of the labels."""
     group: str | None = None
@@ -47,6 +47,14 @@ class Columns(SpecModel):
     """Column of example weights: numbers from 0 on that multiply the loss of their example."""
     split: str | None = None
     """Column that says train, validation or test; the manifest at `data.train` must have it."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.text is not None and self.path is not None:
+            what = "an example is a text of the manifest or a file, and both columns are named"
+            yield Complaint("path", what, show(self.path), "null, with data.columns.text")
+        if self.text is None and self.path is None:
+            what = "no column says where the examples are"
+            yield Complaint("path", what, "null", "the name of a column, or data.columns.text")
 
 
 class RandAugment(SpecModel):
@@ -59,7 +67,8 @@ class RandAugment(SpecModel):
 
 
 class Augment(SpecModel):
-    """Random changes of training images; each is a pure function of (seed, epoch, example)."""
+    """Random changes of training examples; each is a pure function of (seed, epoch, example).
+    All but `word_drop` and `plugins` are of pictures."""
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
     """Mirror at random along this axis, each with probability one half."""
@@ -85,6 +94,8 @@ class Augment(SpecModel):
     """A few operations of one strength, drawn from the list of RandAugment; null for none."""
     cutout: Unit01 = 0.0
     """Cover a square with grey; its side as a part of the picture's (0 to 1), 0 for none."""
+    word_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of texts: leave out each word with this probability (0 to below 1); one always stays."""
     plugins: Many[PluginRef] = ()
     """Plug-ins of kind augmentation, applied in this order after the rest."""
 
@@ -99,6 +110,25 @@ class Augment(SpecModel):
                     "[low, high] with 0 < low <= high <= 1",
                 )
 
+    def of_other_media(self, medium: str) -> Iterator[Complaint]:
+        """Complains of what is set and means nothing to examples of ``medium``."""
+        for name, field in type(self).model_fields.items():
+            of = AUGMENT_MEDIUM.get(name, "image")
+            value = getattr(self, name)
+            if of not in (medium, "all") and value != field.default:
+                yield Complaint(
+                    f"augment.{name}",
+                    f"changes {MEDIA_WORDS[of]}, and the examples are {MEDIA_WORDS[medium]}",
+                    show(value.model_dump() if isinstance(value, SpecModel) else value),
+                    show(field.default),
+                    "remove it, or change task",
+                )
+
+
+AUGMENT_MEDIUM = {"word_drop": "text", "plugins": "all"}
+"""What each field of :class:`Augment` changes, where that is not pictures."""
+MEDIA_WORDS = {"image": "pictures", "text": "texts", "audio": "recordings"}
+
 
 class Missing(SpecModel):
     """What to do where a value is missing."""
@@ -106,7 +136,7 @@ class Missing(SpecModel):
     label: Literal["drop", "error"] = "drop"
     """An example without label: leave it out, or stop."""
     file: Literal["drop", "error"] = "error"
-    """An example whose file does not exist: leave it out, or stop."""
+    """An example whose file does not exist, or a row without text: leave it out, or stop."""
     field: Literal["impute_mean", "impute_median", "drop", "error"] = "impute_mean"
     """A missing weight: take the mean or median of the training rows, leave the example out, or
     stop. An example without group or split is left out with `drop`, else an error."""
@@ -153,13 +183,14 @@ class DataSpec(SpecModel):
     columns: Columns = new(Columns)
     """Names of a manifest's columns. A column that none of them names is not read."""
     root: PathText | None = None
-    """What relative paths in a manifest start from; null is the manifest's folder."""
+    """What relative paths in a manifest start from; null is the manifest's folder. Of a manifest
+    that holds the texts themselves it is null."""
     na_values: Many[str] = ("", "NA")
     """Texts in a manifest that mean a missing value; the space around a value does not count."""
-    image_size: Annotated[int, Field(ge=8, le=8192)] = 224
-    """Height and width in pixels that images are resized to."""
+    image_size: Annotated[int, Field(ge=8, le=8192)] | None = 224
+    """Height and width in pixels that images are resized to; null where there are none."""
     augment: Augment = new(Augment)
-    """Random changes of training images."""
+    """Random changes of training examples."""
     balance: Literal["none", "class_weights", "oversample", "undersample"] = "none"
     """Against unequal classes: weights in the loss, or drawing classes more or less often."""
     missing: Missing = new(Missing)
@@ -188,3 +219,21 @@ class DataSpec(SpecModel):
         lanes = self.lanes
         if lanes is not None and lanes & (lanes - 1):
             yield Complaint("lanes", "must be a power of two", show(lanes), "1, 2, 4, 8, ...")
+        if self.columns.text is not None and self.root is not None:
+            what = "no path starts from it, as the texts stand in the manifest (data.columns.text)"
+            yield Complaint("root", what, show(self.root), "null", "remove it")
+
+    def of_other_media(self, medium: str) -> Iterator[Complaint]:
+        """Complains of what is set and means nothing to examples of ``medium``, or is lacking."""
+        words = MEDIA_WORDS[medium]
+        if medium == "image" and self.image_size is None:
+            allowed = "height and width in pixels, from 8 to 8192"
+            yield Complaint("image_size", "pictures need a size", "null", allowed, "write one")
+        if medium != "image" and self.image_size is not None:
+            what = f"is of pictures, and the examples are {words}"
+            yield Complaint("image_size", what, show(self.image_size), "null", "remove it")
+        if medium != "text" and self.columns.text is not None:
+            what = f"is of texts, and the examples are {words}"
+            action = "remove it, or set task: text_classification"
+            yield Complaint("columns.text", what, show(self.columns.text), "null", action)
+        yield from self.augment.of_other_media(medium)

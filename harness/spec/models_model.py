@@ -82,7 +82,8 @@ class Backbone(SpecModel):
     inputs: dict[str, str] | None = None
     """Names of the module's inputs, by our names of the tensors; null finds them."""
     output: str | None = None
-    """Name of the output that is the feature vector (`pooled_output`); null finds it."""
+    """Name of the output that is the feature vector, of a module that gives several
+    (`pooled_output`); null for one that gives it alone."""
     signature: str | None = None
     """Signature of the SavedModel that is called; null calls the model itself."""
     max_length: Annotated[int, Field(ge=1, le=65536)] | None = None
@@ -96,6 +97,19 @@ class Backbone(SpecModel):
                 show(self.options),
                 "{} with this handle",
                 "remove the options or use a plugin:NAME handle",
+            )
+        for name in ("signature", "output"):
+            value = getattr(self, name)
+            if value is not None and self.handle.startswith("plugin:"):
+                what = "a plug-in is called as it is"
+                yield Complaint(name, what, show(value), "null with this handle", "remove it")
+        if self.signature is not None and self.output is None:
+            yield Complaint(
+                "output",
+                "a signature gives its outputs by name, and none is chosen",
+                "null",
+                "the name of an output of backbone.signature",
+                "`saved_model_cli show --dir FOLDER --all` lists them",
             )
         if self.digest is not None and self.handle.startswith("plugin:"):
             yield Complaint(

@@ -24,23 +24,20 @@ def _handle(value: Any) -> bool:
 
 
 def _task(value: Any) -> bool:
-    return value == "image_classification" or str(value).startswith("plugin:")
+    return value in _TASKS or str(value).startswith("plugin:")
 
 
+_TASKS = ("image_classification", "text_classification")
 _NULL = _only(None)
 _NUMBER = (lambda value: not isinstance(value, Mapping), "one number")
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "task": (_task, "image_classification, plugin:NAME"),
+    "task": (_task, ", ".join((*_TASKS, "plugin:NAME"))),
     "backbone.handle": (_handle, "https://..., hub:PATH, a path, plugin:NAME"),
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,
-    "backbone.output": _NULL,
-    "backbone.signature": _NULL,
     "backbone.max_length": _NULL,
-    "data.columns.path": (lambda value: value is not None, "the name of a column"),
-    "data.columns.text": _NULL,
     "data.balance": _only("none", "class_weights"),
     "data.uncertain": _NULL,
     "data.cache": _only("none"),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class TrainingData(Protocol):
     """Endless batches from any place, and the account of what could not be read."""
 
-    def training(self, epoch: int, step: int, image_size: int) -> tf.data.Dataset:
+    def training(self, epoch: int, step: int, image_size: int | None) -> tf.data.Dataset:
         """Batches from step ``step`` of epoch ``epoch`` on, over all epochs."""
         ...
 

@@ -21,7 +21,7 @@ class Phase:
     name: str
     epochs: int
     steps_per_epoch: int
-    image_size: int
+    image_size: int | None
     learning_rate: float
     warmup_steps: int
     schedule: str

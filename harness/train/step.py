@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 
+from harness.data.content import examples_in
 from harness.distribute.base import Distribution
 from harness.model.assemble import Assembled
 from harness.train.optimizer import learning_rate
@@ -134,7 +135,7 @@ class Steps:
         # Only the variables being trained are watched: a frozen backbone costs no backward pass.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
-            logits = self._model.keras(batch["image"], training=True)
+            logits = self._model.keras(examples_in(batch), training=True)
             # A tensor of the loop in the graph, which who calls the model later must not meet.
             self._model.draws.part = 0
             losses = task.losses(label, logits, training=True)

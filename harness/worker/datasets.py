@@ -73,7 +73,7 @@ def open_datasets(
         raise DataError(
             "no training data is named", action="set data.train in the spec", path="data.train"
         )
-    sets = open_sets(data, spec.training.seed, classes)
+    sets = open_sets(data, spec.training.seed, classes, spec.medium)
     for note in sets.notes:
         say(note)
     train, validation, test = (
@@ -98,7 +98,7 @@ def open_test_set(
     if spec.data.source is not None:
         path = path or spec.data.test
         return _plugin_set(spec, path, classes) if path is not None else None
-    index = open_test(spec.data, path, classes, fill)
+    index = open_test(spec.data, path, classes, fill, spec.medium)
     return Examples(index) if index is not None else None
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.data.augment import Augmenter
 from harness.data.balance import class_weights
+from harness.data.content import content_of
 from harness.data.corrupt import CorruptRecorder
 from harness.data.index import ExampleIndex
 from harness.data.lanes import check_replicas, lane_count, reading
@@ -60,16 +60,16 @@ class Feeds:
         train = sets.train.index
         block, window = _reading(spec, train, lanes, kept or {})
         self.order = Order(len(train), batch, lanes, spec.training.seed, block, window)
-        self.augmenter = Augmenter(data.augment, spec.training.seed)
+        self.content = content_of(spec.medium)
+        self.augmenter = self.content.augmenter(data.augment, spec.training.seed)
         self.train = Feed(
             train,
             order=self.order,
             augment=self.augmenter,
-            class_weights=class_weights([*train.counts().values()])
-            if data.balance == "class_weights"
-            else None,
+            class_weights=_weights(spec, train),
             recorder=self._recorders["train"],
             load=sets.train.load,
+            content=self.content,
         )
         self.validation = self._plain(sets.validation, "validation")
         self.test = self._plain(sets.test, "test")
@@ -79,7 +79,7 @@ class Feeds:
         """Global batches an epoch."""
         return self.train.steps_per_epoch
 
-    def training(self, epoch: int, step: int, image_size: int) -> Any:
+    def training(self, epoch: int, step: int, image_size: int | None) -> Any:
         """See the protocol."""
         place = self._distribution.topology
         batches = self.train.training(
@@ -118,7 +118,18 @@ class Feeds:
     def _plain(self, examples: Examples | None, split: str) -> Feed | None:
         if examples is None:
             return None
-        return Feed(examples.index, recorder=self._recorders[split], load=examples.load)
+        return Feed(
+            examples.index,
+            recorder=self._recorders[split],
+            load=examples.load,
+            content=self.content,
+        )
+
+
+def _weights(spec: Spec, train: ExampleIndex | PackedExamples) -> Sequence[float] | None:
+    """By class, where the spec wants such."""
+    wanted = spec.data.balance == "class_weights"
+    return class_weights([*train.counts().values()]) if wanted else None
 
 
 def _reading(

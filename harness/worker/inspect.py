@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TextIO
 from harness.data.inspect import (
     Inspection,
     Pictures,
+    TextFacts,
     describe,
     open_data,
     open_training,
@@ -97,12 +98,12 @@ def inspect_spec(
         load_plugins(spec.plugins, resolved.user.trust)
     index, load = _examples(spec)
     hidden = spec.data.sensitive and not names
-    pictures = _look(index, load, sample, say, progress)
-    if hidden and pictures is not None and load is not None:
+    looked = _look(index, load, sample, say, progress, spec.medium)
+    if hidden and looked is not None and load is not None:
         # What a plug-in says of an error may well name the example.
-        pictures = replace(pictures, broken=dict.fromkeys(pictures.broken, "cannot be loaded"))
+        looked = replace(looked, broken=dict.fromkeys(looked.broken, "cannot be loaded"))
     where = spec.name if hidden else _where(spec)
-    return describe(index, where, pictures, sensitive=hidden)
+    return describe(index, where, looked, sensitive=hidden)
 
 
 def show_augmented(
@@ -150,6 +151,7 @@ def show_augmented(
     index, load = _examples(spec)
     rows = sample_rows(len(index), _TRIES * wanted, sample.seed)
     size = spec.data.image_size
+    assert size is not None, "_check_grid has seen that there are pictures"
     source = source_of(index, load)
     grid = augmented_grid(source, augmenter, rows, wanted, copies, size)
     mode = 0o600 if spec.data.sensitive else 0
@@ -165,6 +167,14 @@ def _check_grid(spec: Spec, rows: int, copies: int, sensitive: bool) -> None:
             action="add --show-sensitive if whoever can read the file may see them",
             path="data.sensitive",
         )
+    if spec.data.image_size is None:
+        raise UsageError(
+            "a grid is of pictures, and the examples are none",
+            got=f"task: {spec.task}",
+            allowed="a spec of pictures",
+            action="leave out --augment",
+            path="task",
+        )
     pixels = rows * (copies + 1) * spec.data.image_size**2
     if pixels > MOST_PIXELS:
         raise UsageError(
@@ -178,7 +188,7 @@ def _check_grid(spec: Spec, rows: int, copies: int, sensitive: bool) -> None:
 def _examples(spec: Spec) -> tuple[ExampleIndex | PackedExamples, Load | None]:
     """All training data of a spec; those of a plug-in once it is loaded."""
     if spec.data.source is None:
-        return open_training(spec.data), None
+        return open_training(spec.data, spec.medium), None
     from harness.worker.datasets import open_datasets
 
     data = spec.data.model_copy(update={"validation": None, "test": None})
@@ -192,10 +202,13 @@ def _look(
     sample: Sample,
     say: Callable[[str], None],
     progress: TextIO,
-) -> Pictures | None:
+    medium: str = "image",
+) -> Pictures | TextFacts | None:
     if sample.count == 0:
         return None
     _tensorflow(say)
+    if medium == "text":
+        return _look_at_texts(index, load, sample, progress)
     from harness.data.inspect_pictures import look_at
     from harness.data.inspect_sources import source_of
     from harness.worker.counted import Counted
@@ -205,6 +218,19 @@ def _look(
         rows = sorted(rows)  # neighbours in a packed set are read together
     with Counted("looked at", "pictures", len(rows), progress) as counted:
         return look_at(source_of(index, load), rows, counted.add)
+
+
+def _look_at_texts(
+    index: ExampleIndex | PackedExamples, load: Load | None, sample: Sample, progress: TextIO
+) -> TextFacts:
+    from harness.data.index import ExampleIndex
+    from harness.data.inspect_texts import look_at_texts
+    from harness.worker.counted import Counted
+
+    assert isinstance(index, ExampleIndex), "packed sets of texts are refused where they are opened"
+    rows = sample_rows(len(index), sample.count, sample.seed)
+    with Counted("looked at", "texts", len(rows), progress) as counted:
+        return look_at_texts(index, load, rows, counted.add)
 
 
 def _tensorflow(say: Callable[[str], None]) -> None:

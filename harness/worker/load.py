@@ -33,12 +33,15 @@ class LoadedRun:
     step: int
 
     def predict(self, names: Sequence[str]) -> Iterator[Prediction]:
-        """One prediction for each picture that ``names`` (files, folders, manifests) mean."""
+        """One prediction for each example that ``names`` (files, folders, manifests) mean."""
+        from harness.data.content import content_of
         from harness.data.manifest_columns import ManifestOptions
         from harness.deploy.predict import Predictor, expand
 
-        predictor = Predictor(self.model.keras, self.model.task, self.spec.data.image_size)
-        return predictor.files(expand(names, ManifestOptions.of(self.spec.data)))
+        spec, content = self.spec, content_of(self.spec.medium)
+        keras, task = self.model.keras, self.model.task
+        predictor = Predictor(keras, task, spec.data.image_size, content)
+        return predictor.files(expand(names, ManifestOptions.of(spec.data, spec.medium)))
 
     def evaluate(self, path: str | None) -> dict[str, float]:
         """Figures over the folder or manifest ``path``, by default over the spec's test set.
@@ -47,6 +50,7 @@ class LoadedRun:
             UsageError: neither is there.
             DataError: the data set cannot be used.
         """
+        from harness.data.content import content_of
         from harness.data.pipeline import Feed
         from harness.deploy.evaluate import Evaluator
         from harness.worker.datasets import open_test_set
@@ -61,7 +65,8 @@ class LoadedRun:
                 path="data.test",
             )
         recorder = make_recorder(self.spec, len(examples.index), "test", None)
-        feed = Feed(examples.index, recorder=recorder, load=examples.load)
+        content = content_of(self.spec.medium)
+        feed = Feed(examples.index, recorder=recorder, load=examples.load, content=content)
         evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)
         return one_pass(self.spec, feed, evaluator, recorder.check)
 
@@ -82,8 +87,7 @@ class LoadedRun:
             "about": self.spec.about.model_dump(mode="json"),
             "versions": self.record.get("versions", {}),
         }
-        size, access = self.spec.data.image_size, self.spec.access
-        return export(self.model.keras, self.model.task, size, folder, card, access)
+        return export(self.model.keras, self.model.task, folder, card, self.spec.access)
 
 
 def load_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.data.content import examples_in
 from harness.observe.jsonl import JsonlWriter
 from harness.observe.tensorboard import TensorBoardWriter
 from harness.observe.writers import MultiWriter
@@ -9,7 +10,7 @@ from harness.runs.paths import RunPaths
 from harness.spec import Spec, dump_spec
 from harness.worker.feeds import Feeds
 
-_PICTURES = 16
+_EXAMPLES = 16
 
 
 def open_writers(paths: RunPaths, attempt: int, spec: Spec) -> MultiWriter:
@@ -24,9 +25,16 @@ def open_writers(paths: RunPaths, attempt: int, spec: Spec) -> MultiWriter:
 
 
 def show_beginning(writer: MultiWriter, spec: Spec, feeds: Feeds) -> None:
-    """The spec as text, and a few training pictures as the model will see them."""
+    """The spec as text, and a few training examples as the model will see them."""
     writer.text("spec", "\n".join(f"    {line}" for line in dump_spec(spec).splitlines()))
     if spec.logging.images and not spec.data.sensitive:
         batch = next(iter(feeds.train.training(0, 0, spec.data.image_size)))
         good = batch["mask"].numpy() > 0
-        writer.images(0, "inputs", batch["image"].numpy()[good][:_PICTURES], split="train")
+        examples = examples_in(batch).numpy()[good][:_EXAMPLES]
+        if spec.medium == "image":
+            writer.images(0, "inputs", examples, split="train")
+        else:
+            shown = "\n".join(
+                f"    {text}" for one in examples for text in one.decode().split("\n")
+            )
+            writer.text("inputs", shown)

@@ -52,6 +52,35 @@ def wheel(requirement: str, folder: Path) -> Path:
         return fetched.rename(folder / fetched.name)
 
 
+def source(requirement: str, sha256: str, folder: Path) -> Path:
+    """The source archive (.zip, .tar.gz) of ``name==version``, as :func:`wheel`.
+
+    pip runs the ``setup.py`` of what it downloads, for its name and version, so the SHA-256 is
+    given to it: it looks at that first.
+
+    Raises:
+        Unusable: pip could not fetch it.
+    """
+    name, version = requirement.split("==")
+    folder.mkdir(parents=True, exist_ok=True)
+    found = sorted(folder.glob(f"{name}-{version}.*"))
+    if found:
+        return found[0]
+    with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as making:
+        pinned = Path(making, "pinned.txt")
+        pinned.write_text(f"{requirement} --hash=sha256:{sha256}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        command += ["--no-binary=:all:", "--no-build-isolation", "--require-hashes"]
+        command += ["--dest", making, "--requirement", str(pinned)]
+        if subprocess.run(command, check=False).returncode != 0:  # noqa: S603 - fixed command
+            raise Unusable(
+                f"pip could not download the sources of {requirement}; next: fetch them on a "
+                f"machine with access to a package registry and put them into {folder}"
+            )
+        (fetched,) = Path(making).glob(f"{name}-{version}.*")
+        return fetched.rename(folder / fetched.name)
+
+
 def read_checked(archive: Path, name: str, sha256: str) -> bytes:
     """The bytes of one file of a wheel.
 

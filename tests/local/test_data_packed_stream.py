@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from harness.data import packed_stream
 from harness.data.order import Order, sorted_row
-from harness.data.packed_rows import content_of
+from harness.data.packed_rows import parse_record
 from harness.data.packed_stream import stream
 from harness.data.selection import Selection
 from harness.errors import DataError
@@ -128,6 +128,6 @@ def test_of_a_record_its_picture_name_and_label_are_taken():
         "more": feature(float_list=tf.train.FloatList(value=[0.5])),
     }
     example = tf.train.Example(features=tf.train.Features(feature=features))
-    assert content_of(example.SerializeToString()) == (b"pixels", b"a/1.png", 7)
+    assert parse_record(example.SerializeToString()) == (b"pixels", b"a/1.png", 7)
     for nothing in (b"", b"\xff\xff\xff", tf.train.Example().SerializeToString()):
-        assert content_of(nothing) == (b"", b"", 0)
+        assert parse_record(nothing) == (b"", b"", 0)

@@ -59,8 +59,8 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
         ("training.phases[].learning_rate", True, "one number"),
         ("training.phases[].unfreeze", False, "none"),
         ("data.na_values", True, ""),
-        ("data.columns.path", True, "the name of a column"),
-        ("data.columns.text", False, "null"),
+        ("data.columns.text", True, ""),
+        ("backbone.preprocessor", False, "null"),
     ],
 )
 def test_what_is_supported_so_far(path: str, supported: bool, so_far: str) -> None:

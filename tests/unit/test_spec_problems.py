@@ -205,10 +205,10 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"task": "text_classification"}, "task"),
+        ({"task": "image_regression"}, "task"),
         ({"backbone": {"handle": "keras:MobileNetV2"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
-        ({"data": {"columns": {"text": "words"}}}, "data.columns.text"),
+        ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"data": {"balance": "oversample"}}, "data.balance"),
         ({"data": {"cache": "disk"}}, "data.cache"),
         ({"data": {"uncertain": {"value": -1, "as": "zero"}}}, "data.uncertain"),

@@ -1,0 +1,126 @@
+"""What an example is made of, from the bytes of its file to what the model takes.
+
+One object for each kind of examples; everything around it (order, lanes, masks, corrupt examples)
+is the same for all.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import tensorflow as tf
+
+from harness.data.augment import Augmenter
+from harness.data.augment_text import TextAugmenter
+from harness.data.corrupt import probe
+from harness.data.decode import decode, fit, to_uint8
+from harness.data.media import IMAGE, TEXT, Medium
+from harness.data.text import decode_text, text_fault
+
+if TYPE_CHECKING:
+    from harness.spec.models_data import Augment
+
+
+class Changes(Protocol):
+    """What augmentation does to training examples, see :class:`harness.data.augment.Augmenter`."""
+
+    @property
+    def changes(self) -> bool:
+        """False when the options leave every example as it is."""
+
+    def hidden_randomness(self, size: int | None) -> list[str]:
+        """A sentence for every plug-in that draws random numbers which no resume repeats."""
+
+    def __call__(
+        self, example: tf.Tensor, size: int | None, epoch: tf.Tensor, key: tf.Tensor, /
+    ) -> tf.Tensor:
+        """The changed example, as the model takes it."""
+
+
+class Content(Protocol):
+    """A kind of examples.  ``size`` is the height and width of pictures, None for all else."""
+
+    medium: Medium
+    """Its name is also the key of the examples in a batch."""
+    refusal: str
+    """What is said of a file that cannot be decoded, where nobody looks into it."""
+
+    def element(self, size: int | None) -> tf.TensorSpec:
+        """One example as the model takes it, by the name of the model's input."""
+
+    def decode(self, contents: tf.Tensor) -> tf.Tensor:
+        """Graph code from the bytes of a file to an example; fails where it is corrupt."""
+
+    def prepare(self, example: tf.Tensor, size: int | None) -> tf.Tensor:
+        """A decoded example as the model takes it, without augmentation."""
+
+    def fault(self, file: Path) -> str:
+        """Why a file cannot be decoded."""
+
+    def augmenter(self, options: Augment, seed: int) -> Changes:
+        """Changes training examples as ``data.augment`` says."""
+
+
+class Images:
+    """Pictures: uint8 [S, S, 3]."""
+
+    medium = IMAGE
+    refusal = "is no JPEG, PNG, GIF or BMP picture, or a damaged one"
+
+    def element(self, size: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec([size, size, 3], tf.uint8, "images")
+
+    def decode(self, contents: tf.Tensor) -> tf.Tensor:
+        return decode(contents)
+
+    def prepare(self, example: tf.Tensor, size: int | None) -> tf.Tensor:
+        assert size is not None, "held by the spec"
+        return to_uint8(fit(example, size))
+
+    def fault(self, file: Path) -> str:
+        return probe(file)
+
+    def augmenter(self, options: Augment, seed: int) -> Changes:
+        return Augmenter(options, seed)
+
+
+class Texts:
+    """Texts: string scalars, UTF-8, without the space around them."""
+
+    medium = TEXT
+    refusal = "is no UTF-8 text, or an empty one"
+
+    def element(self, size: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec([], tf.string, "texts")
+
+    def decode(self, contents: tf.Tensor) -> tf.Tensor:
+        return decode_text(contents)
+
+    def prepare(self, example: tf.Tensor, size: int | None) -> tf.Tensor:
+        return tf.ensure_shape(example, [])
+
+    def fault(self, file: Path) -> str:
+        try:
+            return text_fault(file.read_bytes())
+        except FileNotFoundError:
+            return "missing"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+
+    def augmenter(self, options: Augment, seed: int) -> Changes:
+        return TextAugmenter(options, seed)
+
+
+_ALL: dict[str, Content] = {content.medium.name: content for content in (Images(), Texts())}
+
+
+def content_of(medium: str) -> Content:
+    """The content that ``Spec.medium`` names."""
+    return _ALL[medium]
+
+
+def examples_in(batch: dict[str, Any]) -> Any:
+    """Of a batch what the model takes: float or string tensors [b, ...]."""
+    (key,) = (name for name in _ALL if name in batch)
+    return batch[key]

@@ -1,0 +1,1 @@
+"""What jobs/text_prepare.py is made of."""

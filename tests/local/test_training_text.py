@@ -1,0 +1,322 @@
+"""A run on texts: trained, killed and continued with the same bits, evaluated, used, exported."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import harness
+from harness.cli.main import main
+from harness.data.corrupt import CorruptRecorder
+from harness.data.index import folder_index
+from harness.data.lanes import lane_count
+from harness.data.manifest import manifest_index
+from harness.data.manifest_columns import ManifestOptions
+from harness.data.media import TEXT
+from harness.errors import DataError
+from harness.spec.models_data import Augment
+from tests.local.training_helpers import assert_same_result, call, lines, mischief, write_spec
+
+WORDS = {
+    "cat": ("purrs", "meows", "naps", "hunts", "scratches"),
+    "dog": ("barks", "fetches", "wags", "digs", "howls"),
+}
+TEXTS = 61
+"""Neither lanes nor batches come out even."""
+FILL = ("the", "animal", "today", "and", "then", "outside", "again", "quietly", "a", "lot")
+
+
+def sentence(label: str, number: int) -> str:
+    draw = np.random.default_rng([sorted(WORDS).index(label), number])
+    some = [*draw.choice(FILL, 3), *draw.choice(WORDS[label], 4), str(number)]
+    return " ".join(draw.permutation(some))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    """One manifest for training and text files for the test."""
+    folder = tmp_path_factory.mktemp("texts")
+    rows = [f"{sentence(label, n)}\t{label}" for label in WORDS for n in range((TEXTS + 1) // 2)][
+        :-1
+    ]
+    (folder / "train.tsv").write_text("\n".join(["what\tlabel", *rows]) + "\n")
+    for label in WORDS:
+        (folder / "test" / label).mkdir(parents=True)
+        for n in range(100, 108):
+            (folder / "test" / label / f"{n}.txt").write_text(sentence(label, n) + "\n")
+    return folder
+
+
+def text_spec(folder: Path, backbone: Path, data: Path, **changes) -> Path:
+    changes = {
+        "task": "text_classification",
+        "data.train": str(data / "train.tsv"),
+        "data.image_size": None,
+        "data.columns": {"text": "what"},
+        "data.augment": {"word_drop": 0.2},
+        "head": {"dropout": 0.3},
+        "training.phases": [
+            {"name": "one", "epochs": 3, "learning_rate": 0.05},
+            {"name": "two", "epochs": 3, "learning_rate": 0.02, "start_from": "best"},
+        ],
+    } | changes
+    return write_spec(folder, backbone, data, **changes)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, tiny_text_backbone, data) -> Path:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    spec = text_spec(folder, tiny_text_backbone, data, **mischief(folder))
+    code, _, err = call("run", str(spec), "--run-dir", str(folder / "run"))
+    assert code == 0, err
+    return folder / "run"
+
+
+@pytest.mark.core
+def test_it_learns_and_records_what_it_saw(undisturbed):
+    record = json.loads((undisturbed / "run.json").read_text())
+    counts = record["counts"]
+    assert counts["train"] + counts["validation"] == TEXTS and counts["test"] == 16
+    assert record["classes"] == ["cat", "dog"]
+    assert record["final"]["test_accuracy"] >= 0.8
+    assert record["exact"] is True
+    assert record["data_digest"]["train"].startswith("manifest:")
+    assert "image_size: null" in (undisturbed / "spec.yaml").read_text()
+
+
+@pytest.mark.core
+def test_killed_and_continued_it_ends_with_the_same_bits(
+    tmp_path, tiny_text_backbone, data, undisturbed
+):
+    spec = text_spec(tmp_path, tiny_text_backbone, data, **mischief(tmp_path, at=11, number=9))
+    command = ("run", str(spec), "--run-dir", str(tmp_path / "run"))
+    assert call(*command)[0] == -signal.SIGKILL
+    code, _, err = call(*command)
+    assert code == 0, err
+    assert_same_result(tmp_path / "run", undisturbed)
+    begun = [line for line in lines(tmp_path / "run" / "attempts.jsonl") if line["event"] == "end"]
+    assert begun[0]["from_step"] > 0
+
+
+def test_evaluate_and_predict_take_files_folders_and_manifests(undisturbed, data, tmp_path, capsys):
+    final = json.loads((undisturbed / "run.json").read_text())["final"]
+    assert main(["evaluate", str(undisturbed), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)["metrics"]
+    assert figures["accuracy"] == final["test_accuracy"]
+    (tmp_path / "broken.txt").write_bytes(b"caf\xe9 barks")
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "new.tsv").write_text(
+        'id\twhat\n1\tbarks digs howls wags\n2\t"purrs meows\nnaps hunts"\n'
+    )
+    names = [str(tmp_path / name) for name in ("broken.txt", "empty.txt", "new.tsv")]
+    assert main(["predict", str(undisturbed), "--json", *names, str(data / "test")]) == 4
+    found = json.loads(capsys.readouterr().out)
+    assert [one["file"] for one in found[:4]] == [*names[:2], f"{names[2]}:2", f"{names[2]}:3"]
+    assert [one.get("error") for one in found[:2]] == ["is no UTF-8 text, or an empty one"] * 2
+    assert [one["label"] for one in found[2:4]] == ["dog", "cat"]
+    right = [one["label"] == Path(one["file"]).parent.name for one in found[4:]]
+    assert len(right) == 16 and sum(right) / 16 == final["test_accuracy"]
+
+
+SERVE = """
+import json, sys
+import tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+answer = model.signatures["serving_default"](texts=tf.constant(sys.argv[2:]))
+print(json.dumps([label.decode() for label in answer["label"].numpy()]))
+"""
+
+
+def test_the_export_takes_texts(undisturbed, tmp_path):
+    assert main(["export", str(undisturbed), "--to", str(tmp_path / "model")]) == 0
+    command = [
+        sys.executable,
+        "-c",
+        SERVE,
+        str(tmp_path / "model"),
+        " barks digs howls\n",
+        "purrs meows naps",
+    ]
+    served = subprocess.run(command, check=True, capture_output=True).stdout
+    assert json.loads(served) == ["dog", "cat"]
+
+
+def test_inspect_reads_texts(tmp_path, tiny_text_backbone, data, capsys):
+    spec = text_spec(tmp_path, tiny_text_backbone, data)
+    assert main(["inspect", str(spec)]) == 0
+    said = capsys.readouterr().out
+    assert f"{TEXTS} examples of 2 classes" in said
+    assert f"read       {TEXTS} of {TEXTS}" in said
+    assert "words      8" in said and "characters " in said and "broken     0" in said
+    assert main(["inspect", str(spec), "--augment", str(tmp_path / "grid.png")]) == 2
+    assert "a grid is of pictures" in capsys.readouterr().err
+    folder = ["-o", f"data.train={data / 'test'}", "-o", "data.columns={}", "-o", "data.test=null"]
+    (data / "test" / "cat" / "odd.txt").write_bytes(b"\xff")
+    try:
+        assert main(["inspect", str(spec), "--json", *folder]) == 0
+    finally:
+        (data / "test" / "cat" / "odd.txt").unlink()
+    facts = json.loads(capsys.readouterr().out)["texts"]
+    assert facts["looked_at"] == 17
+    assert facts["broken"] == {"cat/odd.txt": "not UTF-8 (byte 0xff at 0)"}
+
+
+def test_plan_knows_nothing_of_pixels(tmp_path, tiny_text_backbone, data, capsys):
+    spec = text_spec(tmp_path, tiny_text_backbone, data)
+    assert main(["plan", str(spec)]) == 0
+    said = capsys.readouterr().out
+    assert " px" not in said and "batch bytes" not in said
+    assert "train" in said and "epochs of" in said
+
+
+# The pipeline by itself.
+
+
+def feed_of(index, *, seed=5, batch=8, augment=None, **more):
+    from harness.data.content import Texts
+    from harness.data.order import Order
+    from harness.data.pipeline import Feed
+
+    order = Order(len(index), batch, lane_count(batch), seed, 4, 2)
+    content = Texts()
+    augmenter = content.augmenter(augment, seed) if augment else None
+    return Feed(index, order=order, augment=augmenter, content=content, **more)
+
+
+def taken(dataset, count):
+    return list(dataset.take(count).as_numpy_iterator())
+
+
+def same(one, other) -> None:
+    assert len(one) == len(other) > 0
+    for a, b in zip(one, other, strict=True):
+        assert set(a) == set(b) == {"text", "label", "mask", "weight", "index"}
+        for key in a:
+            np.testing.assert_array_equal(a[key], b[key], err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def index(data):
+    options = ManifestOptions(path=None, text="what", medium=TEXT)
+    return manifest_index(data / "train.tsv", options)
+
+
+def test_any_step_can_be_the_first_and_replicas_share_the_batches(index):
+    feed = feed_of(index, augment=Augment(word_drop=0.3))
+    whole = taken(feed.training(0, 0, None), 2 * feed.steps_per_epoch)
+    same(taken(feed.training(1, 2, None), 4), whole[feed.steps_per_epoch + 2 :][:4])
+    parts = [taken(feed.training(0, 0, None, replica, 4), len(whole)) for replica in range(4)]
+    for step, batch in enumerate(whole):
+        for key, rows in batch.items():
+            shared = np.concatenate([part[step][key] for part in parts])
+            np.testing.assert_array_equal(shared, rows, err_msg=key)
+    seen = [row for b in whole[: feed.steps_per_epoch] for row in b["index"][b["mask"] > 0]]
+    assert sorted(seen) == list(range(TEXTS))
+
+
+def test_texts_are_those_of_the_index_and_words_drop_out_by_epoch(index):
+    plain, dropping = feed_of(index), feed_of(index, augment=Augment(word_drop=0.3))
+    steps = plain.steps_per_epoch
+    kept = 0.0
+    for one, other in zip(
+        taken(plain.training(0, 0, None), 3 * steps),
+        taken(dropping.training(0, 0, None), 3 * steps),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one["index"], other["index"])
+        for row, text, less in zip(one["index"], one["text"], other["text"], strict=True):
+            assert text == index.texts[row]
+            words = iter(text.split())
+            assert all(word in words for word in less.split()), "the order of the words stays"
+            kept += len(less.split())
+    assert kept / (3 * steps * 8 * 8) == pytest.approx(0.7, abs=0.05)
+    first, second = (taken(dropping.training(epoch, 0, None), steps) for epoch in (0, 1))
+    by_row = [
+        {row: text for b in epoch for row, text in zip(b["index"], b["text"], strict=True)}
+        for epoch in (first, second)
+    ]
+    assert sum(by_row[0][row] != by_row[1][row] for row in range(TEXTS)) > TEXTS * 0.75
+
+
+def test_broken_files_keep_their_places_and_are_named(data, tmp_path):
+    import shutil
+
+    root = shutil.copytree(data / "test", tmp_path / "copy")
+    healthy = taken(feed_of(folder_index(root, medium=TEXT)).training(0, 0, None), 2)
+    stands = {"cat/101.txt": b"\xff\xfe", "dog/103.txt": b"", "dog/105.txt": b"\xef\xbb\xbf \n"}
+    for name, content in stands.items():
+        (root / name).write_bytes(content)
+    (root / "cat" / "102.txt").write_bytes(b"\xef\xbb\xbfwith a mark \r\n")
+    recorder = CorruptRecorder(16, "skip", 0.1)
+    broken = feed_of(folder_index(root, medium=TEXT), recorder=recorder)
+    found = taken(broken.training(0, 0, None), 2)
+    for one, other in zip(healthy, found, strict=True):
+        np.testing.assert_array_equal(one["index"], other["index"])
+    texts = {row: text for b in found for row, text in zip(b["index"], b["text"], strict=True)}
+    masks = {row: mask for b in found for row, mask in zip(b["index"], b["mask"], strict=True)}
+    rows = {name: row for row, name in enumerate(folder_index(root, medium=TEXT).names)}
+    assert [masks[rows[name]] for name in stands] == [0, 0, 0] and sum(masks.values()) == 13
+    assert texts[rows["cat/101.txt"]] == b"" and texts[rows["cat/102.txt"]] == b"with a mark"
+    assert recorder.reasons == {
+        "cat/101.txt": "not UTF-8 (byte 0xff at 0)",
+        "dog/103.txt": "empty",
+        "dog/105.txt": "empty",
+    }
+    with pytest.raises(DataError, match="3 of 16 train examples cannot be read or decoded"):
+        recorder.check()
+
+
+def test_one_word_stays_however_many_drop():
+    import tensorflow as tf
+
+    from harness.data.augment_text import drop_words
+
+    for seed in range(20):
+        left = drop_words(tf.constant("a b c"), 0.999, tf.constant([seed, 1], tf.int64))
+        assert left.numpy() in (b"a", b"b", b"c")
+    assert drop_words(tf.constant(""), 0.5, tf.constant([1, 1], tf.int64)).numpy() == b""
+
+
+# What of a module is called.
+
+
+@pytest.mark.parametrize(
+    ("backbone", "problem"),
+    [
+        ({"signature": "both", "output": "pooled_output"}, None),
+        ({"signature": "both", "output": "pooled"}, "backbone.output"),
+        ({"signature": "none", "output": "pooled"}, "backbone.signature"),
+        ({"output": "pooled_output"}, "backbone.output"),
+    ],
+)
+def test_a_signature_and_an_output_can_be_chosen(backbone, problem, tiny_text_backbone):
+    import tensorflow as tf
+
+    from harness.model import backbone as backbones
+
+    def load():
+        folder, takes = tiny_text_backbone, backbones.input_of("text", None)
+        return backbones.load_hub(folder, "hub:x", "0", takes, backbones.Called(**backbone))
+
+    if problem is None:
+        plain = backbones.Called()
+        takes = backbones.input_of("text", None)
+        own = backbones.load_hub(tiny_text_backbone, "hub:x", "0", takes, plain)
+        texts = tf.constant(["a cat", "dogs bark a lot"])
+        np.testing.assert_array_equal(load().layer(texts), own.layer(texts))
+        return
+    with pytest.raises(DataError) as caught:
+        load()
+    assert caught.value.problems[0].path == problem
+
+
+def test_a_module_of_pictures_takes_no_texts(tmp_path, tiny_backbone, data):
+    spec = text_spec(tmp_path, tiny_backbone, data)
+    with pytest.raises(DataError, match="the backbone does not take these texts"):
+        harness.run(spec, run_dir=tmp_path / "run", quiet=True)

@@ -26,13 +26,14 @@ from pathlib import Path
 import numpy as np
 
 from harness.data.packed import ENTRIES, INDEX, OFFSETS, PackedIndex, checked
-from harness.errors import DataError
+from harness.errors import DataError, StorageError
 from harness.runs.files import TEMPORARY, fsync_dir, sha256_file, write_atomic
 from harness.runs.own import locked, own_folder
 
 KEPT_DAYS = 7
 """A set that nobody has used for so long is removed when the next one is staged."""
 _PIECE = 4 << 20
+_REMOVED_S = 30
 _TRIES = 2
 """A copy whose checksum is wrong is made once more: then it is the set itself that is damaged."""
 
@@ -166,11 +167,21 @@ class StagedSet:
 
     @contextmanager
     def using(self) -> Iterator[None]:
-        """Keeps the set from being removed, as long as the block lasts."""
-        with locked(_in_use(self.base, self.key), fcntl.LOCK_SH) as held:
-            if held:
-                os.utime(_in_use(self.base, self.key))
-            yield
+        """Keeps the set from being removed, as long as the block lasts.
+
+        Raises:
+            StorageError: another process removes it, and does not come to an end.
+        """
+        lock = _in_use(self.base, self.key)
+        for _ in range(_REMOVED_S * 10):
+            with locked(lock, fcntl.LOCK_SH) as held:
+                if held:
+                    own_folder(self.folder)  # it may just have been removed
+                    os.utime(lock)
+                    yield
+                    return
+            time.sleep(0.1)
+        raise StorageError(f"{self.folder} is being removed by another process")
 
     def remove(self) -> bool:
         """Removes all of it unless somebody uses it; whether it did."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -230,14 +233,38 @@ def test_one_copies_at_a_time_and_what_is_used_stays(staged: StagedSet) -> None:
     assert list(staged.base.iterdir()) == []
 
 
+def test_a_set_that_is_just_being_removed_is_waited_for(staged: StagedSet) -> None:
+    copy_all(staged)
+    lock = staged.base / f"{staged.key}.in-use"
+    held, over = threading.Event(), threading.Event()
+
+    def remove() -> None:
+        with locked(lock, fcntl.LOCK_EX):
+            held.set()
+            over.wait(10)
+            shutil.rmtree(staged.folder)
+
+    remover = threading.Thread(target=remove)
+    remover.start()
+    held.wait(10)
+    threading.Timer(0.3, over.set).start()
+    with staged.using():
+        assert over.is_set()
+        assert not staged.is_whole()
+        copy_all(staged)
+        assert not staged.remove()
+    remover.join()
+    assert staged.is_whole()
+
+
 def test_a_lock_whose_file_was_removed_meanwhile_is_no_lock(tmp_path: Path) -> None:
     path = tmp_path / "x.in-use"
-    with locked(path, 2) as first:
+    with locked(path, fcntl.LOCK_EX) as first:
         assert first
         path.unlink()
-        with locked(path, 2) as second:
+        with locked(path, fcntl.LOCK_EX) as second:
             assert second, "a new file"
-            with locked(path, 2) as third:
+            with locked(path, fcntl.LOCK_EX) as third:
                 assert not third
 
 

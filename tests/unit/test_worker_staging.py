@@ -367,6 +367,25 @@ def test_a_spec_has_its_packed_sets_staged_each_once(memory: Path, tmp_path: Pat
     assert [one["name"] for one in found["sets"]] == ["data.train"]
 
 
+def test_a_plan_says_how_much_there_is_to_stage(tmp_path: Path, write_pictures, capsys) -> None:
+    train = make_set(tmp_path / "train", shards=3)
+    test = make_set(tmp_path / "test", shards=2)
+    pictures = write_pictures(tmp_path / "pictures", ["a", "b"], 4, 8)
+    file = tmp_path / "spec.yaml"
+    for data, stage, wanted in (
+        ({"train": train.root, "test": test.root}, "scratch", (train, test)),
+        ({"train": train.root}, "none", None),
+        ({"train": pictures}, "scratch", ()),
+    ):
+        paths = {name: str(path) for name, path in data.items()}
+        file.write_text(json.dumps(changed(data=paths, cluster={"stage": stage})))
+        assert main(["plan", str(file), "--json"]) == 0
+        plan = json.loads(capsys.readouterr().out)
+        size = None if wanted is None else sum(s.bytes for one in wanted for s in one.shards)
+        assert plan["estimates"].get("bytes_to_stage") == size
+        assert any("nothing is staged" in note for note in plan["notes"]) == (wanted == ())
+
+
 def test_files_that_a_purge_took_are_seen_before_anything_is_queued(tmp_path: Path, capsys) -> None:
     index = make_set(tmp_path / "set", shards=9)
     file = tmp_path / "spec.yaml"

@@ -15,16 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from harness.data.inspect import Inspection, Pictures, Spread
     from harness.spec import Resolved
     from harness.worker.inspect import Sample, Shown
 
 HELP = "what data hold and what is broken; what augmentation makes of them"
 
 _SAMPLE, _GRID_ROWS, _COPIES = 200, 8, 6
-_CLASSES = 30
-"""Classes that are listed; of more, half of it from both ends."""
-_BROKEN = 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -121,6 +117,7 @@ def _submit(args: argparse.Namespace) -> int:
 
 def _inspect(args: argparse.Namespace, resolved: Resolved | None) -> int:
     from harness.cli.common import print_json
+    from harness.cli.inspect_text import lines_of
     from harness.errors import ExitCode
     from harness.worker.inspect import inspect_folder, inspect_spec
 
@@ -132,7 +129,7 @@ def _inspect(args: argparse.Namespace, resolved: Resolved | None) -> int:
     if args.json:
         print_json(found.to_json())
     else:
-        print("\n".join(_lines(found)))
+        print("\n".join(lines_of(found)))
     unusable = found.looked is not None and found.looked.all_broken
     return ExitCode.DATA if unusable else ExitCode.DONE
 
@@ -216,78 +213,6 @@ def _sample(args: argparse.Namespace, default: int) -> Sample:
 
     count = default if args.sample is None else args.sample
     return Sample(None if args.all else count, args.seed)
-
-
-def _lines(found: Inspection) -> list[str]:
-    from harness.runs.storage import readable_bytes
-
-    classes = len(found.counts)
-    lines = [f"{found.where}: {found.examples:,} examples of {classes} classes"]
-    lines += [f"  {line}" for line in _classes(found)]
-    if found.imbalance is not None:
-        lines.append(f"  the largest class has {found.imbalance:.3g} times the smallest")
-    if found.file_bytes is not None:
-        spread, total = found.file_bytes, readable_bytes(found.total_bytes)
-        least, median, most = map(readable_bytes, (spread.least, spread.median, spread.most))
-        lines.append(f"files      {total} in all, {least} to {most} each, median {median}")
-    if found.ignored:
-        kinds = (
-            f"{count} .{kind}" if kind else f"{count} without extension"
-            for kind, count in found.ignored.items()
-        )
-        lines.append(f"left out   {', '.join(kinds)}")
-    lines += [f"note       {note}" for note in found.notes]
-    lines.append(f"digest     {found.digest}")
-    return lines + _looked(found)
-
-
-def _classes(found: Inspection) -> list[str]:
-    ranked = sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
-    width = max(len(name) for name, _ in ranked)
-    shown = [
-        f"{name:<{width}}  {count:>9,}  {100 * count / found.examples:5.1f}%"
-        for name, count in ranked
-    ]
-    if len(shown) <= _CLASSES:
-        return shown
-    half = _CLASSES // 2
-    return [*shown[:half], f"... {len(shown) - 2 * half} more ...", *shown[-half:]]
-
-
-def _looked(found: Inspection) -> list[str]:
-    looked = found.looked
-    if looked is None:
-        return []
-    done = "decoded" if found.pictures is not None else "read   "
-    lines = [f"{done}    {looked.looked_at:,} of {found.examples:,}"]
-    lines += _pictures(found.pictures) if found.pictures is not None else []
-    if found.texts is not None and found.texts.characters is not None:
-        assert found.texts.words is not None, "the two are counted together"
-        lines.append(f"characters {_range(found.texts.characters)}")
-        lines.append(f"words      {_range(found.texts.words)}")
-    lines.append(f"broken     {len(looked.broken):,}")
-    if found.sensitive:
-        return lines + [f"  {count:,} {reason}" for reason, count in looked.reasons().items()]
-    named = [f"  {name}: {reason}" for name, reason in looked.broken.items()]
-    more = len(named) - _BROKEN
-    return lines + named[:_BROKEN] + ([f"  and {more:,} more, see --json"] if more > 0 else [])
-
-
-def _pictures(pictures: Pictures) -> list[str]:
-    lines = []
-    if pictures.heights is not None and pictures.widths is not None:
-        height, width = _range(pictures.heights), _range(pictures.widths)
-        lines.append(f"pixels     height {height}, width {width}")
-    if pictures.kinds:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in pictures.kinds.items())
-        lines.append(f"kinds      {kinds}")
-    return lines
-
-
-def _range(spread: Spread) -> str:
-    if spread.least == spread.most:
-        return f"{spread.least}"
-    return f"{spread.least} to {spread.most} (median {spread.median})"
 
 
 def _whole(text: str) -> int:

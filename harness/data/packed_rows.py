@@ -7,8 +7,8 @@ the set, and any step can be the first one.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,11 +16,12 @@ from google.protobuf.message import DecodeError
 
 from harness.data.corrupt import probe_content
 from harness.data.decode import decode
+from harness.data.example_bytes import take_bytes
 from harness.data.order import Order, canonical_position, sorted_row
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import Damaged, Piece
-from harness.data.packed_stream import stream
-from harness.data.rows import Chunk, Share, plain
+from harness.data.packed_stream import Streams, stream
+from harness.data.rows import ENDLESS, Chunk, Share, plain
 
 _KINDS = {
     "row": tf.int64,
@@ -39,6 +40,7 @@ class PackedRows:
 
     def __init__(self, examples: PackedExamples) -> None:
         self._examples = examples
+        self._streams = Streams()
         self._label_of = np.array(examples.label_of, np.int32)
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
@@ -46,19 +48,30 @@ class PackedRows:
         batch = order.per_lane * share.lanes
         arranged = share.arrange(np.arange(batch)[None])[0].reshape(-1, share.chunk)
 
-        def chunks() -> Iterator[dict[str, np.ndarray]]:
+        def begin(number: int) -> Generator[dict[str, np.ndarray], None, None]:
+            ahead, skipped = divmod(number, len(arranged))
             rows = stream(
-                self._examples, order, share.start, share.first_lane, share.lanes, parse_record
+                self._examples,
+                order,
+                share.start + ahead,
+                share.first_lane,
+                share.lanes,
+                parse_record,
             )
             # Closed with this one, which ends the threads that read ahead.
             with contextlib.closing(rows):
                 for one in rows:
                     known = self._known(one.parsed, one.row, one.mask, one.epoch)
-                    for part in arranged:
+                    for part in arranged[skipped:]:
                         yield {name: vector[part] for name, vector in known.items()}
+                    skipped = 0
 
-        signature = {name: tf.TensorSpec([share.chunk], kind) for name, kind in _KINDS.items()}
-        return tf.data.Dataset.from_generator(chunks, output_signature=signature)
+        def read(number: np.int64) -> tuple[np.ndarray, ...]:
+            found = self._streams.ask(begin, int(number), begin)
+            return tuple(found[name] for name in _KINDS)
+
+        numbers = tf.data.Dataset.range(ENDLESS)
+        return numbers.map(plain(lambda number: _chunk(read, number, share.chunk)))
 
     def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
         """See the protocol; in canonical order."""
@@ -77,15 +90,7 @@ class PackedRows:
             return tuple(known[name] for name in _KINDS)
 
         windows = tf.data.Dataset.range(0, n, at_once)
-
-        @plain
-        def known(first: tf.Tensor) -> Chunk:
-            found = tf.numpy_function(read, [first], list(_KINDS.values()))
-            for vector in found:
-                vector.set_shape([None])
-            return dict(zip(_KINDS, found, strict=True))
-
-        windows = windows.map(known).prefetch(1)
+        windows = windows.map(plain(lambda first: _chunk(read, first, None))).prefetch(1)
         return windows.unbatch().batch(chunk, drop_remainder=True)
 
     def image(self, example: Chunk) -> tf.Tensor:
@@ -115,6 +120,16 @@ class PackedRows:
         return dict(zip(_KINDS, found, strict=True))
 
 
+def _chunk(
+    read: Callable[[np.int64], tuple[np.ndarray, ...]], number: tf.Tensor, rows: int | None
+) -> Chunk:
+    """Graph code of what ``read`` gives for a number: vectors of ``rows``."""
+    found = tf.numpy_function(read, [number], list(_KINDS.values()))
+    for vector in found:
+        vector.set_shape([rows])
+    return dict(zip(_KINDS, found, strict=True))
+
+
 class Parsed(NamedTuple):
     """What training needs of a record."""
 
@@ -126,19 +141,27 @@ class Parsed(NamedTuple):
 def parse_record(record: bytes) -> Parsed:
     """What stands in a record; nothing where it is empty or no tf.Example.
 
-    By the Python classes of TensorFlow: in the threads that read, while the record is at hand.  Its
-    parsing operation takes longer, for it copies every record once more on the way in and out.
+    Done in the threads that read, while the record is at hand.  TensorFlow's parsing operation
+    takes longer, for it has every record copied once more on the way in and out.
     """
+    taken = take_bytes(record, b"image/encoded")
     try:
-        feature = tf.train.Example.FromString(record).features.feature
+        if taken is not None:
+            feature, encoded = tf.train.Features.FromString(taken[1]).feature, taken[0]
+        else:
+            feature = tf.train.Example.FromString(record).features.feature
+            encoded = _first(feature["image/encoded"].bytes_list.value, b"")
     except DecodeError:
         return _NOTHING
-    encoded = feature["image/encoded"].bytes_list.value
-    name = feature["image/filename"].bytes_list.value
-    label = feature["image/class/label"].int64_list.value
     return Parsed(
-        encoded[0] if encoded else b"", name[0] if name else b"", label[0] if label else 0
+        encoded,
+        _first(feature["image/filename"].bytes_list.value, b""),
+        _first(feature["image/class/label"].int64_list.value, 0),
     )
+
+
+def _first(values: Sequence[Any], otherwise: Any) -> Any:
+    return values[0] if values else otherwise
 
 
 _NOTHING = Parsed(b"", b"", 0)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
@@ -24,8 +24,9 @@ from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import pieces, read_records
 from harness.data.windows import Windows
 
-_THREADS = 16
-"""Reads under way: storage behind a network answers many as soon as one."""
+_THREADS = 8
+"""Reads under way: storage behind a network answers many as soon as one; more threads than these
+would only wait for the interpreter."""
 
 
 class Rows(NamedTuple):
@@ -83,6 +84,38 @@ def stream(
                 waiting.popleft().read_on()
     finally:
         readers.end()
+
+
+class Streams:
+    """Keeps the latest stream from one piece that is asked for to the next.
+
+    A data set has nothing to keep it in: each of its iterators only asks for piece after piece.  (A
+    ``GeneratorDataset`` would, but the first of them in a process spoils the heap for all that
+    computes, see :mod:`harness.distribute.heap`.)  Who asks for what it is not at, such as an
+    iterator that was begun anew, gets another in its place: a run trains from one at a time, and
+    two would hold twice the memory.  Iterators that take turns get what is right, slowly.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._held: dict[tuple[Hashable, int], Generator[Any, None, None]] = {}
+
+    def ask(
+        self, key: Hashable, number: int, begin: Callable[[int], Generator[Any, None, None]]
+    ) -> Any:
+        """Piece ``number`` of the stream ``key``; ``begin`` makes one that starts with a piece."""
+        with self._lock:
+            held = self._held.pop((key, number), None)
+        if held is None:
+            held = begin(number)
+        found = next(held)
+        with self._lock:
+            self._held[key, number + 1] = held
+            left = list(self._held)[:-1]
+            ended = [self._held.pop(one) for one in left]
+        for one in ended:
+            one.close()
+        return found
 
 
 class _Window:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from itertools import islice
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import tensorflow as tf
 from harness.data import packed_stream
 from harness.data.order import Order, sorted_row
 from harness.data.packed_rows import parse_record
-from harness.data.packed_stream import stream
+from harness.data.packed_stream import Streams, stream
 from harness.data.selection import Selection
 from harness.errors import DataError
 
@@ -92,20 +91,43 @@ def test_no_more_than_two_windows_of_a_lane_are_held(reads):
     given.close()
 
 
-def readers() -> int:
-    return sum(thread.name == "harness-read" for thread in threading.enumerate())
+def readers() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "harness-read"}
+
+
+def wait_for_the_end_of(threads: set[threading.Thread]) -> None:
+    for thread in threads:
+        thread.join(10)
+    assert not any(thread.is_alive() for thread in threads)
 
 
 def test_closing_it_ends_its_threads(reads):
     before = readers()
     given = stream(examples(), order_of(), 0, 0, LANES, int)
     next(given)
-    assert readers() == before + LANES
+    mine = readers() - before
+    assert len(mine) == LANES
     given.close()
-    until = time.monotonic() + 10
-    while readers() > before and time.monotonic() < until:
-        time.sleep(0.01)
-    assert readers() == before
+    wait_for_the_end_of(mine)
+
+
+def test_pieces_that_are_asked_for_in_turn_come_from_one_stream(reads):
+    begun = []
+
+    def begin(number):
+        begun.append(number)
+        return stream(examples(), order_of(), number, 0, LANES, int)
+
+    before, streams = readers(), Streams()
+    first = [streams.ask("a", at, begin).parsed for at in range(3)]
+    assert begun == [0]
+    # Another iterator, from the beginning, while the first one goes on.
+    assert [streams.ask("a", 0, begin).parsed, streams.ask("a", 3, begin).parsed][0] == first[0]
+    assert streams.ask("a", 1, begin).parsed == first[1]
+    assert streams.ask("b", 2, begin).parsed == first[2]
+    assert begun == [0, 0, 3, 1, 2]
+    del streams
+    wait_for_the_end_of(readers() - before)
 
 
 def test_what_a_read_raises_is_raised_where_it_is_needed(monkeypatch):

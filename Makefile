@@ -33,7 +33,7 @@ demo: venv-train  ## train the quickstart, predict held-back pictures, say what 
 # Only continuous integration installs SLURM, shellcheck and MPI for a test run; elsewhere the tests that
 # need them skip without them.
 ci-packages:
-	@if [ -n "$${CI:-}" ]; then for group in cluster scripts horovod containers; do \
+	@if [ -n "$${CI:-}" ]; then for group in cluster scripts horovod containers speech; do \
 		.ci/system-packages $$group; done; fi
 
 # There it is built as well; elsewhere the tests that need Horovod skip without it.

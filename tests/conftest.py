@@ -124,6 +124,25 @@ def text_job() -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_audio_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Hub module: samples, float32 [N, any], to the strength of 16 bands of frequency."""
+    import tensorflow as tf
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32)])
+    def call(samples: tf.Tensor) -> tf.Tensor:
+        strength = tf.abs(tf.signal.stft(samples, 128, 64, 128))[:, :, :64]
+        bands = tf.reduce_mean(tf.reshape(strength, [-1, tf.shape(strength)[1], 16, 4]), [1, 3])
+        return tf.ensure_shape(tf.math.log(bands + 1e-3), [None, 16])
+
+    module = tf.train.Checkpoint()
+    module.__call__ = call
+    module.variables = module.trainable_variables = module.regularization_losses = []
+    folder = tmp_path_factory.mktemp("tiny_audio_backbone") / "module"
+    tf.saved_model.save(module, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_text_backbone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Hub module of plain TensorFlow ops: texts, string [N], to [N, 16].
 

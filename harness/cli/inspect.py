@@ -2,7 +2,7 @@
 
 DATA is a folder with one folder for each class, a manifest (CSV or TSV), a packed set, or a spec
 (YAML), whose training data are looked at.  A sample of the pictures is decoded, or of the texts
-of a spec of texts read; broken ones are named, and the exit code is 4 only if all are.  With
+or recordings of a spec read; broken ones are named, and the exit code is 4 only if all are.  With
 --augment, what a spec's augmentation does is drawn as a grid.  With --slurm it is a job, whose
 needs are said by -o cluster.FIELD=VALUE.
 """

@@ -60,6 +60,8 @@ def _looked(found: Inspection) -> list[str]:
         assert found.texts.words is not None, "the two are counted together"
         lines.append(f"characters {_range(found.texts.characters)}")
         lines.append(f"words      {_range(found.texts.words)}")
+    if found.recordings is not None and found.recordings.milliseconds is not None:
+        lines.append(f"length     {_range(found.recordings.milliseconds)} ms")
     lines.append(f"broken     {len(looked.broken):,}")
     if found.sensitive:
         return lines + [f"  {count:,} {reason}" for reason, count in looked.reasons().items()]

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import tensorflow as tf
 
+from harness.data.audio import audio_fault, check_installed, cut_or_pad, decoder
 from harness.data.augment import Augmenter
+from harness.data.augment_audio import AudioAugmenter
 from harness.data.augment_text import TextAugmenter
 from harness.data.corrupt import probe
 from harness.data.decode import decode, fit, to_uint8
-from harness.data.media import IMAGE, TEXT, Medium
+from harness.data.media import AUDIO, IMAGE, TEXT, Medium
 from harness.data.text import decode_text, text_fault
 
 if TYPE_CHECKING:
-    from harness.spec.models_data import Augment
+    from harness.spec import Spec
+    from harness.spec.models_data import Audio, Augment
 
 
 class Changes(Protocol):
@@ -112,15 +115,57 @@ class Texts:
         return TextAugmenter(options, seed)
 
 
-_ALL: dict[str, Content] = {content.medium.name: content for content in (Images(), Texts())}
+class Recordings:
+    """Recordings: float32 [samples] in -1..1, of one channel.
+
+    Args:
+        audio: their rate and length.
+
+    Raises:
+        EnvironmentNotAble: what reads them is not installed.
+    """
+
+    medium = AUDIO
+    refusal = "is no WAV or FLAC recording, or a damaged one"
+
+    def __init__(self, audio: Audio) -> None:
+        check_installed()
+        self._audio, self._decode = audio, decoder(audio.rate_hz)
+
+    def element(self, size: int | None) -> tf.TensorSpec:
+        return tf.TensorSpec([self._audio.samples], tf.float32, "audio")
+
+    def decode(self, contents: tf.Tensor) -> tf.Tensor:
+        return self._decode(contents)
+
+    def prepare(self, example: tf.Tensor, size: int | None) -> tf.Tensor:
+        return cut_or_pad(example, self._audio.samples)
+
+    def fault(self, file: Path) -> str:
+        return audio_fault(file)
+
+    def augmenter(self, options: Augment, seed: int) -> Changes:
+        return AudioAugmenter(options, seed, self._audio)
 
 
-def content_of(medium: str) -> Content:
-    """The content that ``Spec.medium`` names."""
-    return _ALL[medium]
+def content_of(medium: str, audio: Audio | None = None) -> Content:
+    """The content that ``Spec.medium`` names.
+
+    Args:
+        audio: ``data.audio`` of the spec.
+    """
+    if medium == AUDIO.name:
+        assert audio is not None, "held by the spec"
+        return Recordings(audio)
+    return Texts() if medium == TEXT.name else Images()
+
+
+def content_of_spec(spec: Spec) -> Content:
+    """What the examples of a spec are."""
+    return content_of(spec.medium, spec.data.audio)
 
 
 def examples_in(batch: dict[str, Any]) -> Any:
-    """Of a batch what the model takes: float or string tensors [b, ...]."""
-    (key,) = (name for name in _ALL if name in batch)
+    """Of a batch what the model takes: numbers or strings, [b, ...]."""
+    (key,) = (medium.name for medium in (IMAGE, TEXT, AUDIO) if medium.name in batch)
     return batch[key]

@@ -91,6 +91,24 @@ class TextFacts(_Looked):
 
 
 @dataclass(frozen=True)
+class AudioFacts(_Looked):
+    """What the recordings that were read are like.
+
+    Attributes:
+        looked_at: how many were tried.
+        broken: why each that could not be read could not, by name.
+        milliseconds: of the others.
+    """
+
+    looked_at: int
+    broken: dict[str, str]
+    milliseconds: Spread | None
+
+
+Looked = Pictures | TextFacts | AudioFacts
+
+
+@dataclass(frozen=True)
 class Inspection:
     """What is known of a data set.
 
@@ -104,7 +122,7 @@ class Inspection:
         missing: what a manifest lacked, and what was done about it.
         notes: sentences for the user, which may name files.
         digest: as a run records it.
-        pictures, texts: None where none was looked at.
+        pictures, texts, recordings: None where none was looked at.
         sensitive: no name of a file is to be shown; ``notes`` then holds none.
     """
 
@@ -118,12 +136,13 @@ class Inspection:
     digest: str
     pictures: Pictures | None = None
     texts: TextFacts | None = None
+    recordings: AudioFacts | None = None
     sensitive: bool = field(default=False, kw_only=True)
 
     @property
-    def looked(self) -> Pictures | TextFacts | None:
+    def looked(self) -> Looked | None:
         """What was seen of the examples that were looked at."""
-        return self.pictures or self.texts
+        return self.pictures or self.texts or self.recordings
 
     @property
     def examples(self) -> int:
@@ -138,7 +157,8 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON; without names of files where they are sensitive."""
         facts = asdict(self) | {"examples": self.examples, "imbalance": self.imbalance}
-        for name, looked in (("pictures", self.pictures), ("texts", self.texts)):
+        for name in ("pictures", "texts", "recordings"):
+            looked: Looked | None = getattr(self, name)
             if looked is not None:
                 facts[name]["reasons"] = looked.reasons()
                 facts[name]["broken"] = len(looked.broken) if self.sensitive else looked.broken
@@ -182,7 +202,7 @@ def open_training(data: DataSpec, medium: str = "image") -> ExampleIndex | Packe
 def describe(
     index: ExampleIndex | PackedExamples,
     where: str,
-    looked: Pictures | TextFacts | None = None,
+    looked: Looked | None = None,
     *,
     sensitive: bool = False,
 ) -> Inspection:
@@ -202,6 +222,7 @@ def describe(
         index.digest,
         looked if isinstance(looked, Pictures) else None,
         looked if isinstance(looked, TextFacts) else None,
+        looked if isinstance(looked, AudioFacts) else None,
         sensitive=sensitive,
     )
 

@@ -31,7 +31,10 @@ IMAGE = Medium("image", "picture", "images", ("bmp", "gif", "jpeg", "jpg", "png"
 TEXT = Medium("text", "text", "texts", ("txt",))
 """UTF-8."""
 
-_ALL = {medium.name: medium for medium in (IMAGE, TEXT)}
+AUDIO = Medium("audio", "recording", "recordings", ("flac", "wav"))
+"""What libsndfile reads of these."""
+
+_ALL = {medium.name: medium for medium in (IMAGE, TEXT, AUDIO)}
 
 
 def medium_of(name: str) -> Medium:

@@ -8,9 +8,9 @@ object with
 - ``labels``: for each name a row of ``classes``;
 - ``classes``: texts, two or more;
 - ``digest``: a text that changes when the data changes;
-- ``load(name)``: graph code from a string scalar to uint8 [height, width, 3], or of texts to a
-  string scalar.  An error raised when it runs makes the example corrupt; it must not draw random
-  numbers.
+- ``load(name)``: graph code from a string scalar to uint8 [height, width, 3], of texts to a string
+  scalar, of recordings to float32 [samples] of the spec's rate.  An error raised when it runs makes
+  the example corrupt; it must not draw random numbers.
 """
 
 from __future__ import annotations

@@ -67,7 +67,11 @@ def _served(module: _Module, keras: tf_keras.Model, task: Task) -> _Served:
         return {"probabilities": probabilities, "label": tf.gather(module.labels, best)}
 
     takes = keras.inputs[0]
-    return _texts(answers) if takes.dtype == tf.string else _images(answers, takes.shape[1])
+    if takes.dtype == tf.string:
+        return _texts(answers)
+    if len(takes.shape) == 2:
+        return _recordings(answers, takes.shape[1])
+    return _images(answers, takes.shape[1])
 
 
 def _texts(answers: Answers) -> _Served:
@@ -76,6 +80,15 @@ def _texts(answers: Answers) -> _Served:
         return answers(tf.strings.strip(texts))
 
     return _Served({"serving_default": texts}, {"serving_default": tf.constant(_TEXTS)})
+
+
+def _recordings(answers: Answers, samples: int) -> _Served:
+    @tf.function(input_signature=[tf.TensorSpec([None, samples], tf.float32, "audio")])
+    def audio(audio: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answers(audio)
+
+    drawn = np.random.default_rng(0).uniform(-0.5, 0.5, (_PROBES, samples))
+    return _Served({"serving_default": audio}, {"serving_default": tf.constant(drawn, tf.float32)})
 
 
 def _images(answers: Answers, size: int) -> _Served:
@@ -113,7 +126,8 @@ def export(
 
     Signatures: ``serving_default`` takes ``encoded`` (string [N], whole JPEG, PNG, GIF or BMP
     files), ``images`` takes prepared pictures (uint8 [N, S, S, 3]).  Of a model of texts
-    ``serving_default`` takes ``texts`` (string [N], UTF-8).  All give ``probabilities`` (float32
+    ``serving_default`` takes ``texts`` (string [N], UTF-8), of one of recordings ``audio`` (float32
+    [N, samples], of the rate and length of the training).  All give ``probabilities`` (float32
     [N, classes]) and ``label`` (string [N]).  Beside it lie ``labels.txt`` and
     ``card.json``.
 

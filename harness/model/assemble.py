@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 import tf_keras
 
-from harness.data.content import content_of
+from harness.data.content import content_of_spec
 from harness.distribute.base import Distribution
 from harness.model import backbone as backbones
 from harness.model.backbone import Backbone
@@ -23,7 +23,8 @@ from harness.spec import Spec, Trust
 class Assembled:
     """The model of a run and what its training needs beside it.
 
-    ``keras`` maps uint8 images [b, S, S, 3] or texts, string [b], to float32 logits [b, outputs].
+    ``keras`` maps uint8 images [b, S, S, 3], texts, string [b], or recordings, float32
+    [b, samples], to float32 logits [b, outputs].
     """
 
     keras: tf_keras.Model
@@ -77,14 +78,14 @@ def load_backbone(spec: Spec, image_size: int | None, pinned: str | None, trust:
     # names of the first, as its checkpoints go by them.
     tf_keras.backend.reset_uids()
     _seed(spec)
+    takes = backbones.input_of(content_of_spec(spec).element(image_size))
     if handle.startswith(PREFIX):
-        return backbones.load_plugin(handle, spec.backbone.options or {}, image_size, spec.medium)
+        return backbones.load_plugin(handle, spec.backbone.options or {}, image_size, takes)
     folder = backbones.locate(handle)
     digest = backbones.digest_of(folder)
     backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
     backbones.check_digest(digest, pinned, handle, "the run")
     backbones.check_trusted(folder, digest, trust)
-    takes = backbones.input_of(spec.medium, image_size)
     wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
     return backbones.load_hub(folder, handle, digest, takes, wanted)
 
@@ -100,7 +101,7 @@ def assemble(
     head = spec.head
     draws = Draws(spec.training.seed, distribution)
     _seed(spec)  # again: the head must not depend on how much the backbone has drawn
-    element = content_of(spec.medium).element(image_size)
+    element = content_of_spec(spec).element(image_size)
     inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
     prepared = _FromBytes(name="from_bytes")(inputs) if element.dtype == tf.uint8 else inputs
     features = backbone.layer(prepared)

@@ -30,7 +30,7 @@ class Backbone:
     """A loaded pretrained module.
 
     ``layer`` maps float32 images [b, S, S, 3] in 0..1 (TensorFlow Hub's convention for images) or
-    texts, string [b], to features [b, f].
+    texts, string [b], or recordings, float32 [b, samples] in -1..1, to features [b, f].
     """
 
     handle: str
@@ -50,11 +50,10 @@ class Called(NamedTuple):
     output: str | None = None
 
 
-def input_of(medium: str, image_size: int | None) -> tf.TensorSpec:
-    """One example as a backbone takes it, by ``Spec.medium`` and the pixels of a side."""
-    if medium == "text":
-        return tf.TensorSpec([], tf.string, "texts")
-    return tf.TensorSpec([image_size, image_size, 3], tf.float32, "images")
+def input_of(element: tf.TensorSpec) -> tf.TensorSpec:
+    """One example as a backbone takes it, by what the model takes: pictures are in 0..1 here."""
+    dtype = tf.float32 if element.dtype == tf.uint8 else element.dtype
+    return tf.TensorSpec(element.shape, dtype, element.name)
 
 
 def locate(handle: str) -> Path:
@@ -198,13 +197,13 @@ def _unloadable(error: Exception, called: Called) -> DataError:
 
 
 def load_plugin(
-    name: str, options: Mapping[str, Any], image_size: int | None, medium: str = "image"
+    name: str, options: Mapping[str, Any], image_size: int | None, takes: tf.TensorSpec
 ) -> Backbone:
     """A backbone made by the user's function ``(image_size, **options) -> Keras layer``.
 
     Args:
         image_size: None where the examples are no pictures.
-        medium: what the examples are.
+        takes: one example as it is given to it.
     """
     layer = registry.get("backbone", name)(image_size, **options)
     if not isinstance(layer, tf_keras.layers.Layer):
@@ -217,7 +216,7 @@ def load_plugin(
         )
     layer.trainable = False
     backbone = Backbone(PREFIX + name.removeprefix(PREFIX), layer, None, None)
-    _check_fit(backbone, input_of(medium, image_size))
+    _check_fit(backbone, takes)
     return backbone
 
 
@@ -235,7 +234,8 @@ def _check_fit(backbone: Backbone, takes: tf.TensorSpec) -> None:
                 path="backbone.output",
             ) from error
         sizes = "".join(f", {side}" for side in takes.shape)
-        other = "set data.image_size to what the backbone takes, or " if sizes else ""
+        field = {"images": "data.image_size", "audio": "data.audio"}.get(takes.name)
+        other = f"set {field} to what the backbone takes, or " if field else ""
         raise DataError(
             f"the backbone does not take these {takes.name}",
             got=f"{takes.dtype.name} [batch{sizes}]",

@@ -66,9 +66,36 @@ class RandAugment(SpecModel):
     """Strength of each operation, 0 (none) to 10; the paper's M."""
 
 
+class SpecAugment(SpecModel):
+    """SpecAugment (Park et al., 2019): bands of a recording's spectrogram are silenced."""
+
+    time_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    """Bands of time."""
+    time_part: Unit01 = 0.1
+    """Longest of them, as a part of the recording (0 to 1)."""
+    frequency_masks: Annotated[int, Field(ge=0, le=20)] = 2
+    """Bands of frequency."""
+    frequency_part: Unit01 = 0.1
+    """Widest of them, as a part of the frequencies up to half the rate (0 to 1)."""
+
+
+class Audio(SpecModel):
+    """How recordings are prepared: mixed to one channel, resampled, cut or padded at their end."""
+
+    rate_hz: Annotated[int, Field(ge=1000, le=192_000)]
+    """Samples a second, as the backbone takes them."""
+    seconds: Annotated[float, Field(gt=0, le=3600)]
+    """Length: what is longer is cut, what is shorter is followed by silence."""
+
+    @property
+    def samples(self) -> int:
+        """The length in samples, 1 or more."""
+        return max(1, round(self.rate_hz * self.seconds))
+
+
 class Augment(SpecModel):
     """Random changes of training examples; each is a pure function of (seed, epoch, example).
-    All but `word_drop` and `plugins` are of pictures."""
+    Those that do not say otherwise are of pictures; `plugins` are of all."""
 
     flip: Literal["none", "horizontal", "vertical", "both"] = "none"
     """Mirror at random along this axis, each with probability one half."""
@@ -96,6 +123,14 @@ class Augment(SpecModel):
     """Cover a square with grey; its side as a part of the picture's (0 to 1), 0 for none."""
     word_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of texts: leave out each word with this probability (0 to below 1); one always stays."""
+    time_shift: Unit01 = 0.0
+    """Of recordings: shift by a uniform part in [-time_shift, time_shift] of the length (0 to 1);
+    silence follows."""
+    noise: Unit01 = 0.0
+    """Of recordings: add white noise, whose level is a uniform part in [0, noise] of the
+    recording's own (0 to 1; levels are root mean squares)."""
+    spec_augment: SpecAugment | None = None
+    """Of recordings: silence bands of time and of frequency; null for none."""
     plugins: Many[PluginRef] = ()
     """Plug-ins of kind augmentation, applied in this order after the rest."""
 
@@ -125,7 +160,13 @@ class Augment(SpecModel):
                 )
 
 
-AUGMENT_MEDIUM = {"word_drop": "text", "plugins": "all"}
+AUGMENT_MEDIUM = {
+    "word_drop": "text",
+    "time_shift": "audio",
+    "noise": "audio",
+    "spec_augment": "audio",
+    "plugins": "all",
+}
 """What each field of :class:`Augment` changes, where that is not pictures."""
 MEDIA_WORDS = {"image": "pictures", "text": "texts", "audio": "recordings"}
 
@@ -189,6 +230,8 @@ class DataSpec(SpecModel):
     """Texts in a manifest that mean a missing value; the space around a value does not count."""
     image_size: Annotated[int, Field(ge=8, le=8192)] | None = 224
     """Height and width in pixels that images are resized to; null where there are none."""
+    audio: Audio | None = None
+    """Rate and length of recordings, which a task of audio needs; null for all else."""
     augment: Augment = new(Augment)
     """Random changes of training examples."""
     balance: Literal["none", "class_weights", "oversample", "undersample"] = "none"
@@ -232,6 +275,13 @@ class DataSpec(SpecModel):
         if medium != "image" and self.image_size is not None:
             what = f"is of pictures, and the examples are {words}"
             yield Complaint("image_size", what, show(self.image_size), "null", "remove it")
+        if medium == "audio" and self.audio is None:
+            allowed = "the rate and length that the backbone takes"
+            action = "write it, as audio: {rate_hz: 16000, seconds: 1.0}"
+            yield Complaint("audio", "recordings need a rate and a length", "null", allowed, action)
+        if medium != "audio" and self.audio is not None:
+            what = f"is of recordings, and the examples are {words}"
+            yield Complaint("audio", what, show(self.audio.model_dump()), "null", "remove it")
         if medium != "text" and self.columns.text is not None:
             what = f"is of texts, and the examples are {words}"
             action = "remove it, or set task: text_classification"

@@ -27,7 +27,7 @@ def _task(value: Any) -> bool:
     return value in _TASKS or str(value).startswith("plugin:")
 
 
-_TASKS = ("image_classification", "text_classification")
+_TASKS = tuple(f"{medium}_classification" for medium in ("image", "text", "audio"))
 _NULL = _only(None)
 _NUMBER = (lambda value: not isinstance(value, Mapping), "one number")
 # `*` is any position of a list, or at the end any field that is not named itself.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.data.balance import class_weights
-from harness.data.content import content_of
+from harness.data.content import content_of_spec
 from harness.data.corrupt import CorruptRecorder
 from harness.data.index import ExampleIndex
 from harness.data.lanes import check_replicas, lane_count, reading
@@ -60,7 +60,7 @@ class Feeds:
         train = sets.train.index
         block, window = _reading(spec, train, lanes, kept or {})
         self.order = Order(len(train), batch, lanes, spec.training.seed, block, window)
-        self.content = content_of(spec.medium)
+        self.content = content_of_spec(spec)
         self.augmenter = self.content.augmenter(data.augment, spec.training.seed)
         self.train = Feed(
             train,

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from harness.data.inspect import (
+    AudioFacts,
     Inspection,
-    Pictures,
+    Looked,
     TextFacts,
     describe,
     open_data,
@@ -59,27 +60,27 @@ class Shown:
 
 
 def inspect_folder(
-    path: Path, sample: Sample, say: Callable[[str], None], progress: TextIO = sys.stderr
+    path: Path, sample: Sample, say: Callable[[str], None], progress: TextIO | None = None
 ) -> Inspection:
     """What lies at a path.
 
     Args:
         say: hears of what TensorFlow's surroundings need.
-        progress: gets a line that tells how far it is.
+        progress: gets a line that tells how far it is; None is standard error.
 
     Raises:
         DataError: the data cannot be used.
         EnvironmentNotAble: pictures are to be decoded, and TensorFlow is not installed.
     """
     index = open_data(path)
-    return describe(index, str(path), _look(index, None, sample, say, progress))
+    return describe(index, str(path), _look(index, None, sample, say, progress or sys.stderr))
 
 
 def inspect_spec(
     resolved: Resolved,
     sample: Sample,
     say: Callable[[str], None],
-    progress: TextIO = sys.stderr,
+    progress: TextIO | None = None,
     *,
     names: bool = False,
 ) -> Inspection:
@@ -98,7 +99,7 @@ def inspect_spec(
         load_plugins(spec.plugins, resolved.user.trust)
     index, load = _examples(spec)
     hidden = spec.data.sensitive and not names
-    looked = _look(index, load, sample, say, progress, spec.medium)
+    looked = _look(index, load, sample, say, progress or sys.stderr, spec)
     if hidden and looked is not None and load is not None:
         # What a plug-in says of an error may well name the example.
         looked = replace(looked, broken=dict.fromkeys(looked.broken, "cannot be loaded"))
@@ -202,13 +203,13 @@ def _look(
     sample: Sample,
     say: Callable[[str], None],
     progress: TextIO,
-    medium: str = "image",
-) -> Pictures | TextFacts | None:
+    spec: Spec | None = None,
+) -> Looked | None:
     if sample.count == 0:
         return None
     _tensorflow(say)
-    if medium == "text":
-        return _look_at_texts(index, load, sample, progress)
+    if spec is not None and spec.medium != "image":
+        return _look_at_contents(index, load, sample, progress, spec)
     from harness.data.inspect_pictures import look_at
     from harness.data.inspect_sources import source_of
     from harness.worker.counted import Counted
@@ -220,16 +221,23 @@ def _look(
         return look_at(source_of(index, load), rows, counted.add)
 
 
-def _look_at_texts(
-    index: ExampleIndex | PackedExamples, load: Load | None, sample: Sample, progress: TextIO
-) -> TextFacts:
+def _look_at_contents(
+    index: ExampleIndex | PackedExamples,
+    load: Load | None,
+    sample: Sample,
+    progress: TextIO,
+    spec: Spec,
+) -> TextFacts | AudioFacts:
     from harness.data.index import ExampleIndex
-    from harness.data.inspect_texts import look_at_texts
+    from harness.data.inspect_contents import look_at_recordings, look_at_texts
+    from harness.data.media import medium_of
     from harness.worker.counted import Counted
 
-    assert isinstance(index, ExampleIndex), "packed sets of texts are refused where they are opened"
+    assert isinstance(index, ExampleIndex), "packed sets are of pictures, which is held before"
     rows = sample_rows(len(index), sample.count, sample.seed)
-    with Counted("looked at", "texts", len(rows), progress) as counted:
+    with Counted("looked at", medium_of(spec.medium).many, len(rows), progress) as counted:
+        if spec.data.audio is not None:
+            return look_at_recordings(index, load, rows, spec.data.audio, counted.add)
         return look_at_texts(index, load, rows, counted.add)
 
 

@@ -34,11 +34,11 @@ class LoadedRun:
 
     def predict(self, names: Sequence[str]) -> Iterator[Prediction]:
         """One prediction for each example that ``names`` (files, folders, manifests) mean."""
-        from harness.data.content import content_of
+        from harness.data.content import content_of_spec
         from harness.data.manifest_columns import ManifestOptions
         from harness.deploy.predict import Predictor, expand
 
-        spec, content = self.spec, content_of(self.spec.medium)
+        spec, content = self.spec, content_of_spec(self.spec)
         keras, task = self.model.keras, self.model.task
         predictor = Predictor(keras, task, spec.data.image_size, content)
         return predictor.files(expand(names, ManifestOptions.of(spec.data, spec.medium)))
@@ -50,7 +50,7 @@ class LoadedRun:
             UsageError: neither is there.
             DataError: the data set cannot be used.
         """
-        from harness.data.content import content_of
+        from harness.data.content import content_of_spec
         from harness.data.pipeline import Feed
         from harness.deploy.evaluate import Evaluator
         from harness.worker.datasets import open_test_set
@@ -65,7 +65,7 @@ class LoadedRun:
                 path="data.test",
             )
         recorder = make_recorder(self.spec, len(examples.index), "test", None)
-        content = content_of(self.spec.medium)
+        content = content_of_spec(self.spec)
         feed = Feed(examples.index, recorder=recorder, load=examples.load, content=content)
         evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)
         return one_pass(self.spec, feed, evaluator, recorder.check)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.checkpoint.store import Store
+from harness.data.media import medium_of
 from harness.observe.progress import Progress
 from harness.observe.pulse import Heartbeat
 from harness.observe.writers import MultiWriter
@@ -37,7 +38,8 @@ def first_rank(
 ) -> Outside:
     """Those of rank 0, in the run directory and on the terminal."""
     writer = open_writers(paths, attempt.number, spec)
-    progress = Progress(total_steps, plain=shown.plain, quiet=shown.quiet)
+    unit = medium_of(spec.medium).many
+    progress = Progress(total_steps, plain=shown.plain, quiet=shown.quiet, unit=unit)
     heartbeat = Heartbeat(paths, attempt=attempt.number)
     watch = ProgressAndHeartbeat(progress, heartbeat, total_steps, attempt)
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say)

@@ -27,13 +27,13 @@ def open_writers(paths: RunPaths, attempt: int, spec: Spec) -> MultiWriter:
 def show_beginning(writer: MultiWriter, spec: Spec, feeds: Feeds) -> None:
     """The spec as text, and a few training examples as the model will see them."""
     writer.text("spec", "\n".join(f"    {line}" for line in dump_spec(spec).splitlines()))
-    if spec.logging.images and not spec.data.sensitive:
+    if spec.logging.images and not spec.data.sensitive and spec.medium != "audio":
         batch = next(iter(feeds.train.training(0, 0, spec.data.image_size)))
         good = batch["mask"].numpy() > 0
         examples = examples_in(batch).numpy()[good][:_EXAMPLES]
         if spec.medium == "image":
             writer.images(0, "inputs", examples, split="train")
-        else:
+        elif spec.medium == "text":
             shown = "\n".join(
                 f"    {text}" for one in examples for text in one.decode().split("\n")
             )

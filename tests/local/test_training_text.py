@@ -21,7 +21,14 @@ from harness.data.manifest_columns import ManifestOptions
 from harness.data.media import TEXT
 from harness.errors import DataError
 from harness.spec.models_data import Augment
-from tests.local.training_helpers import assert_same_result, call, lines, mischief, write_spec
+from tests.local.training_helpers import (
+    assert_equal_losses,
+    assert_same_result,
+    call,
+    lines,
+    mischief,
+    write_spec,
+)
 
 WORDS = {
     "cat": ("purrs", "meows", "naps", "hunts", "scratches"),
@@ -301,12 +308,12 @@ def test_a_signature_and_an_output_can_be_chosen(backbone, problem, tiny_text_ba
     from harness.model import backbone as backbones
 
     def load():
-        folder, takes = tiny_text_backbone, backbones.input_of("text", None)
+        folder, takes = tiny_text_backbone, tf.TensorSpec([], tf.string, "texts")
         return backbones.load_hub(folder, "hub:x", "0", takes, backbones.Called(**backbone))
 
     if problem is None:
         plain = backbones.Called()
-        takes = backbones.input_of("text", None)
+        takes = tf.TensorSpec([], tf.string, "texts")
         own = backbones.load_hub(tiny_text_backbone, "hub:x", "0", takes, plain)
         texts = tf.constant(["a cat", "dogs bark a lot"])
         np.testing.assert_array_equal(load().layer(texts), own.layer(texts))
@@ -320,3 +327,11 @@ def test_a_module_of_pictures_takes_no_texts(tmp_path, tiny_backbone, data):
     spec = text_spec(tmp_path, tiny_backbone, data)
     with pytest.raises(DataError, match="the backbone does not take these texts"):
         harness.run(spec, run_dir=tmp_path / "run", quiet=True)
+
+
+def test_two_devices_have_the_losses_of_one(tmp_path, tiny_text_backbone, data, undisturbed):
+    two = {"cluster.strategy": "mirrored", "cluster.replicas_per_rank": 2}
+    spec = text_spec(tmp_path, tiny_text_backbone, data, **two)
+    code, _, err = call("run", str(spec), "--run-dir", str(tmp_path / "run"))
+    assert code == 0, err
+    assert_equal_losses(tmp_path / "run", undisturbed)

@@ -1,0 +1,1 @@
+"""What jobs/audio_prepare.py is made of."""

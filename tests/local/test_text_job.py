@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = "jobs/text_sentiment.yaml"
 LEAST_GAIN = 0.1
-# Measured: 0.85 against a larger class of 0.66.
+# Measured: 0.90 against a larger class of 0.62.
 
 
 def table(file: Path) -> list[list[str]]:

@@ -19,7 +19,7 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -63,16 +63,6 @@ class Shard:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class Extent:
-    """Examples that stand one after the other in one file: where, how many, and their bytes."""
-
-    file: Path
-    offset: int
-    examples: int
-    bytes: int
-
-
 class PackedIndex:
     """The index of a packed set.
 
@@ -102,25 +92,34 @@ class PackedIndex:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def extents(self, first: int, examples: int, *, near: bool = False) -> list[Extent]:
+    def bounds(self, first: int, examples: int, *, near: bool = False) -> tuple[Path, list[int]]:
         """Where the examples [first, first + examples) of the canonical order stand.
 
         Args:
             near: ask the copies on this node, if there are any, before the set itself.
 
+        Returns:
+            Their shard, and the bytes at which each of them begins and the last one ends.
+
         Raises:
-            ValueError: there are no such examples.
+            ValueError: there are no such examples in one shard.
             DataError: ``offsets.bin`` is not whole.
         """
-        if not 0 <= first <= first + examples <= len(self):
-            raise ValueError(f"[{first}, {first + examples}) must lie within [0, {len(self)}]")
-        found = []
-        while examples:
-            number = bisect_right(self._starts, first) - 1
-            here = min(examples, self._starts[number + 1] - first)
-            found.append(self._extent(number, first, here, near))
-            first, examples = first + here, examples - here
-        return found
+        number = bisect_right(self._starts, first) - 1
+        last = first + examples
+        if not (0 <= first < last <= len(self) and last <= self._starts[number + 1]):
+            raise ValueError(f"[{first}, {last}) must lie within one shard")
+        shard, ends = self.shards[number], last == self._starts[number + 1]
+        found = self.entries(OFFSETS, first, examples + (not ends), near=near).tolist()
+        found += [shard.bytes] if ends else []
+        if found[-1] > shard.bytes or any(b - a < FRAME_BYTES for a, b in pairwise(found)):
+            raise DataError(
+                f"{self.root / OFFSETS} is broken",
+                got=f"{examples} records in the bytes {found[0]} to {found[-1]} of {shard.file}",
+                allowed=f"{shard.bytes} bytes in all, {FRAME_BYTES} or more for a record",
+                action="delete it and run the same `harness pack` again",
+            )
+        return self.root / shard.file, found
 
     def shard_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Numbers of the shards that hold examples, by their canonical positions."""
@@ -135,7 +134,7 @@ class PackedIndex:
         """What the file ``name`` (:data:`ENTRIES`) holds of [first, first + count).
 
         Args:
-            near: see :meth:`extents`.
+            near: see :meth:`bounds`.
 
         Raises:
             DataError: it is not whole.
@@ -153,21 +152,6 @@ class PackedIndex:
         if len(raw) != count * kind.itemsize:
             raise _broken(path, f"no entry {first + count - 1}", "an entry for each example")
         return np.frombuffer(raw, kind)
-
-    def _extent(self, number: int, first: int, examples: int, near: bool) -> Extent:
-        shard, last = self.shards[number], first + examples
-        begin = int(self.entries(OFFSETS, first, 1, near=near)[0])
-        if last == self._starts[number + 1]:
-            end = shard.bytes
-        else:
-            end = int(self.entries(OFFSETS, last, 1, near=near)[0])
-        if not begin <= end <= shard.bytes:
-            raise _broken(
-                self.root / OFFSETS,
-                f"bytes {begin} to {end} of {shard.file}",
-                f"{shard.bytes} bytes",
-            )
-        return Extent(self.root / shard.file, begin, examples, end - begin)
 
 
 def is_packed(path: Path) -> bool:

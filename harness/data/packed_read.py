@@ -8,14 +8,13 @@ byte would end it, where here only the one example is lost.
 from __future__ import annotations
 
 import struct
-from itertools import pairwise
 
 import numpy as np
 from google_crc32c import value as crc32c
 from numpy.typing import NDArray
 
 from harness.data.nearby import read_at
-from harness.data.packed import OFFSETS, Extent, PackedIndex
+from harness.data.packed import OFFSETS, PackedIndex
 from harness.errors import DataError
 
 _LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
@@ -81,7 +80,6 @@ class Piece:
     def __init__(self, packed: PackedIndex, first: int, number: int) -> None:
         self._packed, self._first, self._number = packed, first, number
         self._near = packed.near is not None
-        self._extent: Extent | None = None
         self._bounds: list[int] = []
         self._fault, self._raw = "", b""
         try:
@@ -106,48 +104,38 @@ class Piece:
             return self._record(number)
 
     def _load(self) -> None:
-        packed = self._packed
         where = (self._first, self._number)
-        (extent,) = packed.extents(*where, near=self._near)
-        self._extent = extent
-        inside = packed.entries(OFFSETS, *where, near=self._near).astype(np.int64) - extent.offset
-        self._bounds = [*inside.tolist(), extent.bytes]
-        if any(b - a < _HEAD + _CHECKSUM.size for a, b in pairwise(self._bounds)):
-            raise DataError(
-                f"{packed.root / OFFSETS} is broken",
-                got=f"no record between {self._bounds[0]} and {self._bounds[-1]}",
-                action="delete it and run the same `harness pack` again",
-            )
+        self._file, self._bounds = self._packed.bounds(*where, near=self._near)
         self._fault, self._raw = "", b""
         try:
-            self._raw = self._content(extent)
+            self._raw = self._content()
         except FileNotFoundError:
-            self._fault = f"{extent.file.name} is missing"
+            self._fault = f"{self._file.name} is missing"
         except OSError as error:
-            self._fault = f"{extent.file.name} cannot be read: {error.strerror}"
+            self._fault = f"{self._file.name} cannot be read: {error.strerror}"
 
-    def _content(self, extent: Extent) -> bytes:
-        held = None
+    def _content(self) -> bytes:
+        begin, held = self._bounds[0], None
+        size = self._bounds[-1] - begin
         if self._near and self._packed.near is not None:
-            held = self._packed.near.read(extent.file.name, extent.offset, extent.bytes)
-        return read_at(extent.file, extent.offset, extent.bytes) if held is None else held
+            held = self._packed.near.read(self._file.name, begin, size)
+        return read_at(self._file, begin, size) if held is None else held
 
     def _read_the_set(self) -> None:
         """Reads all of it once more, past the copies, and drops that copy which says else."""
-        near, extent, bounds, raw = self._packed.near, self._extent, self._bounds, self._raw
+        near, bounds, raw = self._packed.near, self._bounds, self._raw
         assert near is not None, "only a copy is read again"
         self._near = False
         self._load()
-        assert self._extent is not None, "it was loaded"
-        if extent is None or (extent.offset, bounds) != (self._extent.offset, self._bounds):
+        if bounds != self._bounds:
             near.drop(OFFSETS, "says else than the set")
         elif raw != self._raw and not self._fault:
-            near.drop(extent.file.name, "holds else than the set")
+            near.drop(self._file.name, "holds else than the set")
 
     def _record(self, number: int) -> bytes:
         if self._fault:
             raise Damaged(self._fault)
-        begin, end = self._bounds[number], self._bounds[number + 1]
+        begin, end = (at - self._bounds[0] for at in self._bounds[number : number + 2])
         if end > len(self._raw):
             raise Damaged("its shard ends before it")
         (length,) = _LENGTH.unpack_from(self._raw, begin)

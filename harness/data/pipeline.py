@@ -27,6 +27,8 @@ from harness.data.sources import Load
 
 _CHUNK, _CHUNKS_BYTES = 32, 256 << 20
 """Most examples of a chunk, and most bytes of what is decoded in all chunks that are under way."""
+_READY, _READY_BYTES = 16, 256 << 20
+"""Most batches that are ready before they are asked for, and most bytes of them, but always two."""
 
 
 class Feed:
@@ -183,7 +185,9 @@ class Feed:
         options.experimental_optimization.map_and_batch_fusion = False
         if self._threads is not None:
             options.threading.private_threadpool_size = self._threads
-        return dataset.prefetch(tf.data.AUTOTUNE).with_options(options)
+        # Not left to TensorFlow, which may fill half of the memory that it sees.
+        ready = max(2, min(_READY, _READY_BYTES // (batch * _bytes(element))))
+        return dataset.prefetch(ready).with_options(options)
 
     def _chunk(
         self, rows: Chunk, chunk: int, size: int | None, augment: Changes | None

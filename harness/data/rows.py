@@ -8,7 +8,9 @@ there.  How the rest of the data set lies on disk is the matter of each source a
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +26,8 @@ Arrange = Callable[[np.ndarray], np.ndarray]
 plain = tf.autograph.experimental.do_not_convert
 ENDLESS = (1 << 62) - 1
 _ORDER_ROWS = 4096
+_READS, _READ_BYTES = 8, 128 << 20
+"""Most chunks whose files are read at once, and most bytes of these files."""
 
 
 class Share(NamedTuple):
@@ -103,7 +107,8 @@ class NamedRows:
             row, mask, epoch = found
             return self._known(row, mask, epoch, share.chunk)
 
-        return tf.data.Dataset.range(share.start, ENDLESS, steps).map(chunks).unbatch()
+        numbers = tf.data.Dataset.range(share.start, ENDLESS, steps)
+        return self._read_ahead(numbers.map(chunks).unbatch(), share.chunk)
 
     def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
         """See the protocol; in the order of the sorted names."""
@@ -115,7 +120,7 @@ class NamedRows:
             row = tf.minimum(at, n - 1)
             return self._known(row, tf.cast(at < n, tf.float32), tf.zeros_like(row), chunk)
 
-        return tf.data.Dataset.range(0, n, batch).map(chunks).unbatch()
+        return self._read_ahead(tf.data.Dataset.range(0, n, batch).map(chunks).unbatch(), chunk)
 
     def image(self, example: Chunk) -> tf.Tensor:
         """See the protocol."""
@@ -126,6 +131,30 @@ class NamedRows:
     def blame(self, row: int, name: str) -> tuple[str, str]:
         """See the protocol."""
         return name, reason_for(self._index, self._plugin_load, name, self._content.fault)
+
+    def _read_ahead(self, chunks: tf.data.Dataset, chunk: int) -> tf.data.Dataset:
+        """Reads small files before they are decoded, more at once than there are processors.
+
+        What a file takes on storage behind a network is a wait.  Large ones are left to be read
+        where they are decoded, one by one, as so many of them would not fit into memory.
+        """
+        at_once = int(min(_READS, _READ_BYTES // max(1.0, chunk * self._index.example_bytes)))
+        if self._plugin_load is not None or not self._index.sizes or at_once < 2:
+            return chunks
+        root = self._index.root
+
+        def read(names: np.ndarray) -> np.ndarray:
+            found = np.empty(len(names), object)
+            # Nothing of one that cannot be read, which is no picture; then it is looked at.
+            found[:] = [_content(root / os.fsdecode(name)) for name in names]
+            return found
+
+        @plain
+        def with_content(rows: Chunk) -> Chunk:
+            content = tf.numpy_function(read, [rows["name"]], tf.string)
+            return rows | {"content": tf.ensure_shape(content, [chunk])}
+
+        return chunks.map(with_content, num_parallel_calls=at_once, deterministic=True)
 
     def _known(self, row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor, chunk: int) -> Chunk:
         row = tf.reshape(row, [-1, chunk])
@@ -138,6 +167,13 @@ class NamedRows:
             "label": tf.gather(self._labels, row),
             "weight": tf.gather(self._weights, row),
         }
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def _ranked(index: ExampleIndex, whole: np.ndarray) -> np.ndarray:

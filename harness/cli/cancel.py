@@ -41,5 +41,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"next  harness status --watch {where}   (sees it leave)")
         print(f"      harness resume {where}   (goes on from what it saved)")
     else:
-        print(f"next  harness resume {where}   (goes on from its last checkpoint)")
+        has_saved = any(paths.checkpoints.glob("step-*"))
+        how = "goes on from its last checkpoint" if has_saved else "begins anew: nothing was saved"
+        print(f"next  harness resume {where}   ({how})")
     return 0

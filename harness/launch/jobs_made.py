@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from harness.launch.executors import RunSlurmExecutor
     from harness.spec import Resolved
 
-PREPARED_SCRIPT = "prepared_submission.sh"
 _UUID_LETTERS = 32
 _NO_LIMIT_MIN = 60 * 24 * 365
 
@@ -79,6 +78,8 @@ def start_slurm(resolved: Resolved, request: Request, paths: RunPaths, slurm: Sl
     """
     from harness.worker.task import carry_out
 
+    if (paths.slurm / PREPARED_PICKLE).exists():
+        _prepare_call(paths)  # of a run that was moved it holds the old path
     executor = _executor(resolved, request, paths, slurm)
     tasks = request.max_attempts if request.continue_by == "chain" else None
     try:
@@ -107,6 +108,16 @@ def _unnamed_calls(paths: RunPaths) -> list[Path]:
 
 def prepare_job(resolved: Resolved, request: Request, paths: RunPaths, slurm: Slurm) -> str:
     """Writes script and call for somebody who calls sbatch elsewhere; the line to paste."""
+    _prepare_call(paths)
+    script = paths.prepared_script
+    text = _executor(resolved, request, paths, slurm, PREPARED_PICKLE).text()
+    write_atomic(script, text)
+    # Where the shell has defaults of its own, they would beat the lines of the script.
+    without = [word for name in slurm.hidden for word in ("-u", name)]
+    return shlex.join([*(["env", *without] if without else []), "sbatch", str(script)])
+
+
+def _prepare_call(paths: RunPaths) -> None:
     from submitit.core.utils import DelayedSubmission
 
     from harness.worker.task import carry_out
@@ -114,12 +125,6 @@ def prepare_job(resolved: Resolved, request: Request, paths: RunPaths, slurm: Sl
     (paths.slurm / PREPARED_PICKLE).unlink(missing_ok=True)
     with _pickles_are_ours_alone():
         DelayedSubmission(carry_out, str(paths.root)).dump(paths.slurm / PREPARED_PICKLE)
-    script = paths.slurm / PREPARED_SCRIPT
-    text = _executor(resolved, request, paths, slurm, PREPARED_PICKLE).text()
-    write_atomic(script, text)
-    # Where the shell has defaults of its own, they would beat the lines of the script.
-    without = [word for name in slurm.hidden for word in ("-u", name)]
-    return shlex.join([*(["env", *without] if without else []), "sbatch", str(script)])
 
 
 def start_local(resolved: Resolved, request: Request, paths: RunPaths) -> Job:

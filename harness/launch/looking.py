@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -74,7 +75,14 @@ def look_with(
             mark = read_mark(paths.cancelled)
         except StorageError as error:
             row = replace(row, state=BROKEN, reason=error.problems[0].what)
-    return Look(paths, row, job, facts, join(row, job, facts, mark), note if job else None)
+    joined = join(row, job, facts, mark)
+    if job is None and row.state == "new" and paths.prepared_script.exists():
+        joined = Joined(
+            "new",
+            "it was prepared, and not submitted yet",
+            f"`sbatch {shlex.quote(str(paths.prepared_script))}` submits it",
+        )
+    return Look(paths, row, job, facts, joined, note if job else None)
 
 
 def facts_of(

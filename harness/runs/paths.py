@@ -105,6 +105,11 @@ class RunPaths:
         return self.slurm / ".submit-lock"
 
     @property
+    def prepared_script(self) -> Path:
+        """The batch script of ``submit --prepare``, which somebody submits by hand."""
+        return self.slurm / "prepared_submission.sh"
+
+    @property
     def cancelled(self) -> Path:
         """There once the user has cancelled: what stops then is not to go on by itself."""
         return self.slurm / "CANCELLED"

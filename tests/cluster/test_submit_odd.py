@@ -86,6 +86,8 @@ def test_prepared_here_and_submitted_by_hand(
     assert line.startswith("env -u SBATCH_PARTITION sbatch /")
     (paths,) = (RunPaths(path) for path in (tmp_path / "runs" / "tiny").iterdir())
     assert read_jobs(paths) == []
+    said = harness.call("status", str(paths.root))
+    assert f"prepared, and not submitted yet. Next: `sbatch {paths.prepared_script}`" in said
     done = cluster.run("bash", "-c", f"export SBATCH_PARTITION=nonsense; {line}")
     job = done.stdout.split()[-1]
     wait_until_finished(paths)

@@ -64,7 +64,7 @@ def test_a_local_job(
     assert main(["cancel", *(["--now"] if now else []), str(paths.root)]) == 0
     out = capsys.readouterr().out
     assert ("was ended" if now else "was asked to save and leave") in out
-    assert "harness resume" in out
+    assert ("begins anew: nothing was saved" if now else "goes on from what it saved") in out
     assert controller.wait(timeout=30) == -number
     mark = json.loads(paths.cancelled.read_text())
     assert set(mark) == {"time", "user"}
@@ -120,3 +120,26 @@ def test_a_job_of_somebody_else() -> None:
     assert said.endswith("next: ask ada")
     other = str(_refused(Job("12"), facts, SlurmError("scancel", 1, "Unspecified error")))
     assert "was not cancelled, got Unspecified error" in other
+
+
+def test_what_a_cancelled_job_has_saved_is_said(
+    paths: RunPaths,
+    bare: Slurm,
+    controller: subprocess.Popen[bytes],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    paths.checkpoint(7).mkdir(parents=True)
+    assert main(["cancel", "--now", str(paths.root)]) == 0
+    assert "goes on from its last checkpoint" in capsys.readouterr().out
+    assert controller.wait(timeout=30) == -signal.SIGKILL
+
+
+def test_a_prepared_run_says_how_it_is_submitted(
+    paths: RunPaths, bare: Slurm, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths.slurm.mkdir(exist_ok=True)
+    paths.prepared_script.write_text("#!/bin/bash\n")
+    assert main(["status", str(paths.root)]) == 0
+    out = capsys.readouterr().out
+    assert "prepared, and not submitted yet. Next: `sbatch " in out
+    assert str(paths.prepared_script) in out

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 
-from harness.errors import HarnessError, StoppedEarly, StorageError, TrainingError
+from harness.errors import DataError, HarnessError, StoppedEarly, StorageError, TrainingError
 from harness.runs.storage import storage_error
 
+# What Python code inside of a data set has raised, in the message of TensorFlow's own error.
+_RAISED_WITHIN = re.compile(r"\bDataError: (.*?)\nTraceback \(most recent call last\)", re.DOTALL)
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -23,6 +26,9 @@ def translated(error: BaseException, action: str) -> HarnessError:
         return StoppedEarly(
             "stopped before the next save", action="run the same command again to continue"
         )
+    within = _RAISED_WITHIN.search(str(error)) if _is_tensorflows(error) else None
+    if within is not None:
+        return DataError(within[1])
     storage = _storage(error)
     if storage is not None:
         return storage
@@ -45,9 +51,13 @@ def _storage(error: BaseException) -> StorageError | None:
         return storage_error(error, error.filename or "a file")
     text = str(error)
     for code in _STORAGE:
-        if type(error).__module__.startswith("tensorflow") and os.strerror(code) in text:
+        if _is_tensorflows(error) and os.strerror(code) in text:
             return storage_error(OSError(code, os.strerror(code)), _first_line(error))
     return None
+
+
+def _is_tensorflows(error: BaseException) -> bool:
+    return type(error).__module__.startswith("tensorflow")
 
 
 def _first_line(error: BaseException) -> str:

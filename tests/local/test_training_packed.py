@@ -93,3 +93,20 @@ def test_a_shard_that_was_purged_is_seen_before_anything_is_trained(
     said = capsys.readouterr().err
     assert "data-00000-of-00001.tfrecord is not as it was packed" in said
     assert "run the same `harness pack` again" in said
+
+
+def test_offsets_that_are_not_those_of_the_shards_end_it_with_their_name(
+    tiny_backbone, data, tmp_path, capsys, write_pictures
+):
+    write_pictures(tmp_path / "few", CLASSES, 4, 16)
+    assert main(["pack", str(tmp_path / "few"), str(tmp_path / "packed")]) == 0
+    offsets = tmp_path / "packed" / "offsets.bin"
+    offsets.write_bytes(bytes(offsets.stat().st_size))
+    changes = {"data.train": str(tmp_path / "packed"), "data.test": None}
+    spec = write_spec(tmp_path, tiny_backbone, data, **changes)
+    capsys.readouterr()
+    assert main(["run", str(spec), "--run-dir", str(tmp_path / "run")]) == 4
+    said = capsys.readouterr().err
+    assert f"{offsets} is broken, got" in said
+    assert "delete it and run the same `harness pack` again" in said
+    assert "Traceback" not in said and "node PyFunc" not in said

@@ -19,7 +19,16 @@ class ResourceExhaustedError(Exception):
     """As TensorFlow names both a full memory and a full disk."""
 
 
+class UnknownError(Exception):
+    """As TensorFlow names what Python code in a data set has raised."""
+
+
 ResourceExhaustedError.__module__ = "tensorflow.python.framework.errors_impl"
+UnknownError.__module__ = ResourceExhaustedError.__module__
+WITHIN = (
+    "{{function_node x}} Error in user-defined function: DataError: /d/offsets.bin is broken, got 3"
+    "\nTraceback (most recent call last):\n\n  second\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +39,8 @@ ResourceExhaustedError.__module__ = "tensorflow.python.framework.errors_impl"
         (ResourceExhaustedError("/r/x; No space left on device"), 5, "no space is left"),
         (ResourceExhaustedError("OOM when allocating tensor"), 1, "memory ran out"),
         (MemoryError(), 1, "memory ran out"),
+        (UnknownError(WITHIN), 4, "/d/offsets.bin is broken, got 3"),
+        (RuntimeError(WITHIN), 1, "RuntimeError: {{function_node x}}"),
         (KeyboardInterrupt(), 75, "same command"),
         (RuntimeError("first line\nsecond"), 1, "RuntimeError: first line; next: do this"),
     ],

@@ -22,6 +22,7 @@ from harness.data.lanes import check_replicas, replica_rows
 from harness.data.order import Order
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_rows import PackedRows
+from harness.data.resampling import Resampling
 from harness.data.rows import Chunk, NamedRows, Rows, Share, plain
 from harness.data.sources import Load
 
@@ -47,6 +48,8 @@ class Feed:
         load: of a plug-in source; None reads files.
         content: what the examples are; None is pictures.
         threads: size of the pipeline's own thread pool; None shares TensorFlow's.
+        resampling: which examples make up an epoch of training, not of a packed set; None takes
+            each once.
     """
 
     def __init__(
@@ -60,9 +63,11 @@ class Feed:
         load: Load | None = None,
         content: Content | None = None,
         threads: int | None = None,
+        resampling: Resampling | None = None,
     ) -> None:
-        if order is not None and order.n != len(index):
-            raise ValueError(f"order is of {order.n} examples, the index of {len(index)}")
+        each_epoch = len(index if resampling is None else resampling)
+        if order is not None and order.n != each_epoch:
+            raise ValueError(f"order is of {order.n} examples, an epoch has {each_epoch}")
         self.index, self.order = index, order
         self._augment = augment if augment is not None and augment.changes else None
         self._recorder = recorder
@@ -70,7 +75,7 @@ class Feed:
         self._rows: Rows = (
             PackedRows(index)
             if isinstance(index, PackedExamples)
-            else NamedRows(index, load, self._content)
+            else NamedRows(index, load, self._content, resampling)
         )
         self._threads = threads
         weights = class_weights if class_weights is not None else [1.0] * len(index.classes)

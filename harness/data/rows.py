@@ -19,6 +19,7 @@ import tensorflow as tf
 from harness.data.content import Content, content_of
 from harness.data.index import ExampleIndex
 from harness.data.order import Order, canonical_position, canonical_rows
+from harness.data.resampling import Resampling
 from harness.data.sources import Load, folder_loader, reason_for
 
 Chunk = dict[str, tf.Tensor]
@@ -70,12 +71,18 @@ class NamedRows:
     Args:
         load: of a plug-in source; None reads files.
         content: what the examples are.
+        resampling: which of them make up an epoch of training; None takes each once.
     """
 
     def __init__(
-        self, index: ExampleIndex, load: Load | None, content: Content | None = None
+        self,
+        index: ExampleIndex,
+        load: Load | None,
+        content: Content | None = None,
+        resampling: Resampling | None = None,
     ) -> None:
         self._index, self._plugin_load = index, load
+        self._resampling = resampling
         self._content = content or content_of("image")
         self._load = load or folder_loader(index, self._content)
         whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
@@ -96,8 +103,13 @@ class NamedRows:
         def some(first: np.int64) -> tuple[np.ndarray, ...]:
             epochs, inside = np.divmod(first + np.arange(steps), order.steps_per_epoch)
             rank, mask = order.batch(epochs, inside, share.first_lane, share.lanes)
-            epoch = np.broadcast_to(epochs[:, None], rank.shape)
-            return self._ranked[share.arrange(rank)], share.arrange(mask), np.array(epoch)
+            epoch = np.array(np.broadcast_to(epochs[:, None], rank.shape))
+            if self._resampling is None:
+                row = self._ranked[rank]
+            else:
+                flat = self._resampling.rows(rank.reshape(-1), epoch.reshape(-1))
+                row, epoch = (each.reshape(rank.shape) for each in flat)
+            return tuple(map(share.arrange, (row, mask, epoch)))
 
         @plain
         def chunks(first: tf.Tensor) -> Chunk:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from harness.data.index import ExampleIndex
 from harness.data.lanes import steps_per_epoch
+from harness.data.resampling import resampling_of
 from harness.data.sets import Sets, open_sets
 from harness.distribute.asked import replicas_of
 from harness.errors import HarnessError
@@ -16,6 +18,9 @@ from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.train.plan import Phase, Plan, make_plan
+
+if TYPE_CHECKING:
+    from harness.data.packed_examples import PackedExamples
 
 _FLOAT_BYTES = 4
 # run.json, spec.yaml, environment.lock, git.diff, attempts, heartbeat, metrics and superseded
@@ -77,7 +82,7 @@ def make(resolved: Resolved) -> Planned:
     plan = None
     if train is not None:
         examples = spec.training.batch_size * spec.training.accumulate
-        steps = steps_per_epoch(len(train), examples, lanes)
+        steps = steps_per_epoch(_each_epoch(spec, train), examples, lanes)
         plan = make_plan(spec, steps, replicas_of(spec.cluster))
     return Planned(
         resolved,
@@ -88,6 +93,13 @@ def make(resolved: Resolved) -> Planned:
         _estimates(spec, counts, notes) | _to_stage(spec, sets, notes),
         notes,
     )
+
+
+def _each_epoch(spec: Spec, train: ExampleIndex | PackedExamples) -> int:
+    """Examples of an epoch of training."""
+    labels = train.labels if isinstance(train, ExampleIndex) else None
+    resampling = resampling_of(spec.data.balance, labels, spec.training.seed)
+    return len(train if resampling is None else resampling)
 
 
 def _count(spec: Spec, notes: list[str]) -> tuple[Sets | None, dict[str, int]]:

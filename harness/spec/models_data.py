@@ -235,7 +235,8 @@ class DataSpec(SpecModel):
     augment: Augment = new(Augment)
     """Random changes of training examples."""
     balance: Literal["none", "class_weights", "oversample", "undersample"] = "none"
-    """Against unequal classes: weights in the loss, or drawing classes more or less often."""
+    """Against unequal classes: weights in the loss, or drawing each class as often as the largest
+    (oversample) or the smallest (undersample), which packed data cannot."""
     missing: Missing = new(Missing)
     """What to do where a value is missing."""
     uncertain: Uncertain | None = None

@@ -38,7 +38,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,
-    "data.balance": _only("none", "class_weights"),
     "data.uncertain": _NULL,
     "data.cache": _only("none"),
     "training.precision": _only("float32"),

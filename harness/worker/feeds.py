@@ -14,6 +14,7 @@ from harness.data.lanes import check_replicas, lane_count, reading
 from harness.data.order import Order
 from harness.data.packed_examples import PackedExamples
 from harness.data.pipeline import Feed
+from harness.data.resampling import Resampling, resampling_of
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.base import Distribution
 from harness.distribute.topology import Topology
@@ -47,19 +48,14 @@ class Feeds:
         self._distribution = distribution
         self.between: Callable[[], None] = lambda: None
         data, batch = spec.data, examples_per_step(spec)
-        counts = sets.counts().items()
-        self._recorders = {
-            of: make_recorder(spec, count, of, paths, None if ranks.first else ranks.tell)
-            for of, count in counts
-        }
-        if ranks.first:
-            # Each rank meets the broken files of its own rows; the limit is for all together.
-            ranks.on("corrupt", lambda rank, one: self._recorders[one[0]].add(one[1], one[2]))
+        self._recorders = _recorders(spec, sets, paths, ranks)
         lanes = lane_count(batch, data.lanes)
         check_replicas(lanes, distribution.replicas, batch, spec.training.accumulate)
         train = sets.train.index
-        block, window = _reading(spec, train, lanes, kept or {})
-        self.order = Order(len(train), batch, lanes, spec.training.seed, block, window)
+        resampling = _resampling(spec, train)
+        count = len(train if resampling is None else resampling)
+        blocks = _reading(spec, train, lanes, kept or {})
+        self.order = Order(count, batch, lanes, spec.training.seed, *blocks)
         self.content = content_of_spec(spec)
         self.augmenter = self.content.augmenter(data.augment, spec.training.seed)
         self.train = Feed(
@@ -70,6 +66,7 @@ class Feeds:
             recorder=self._recorders["train"],
             load=sets.train.load,
             content=self.content,
+            resampling=resampling,
         )
         self.validation = self._plain(sets.validation, "validation")
         self.test = self._plain(sets.test, "test")
@@ -126,10 +123,30 @@ class Feeds:
         )
 
 
+def _recorders(
+    spec: Spec, sets: Datasets, paths: RunPaths, ranks: Ranks
+) -> dict[str, CorruptRecorder]:
+    """One for each split.  Each rank meets the broken files of its own rows and tells rank 0 of
+    them: the limit is for all together."""
+    tell = None if ranks.first else ranks.tell
+    found = {
+        split: make_recorder(spec, count, split, paths, tell)
+        for split, count in sets.counts().items()
+    }
+    if ranks.first:
+        ranks.on("corrupt", lambda rank, one: found[one[0]].add(one[1], one[2]))
+    return found
+
+
 def _weights(spec: Spec, train: ExampleIndex | PackedExamples) -> Sequence[float] | None:
     """By class, where the spec wants such."""
     wanted = spec.data.balance == "class_weights"
     return class_weights([*train.counts().values()]) if wanted else None
+
+
+def _resampling(spec: Spec, train: ExampleIndex | PackedExamples) -> Resampling | None:
+    labels = train.labels if isinstance(train, ExampleIndex) else None
+    return resampling_of(spec.data.balance, labels, spec.training.seed)
 
 
 def _reading(

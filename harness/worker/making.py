@@ -164,6 +164,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "weight_fill": made.sets.weight_fill,
         "parameters": {"backbone": model.backbone.parameters(), "trainable": trainable},
         "trainable_variables": len(model.trainable()),
+        "examples_per_epoch": made.feeds.order.n,
         "lanes": made.feeds.order.lanes,
         "block": made.feeds.order.block,
         "window": made.feeds.order.window,

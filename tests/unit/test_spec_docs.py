@@ -50,7 +50,7 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
     ("path", "supported", "so_far"),
     [
         ("training.seed", True, ""),
-        ("data.balance", True, "none, class_weights"),
+        ("data.balance", True, ""),
         ("data.cache", False, "none"),
         ("adaptation.weight", False, "adaptation: null"),
         ("cluster.device", True, ""),

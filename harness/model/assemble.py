@@ -14,6 +14,7 @@ from harness.model import backbone as backbones
 from harness.model.backbone import Backbone
 from harness.model.draws import Draws
 from harness.model.head import dense_head, plugin_head
+from harness.model.pixels import UNIT, Pixels
 from harness.model.task import Task
 from harness.plugins import PREFIX
 from harness.spec import Spec, Trust
@@ -58,13 +59,6 @@ class Assembled:
         ]
 
 
-class _FromBytes(tf_keras.layers.Layer):
-    """uint8 0..255 to float32 0..1, on the device that computes: a quarter of the bytes to it."""
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.cast(inputs, tf.float32) / 255.0
-
-
 def load_backbone(spec: Spec, image_size: int | None, pinned: str | None, trust: Trust) -> Backbone:
     """The backbone that ``spec`` names, held against the digests that spec and run pin.
 
@@ -103,7 +97,9 @@ def assemble(
     _seed(spec)  # again: the head must not depend on how much the backbone has drawn
     element = content_of_spec(spec).element(image_size)
     inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
-    prepared = _FromBytes(name="from_bytes")(inputs) if element.dtype == tf.uint8 else inputs
+    prepared = inputs
+    if element.dtype == tf.uint8:
+        prepared = Pixels(spec.backbone.pixels or UNIT, name="from_bytes")(inputs)
     features = backbone.layer(prepared)
     if head.plugin is not None:
         logits = plugin_head(head.plugin.plugin, head.plugin.options, features, task.outputs, draws)

@@ -29,7 +29,7 @@ _UNKNOWN_OP = re.compile(r"Op type not registered '(\w+)'")
 class Backbone:
     """A loaded pretrained module.
 
-    ``layer`` maps float32 images [b, S, S, 3] in 0..1 (TensorFlow Hub's convention for images) or
+    ``layer`` maps float32 images [b, S, S, 3] in the range of ``backbone.pixels`` or
     texts, string [b], or recordings, float32 [b, samples] in -1..1, to features [b, f].
     """
 
@@ -51,7 +51,7 @@ class Called(NamedTuple):
 
 
 def input_of(element: tf.TensorSpec) -> tf.TensorSpec:
-    """One example as a backbone takes it, by what the model takes: pictures are in 0..1 here."""
+    """One example as a backbone takes it, by what the model takes: pictures are float32 here."""
     dtype = tf.float32 if element.dtype == tf.uint8 else element.dtype
     return tf.TensorSpec(element.shape, dtype, element.name)
 

@@ -77,6 +77,11 @@ class Backbone(SpecModel):
     A `plugin:NAME` backbone has none."""
     options: Options = Field(default_factory=dict)
     """Options of a `plugin:NAME` backbone, handed to it as they are."""
+    pixels: Literal["unit", "symmetric", "bytes", "imagenet", "caffe"] | None = None
+    """Range and channels of the pixels that the backbone was trained on: `unit` 0..1 (TensorFlow
+    Hub), `symmetric` -1..1 (Keras' MobileNet, Inception), `bytes` 0..255 (Keras' EfficientNet),
+    `imagenet` less mean and by deviation (PyTorch's), `caffe` blue first and less mean (Keras' VGG,
+    ResNet). Null is `unit`, as SavedModels do not say."""
     preprocessor: HandleText | None = None
     """Handle of the module that turns texts into the backbone's inputs."""
     inputs: dict[str, str] | None = None

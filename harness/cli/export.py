@@ -1,7 +1,7 @@
 """A run's best weights as a SavedModel for any TensorFlow program or server.
 
-The preparation of the training is inside: the default signature takes whole JPEG, PNG, GIF or BMP
-files, or texts.
+The preparation of the training is inside: the default signature takes whole files of pictures
+(JPEG, PNG, GIF, BMP or WebP), or texts.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ class Images:
     """Pictures: uint8 [S, S, 3]."""
 
     medium = IMAGE
-    refusal = "is no JPEG, PNG, GIF or BMP picture, or a damaged one"
+    refusal = "is no JPEG, PNG, GIF, BMP or WebP picture, or a damaged one"
 
     def element(self, size: int | None) -> tf.TensorSpec:
         return tf.TensorSpec([size, size, 3], tf.uint8, "images")

@@ -14,6 +14,7 @@ from harness.runs.files import append_line, read_lines
 _SAY = 5
 _TAIL = 4096
 _MAGIC = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"GIF8": "GIF", b"BM": "BMP"}
+_RIFF, _WEBP = b"RIFF", b"WEBP"
 
 
 class CorruptRecorder:
@@ -142,6 +143,13 @@ def probe(path: Path) -> str:
     return _fault(size, head, tail)
 
 
+def picture_kind(head: bytes) -> str | None:
+    """Kind of a picture by its first 16 bytes; None where it is no kind that is read here."""
+    if head.startswith(_RIFF) and head[8:12] == _WEBP:
+        return "WebP"
+    return next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+
+
 def probe_content(content: bytes) -> str:
     """As :func:`probe`, of what a file would hold."""
     return _fault(len(content), content[:16], content[-_TAIL:])
@@ -150,10 +158,11 @@ def probe_content(content: bytes) -> str:
 def _fault(size: int, head: bytes, tail: bytes) -> str:
     if size == 0:
         return "empty"
-    kind = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    kind = picture_kind(head)
     if kind is None:
-        return "not an image (JPEG, PNG, GIF or BMP)"
+        return "not an image (JPEG, PNG, GIF, BMP or WebP)"
     ends = {"JPEG": b"\xff\xd9", "PNG": b"IEND", "GIF": b";"}
     if kind in ends and ends[kind] not in tail:
         return f"truncated {kind}"
-    return f"{kind} that cannot be decoded"
+    older = " (older TensorFlow reads none)" if kind == "WebP" else ""
+    return f"{kind} that cannot be decoded{older}"

@@ -14,7 +14,7 @@ _BMP_USED = 46
 
 
 def decode(contents: tf.Tensor) -> tf.Tensor:
-    """Pixels of JPEG, PNG, GIF (first frame) or BMP bytes, whatever the file's name says.
+    """Pixels of JPEG, PNG, GIF (first frame), BMP or WebP bytes, whatever the file's name says.
 
     Grey is repeated into three channels, alpha is dropped, CMYK converted, 16 bit cut to 8, all
     as in ``tf.io.decode_image``; the orientation tag of cameras (EXIF) is not applied, as in

@@ -8,19 +8,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import tensorflow as tf
 
-from harness.data.corrupt import probe_content
+from harness.data.corrupt import picture_kind, probe_content
 from harness.data.decode import decode
 from harness.data.index import ExampleIndex
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import Damaged, Piece
 from harness.data.sources import Load, reason_for
-
-_KINDS = (
-    (b"\xff\xd8\xff", "JPEG"),
-    (b"\x89PNG\r\n\x1a\n", "PNG"),
-    (b"GIF8", "GIF"),
-    (b"BM", "BMP"),
-)
 
 
 class Given(NamedTuple):
@@ -63,7 +56,7 @@ def source_of(index: ExampleIndex | PackedExamples, load: Load | None) -> Source
 
 def kind_of(content: bytes) -> str:
     """What a picture is, by its first bytes."""
-    return next((kind for magic, kind in _KINDS if content.startswith(magic)), "other")
+    return picture_kind(content[:16]) or "other"
 
 
 class _Contents:

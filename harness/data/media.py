@@ -26,8 +26,8 @@ class Medium:
         return ", ".join(self.extensions)
 
 
-IMAGE = Medium("image", "picture", "images", ("bmp", "gif", "jpeg", "jpg", "png"))
-"""What TensorFlow's decoder reads."""
+IMAGE = Medium("image", "picture", "images", ("bmp", "gif", "jpeg", "jpg", "png", "webp"))
+"""What TensorFlow's decoder reads; WebP not in its older versions."""
 TEXT = Medium("text", "text", "texts", ("txt",))
 """UTF-8."""
 

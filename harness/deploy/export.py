@@ -124,7 +124,7 @@ def export(
 ) -> Exported:
     """Writes a SavedModel to ``folder``, reloads it, and holds its answers against the model's.
 
-    Signatures: ``serving_default`` takes ``encoded`` (string [N], whole JPEG, PNG, GIF or BMP
+    Signatures: ``serving_default`` takes ``encoded`` (string [N], whole JPEG, PNG, GIF, BMP or WebP
     files), ``images`` takes prepared pictures (uint8 [N, S, S, 3]).  Of a model of texts
     ``serving_default`` takes ``texts`` (string [N], UTF-8), of one of recordings ``audio`` (float32
     [N, samples], of the rate and length of the training).  All give ``probabilities`` (float32

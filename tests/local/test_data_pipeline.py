@@ -163,7 +163,7 @@ def spoil(root) -> dict[str, str]:
         "a/00.jpg": "truncated JPEG",
         "b/01.png": "truncated PNG",
         "c/02.bmp": "empty",
-        "a/03.jpg": "not an image (JPEG, PNG, GIF or BMP)",
+        "a/03.jpg": "not an image (JPEG, PNG, GIF, BMP or WebP)",
     }
     for name in ("a/00.jpg", "b/01.png"):
         path = root / name

@@ -124,13 +124,15 @@ def test_unknown_settings_are_refused(bad):
     [
         (None, "missing"),
         (b"", "empty"),
-        (b"hello", "not an image (JPEG, PNG, GIF or BMP)"),
+        (b"hello", "not an image (JPEG, PNG, GIF, BMP or WebP)"),
         (JPEG, "truncated JPEG"),
         (JPEG + b"\xff\xd9", "JPEG that cannot be decoded"),
         (PNG, "truncated PNG"),
         (PNG + b"IEND", "PNG that cannot be decoded"),
         (b"GIF89a", "truncated GIF"),
         (b"BM", "BMP that cannot be decoded"),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "WebP that cannot be decoded (older TensorFlow reads none)"),
+        (b"RIFF\x10\0\0\0WAVEfmt ", "not an image (JPEG, PNG, GIF, BMP or WebP)"),
     ],
 )
 def test_reasons(tmp_path, content, reason):

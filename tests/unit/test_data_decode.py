@@ -44,6 +44,14 @@ def test_lossless_kinds_give_pillows_pixels(kind, mode):
     np.testing.assert_array_equal(decode(tf.constant(contents)), wanted)
 
 
+@pytest.mark.skipif(not hasattr(tf.io, "decode_webp"), reason="this TensorFlow reads no WebP")
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_webp_gives_pillows_pixels(mode):
+    contents = encode("WEBP", mode, lossless=True)
+    wanted = np.asarray(Image.open(io.BytesIO(contents)).convert("RGB"))
+    np.testing.assert_array_equal(decode(tf.constant(contents)), wanted)
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 def test_jpeg_is_close_to_pillows_pixels(mode):
     smooth = np.indices((40, 50)).sum(0)[..., None] * np.array([1, 2, 0.5]) + 20

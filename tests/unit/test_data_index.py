@@ -111,7 +111,7 @@ def test_names_that_are_no_utf8_are_refused_by_name(tmp_path, where):
         ({"1.jpg": b"x"}, "has no class folders"),
         ({"a/1.jpg": b"x"}, "one class folder only"),
         ({"a/1.jpg": b"x", "b/.keep": b""}, "/b holds no images"),
-        ({"a/1.txt": b"x", "b/1.txt": b"x"}, "bmp, gif, jpeg, jpg, png"),
+        ({"a/1.txt": b"x", "b/1.txt": b"x"}, "bmp, gif, jpeg, jpg, png, webp"),
     ],
 )
 def test_unusable_folders(tmp_path, files, says):

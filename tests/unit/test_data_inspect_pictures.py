@@ -35,7 +35,7 @@ SIZE = 16
 BROKEN = {
     "b/2.jpg": "truncated JPEG",
     "b/3.png": "empty",
-    "b/4.png": "not an image (JPEG, PNG, GIF or BMP)",
+    "b/4.png": "not an image (JPEG, PNG, GIF, BMP or WebP)",
 }
 AUGMENT = Augment(
     flip="both",

@@ -3,6 +3,8 @@
 Nothing is imported before Ctrl-C is caught: an impatient user gets a line, not a traceback.
 """
 
+import contextlib
+import os
 import signal
 import sys
 
@@ -38,5 +40,22 @@ def main() -> int:
         return 130
 
 
+def command() -> None:
+    """The process of the command line, from its beginning to its end.
+
+    Where TensorFlow was used the process ends at once.  At an ordinary end Python stops all threads
+    that still need it, those of a data set among them that call Python code, and then waits for
+    ever for the data set, which waits for them.
+    """
+    code = main()
+    if "tensorflow" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            # Who reads it may have gone; there is nobody left to tell.
+            with contextlib.suppress(OSError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

@@ -151,7 +151,8 @@ class NamedRows:
         where they are decoded, one by one, as so many of them would not fit into memory.
         """
         at_once = int(min(_READS, _READ_BYTES // max(1.0, chunk * self._index.example_bytes)))
-        if self._plugin_load is not None or not self._index.sizes or at_once < 2:
+        has_files = self._plugin_load is None and self._index.sizes and not self._index.texts
+        if not has_files or at_once < 2:
             return chunks
         root = self._index.root
 

@@ -49,7 +49,7 @@ def pack_data(
     workers: int | None = None,
     access: str | None = None,
     say: Callable[[str], None],
-    progress: TextIO = sys.stderr,
+    progress: TextIO | None = None,
 ) -> Packed:
     """Packs a folder per class, or one of ``parts`` of it; what is there already stays.
 
@@ -81,7 +81,7 @@ def pack_data(
     packing = Packing(index, canonical_rows(len(index)), folder, options, access)
     todo = packing.todo(part, parts)
     total = sum(len(packing.positions(number)) for number in todo)
-    with Progress(total, progress) as shown:
+    with Progress(total, progress or sys.stderr) as shown:
         undecodable = pack(packing, part, parts, workers, shown.add)
     whole = packing.finish()
     missing = 0 if whole is not None else len(packing.todo())

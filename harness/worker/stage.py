@@ -90,7 +90,7 @@ def stage_sets(
     workers: int,
     environment: Mapping[str, str],
     say: Callable[[str], None],
-    progress: TextIO = sys.stderr,
+    progress: TextIO | None = None,
 ) -> list[Staged]:
     """Copies sets; what is there already is held against its checksum and stays.
 
@@ -108,7 +108,7 @@ def stage_sets(
         try:
             one.make()
             with one.using(), _alone(one, say):
-                done.append(_stage(name, one, place, workers, environment, progress))
+                done.append(_stage(name, one, place, workers, environment, progress or sys.stderr))
         except OSError as error:
             raise StorageError(
                 f"{one.folder}: cannot be written",

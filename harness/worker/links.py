@@ -55,6 +55,15 @@ def horovod_state(controller: str) -> HorovodState:
 
 
 def _start_horovod(ranks: Ranks, environment: dict[str, str], gpus: bool) -> Any:
+    ops = _started_horovod(ranks, environment, gpus)
+    if ranks.topology.source != "none":
+        # A launcher by MPI takes a rank that goes without a word to MPI for one that has crashed.
+        # One process with no launcher may train again, and MPI does not start twice.
+        ranks.at_end(partial(rendezvous.stop, ops))
+    return ops
+
+
+def _started_horovod(ranks: Ranks, environment: dict[str, str], gpus: bool) -> Any:
     place = ranks.topology
     given = rendezvous.pace(environment, gpus=gpus)
     launched = place.source in rendezvous.LAUNCHERS or place.size == 1

@@ -45,6 +45,7 @@ class Ranks:
         self._ending = Event()
         self._broken = False
         self._kept: list[Any] = []
+        self._at_end: list[Callable[[], None]] = []
         self.noted = False
         """Whether rank 0 has taken note of the error of this rank."""
         self._account: Callable[[Lost], int] | None = None
@@ -186,14 +187,19 @@ class Ranks:
             if absent:
                 self._say(f"did not come to the end: {', '.join(one.name for one in absent)}")
 
+    def at_end(self, what: Callable[[], None]) -> None:
+        """Has ``what`` done once all ranks have come to the end, and not where one was lost."""
+        self._at_end.append(what)
+
     def dismiss(self) -> None:
         """The end of all ranks: rank 0 lets the others go, they wait for that."""
-        if self._gang is None:
-            return
-        if self.first:
-            self._gang.dismiss()
-        else:
-            self._gang.leave()
+        if self._gang is not None:
+            if self.first:
+                self._gang.dismiss()
+            else:
+                self._gang.leave()
+        while self._at_end:
+            self._at_end.pop()()
 
     def failed(self, error: HarnessError) -> None:
         """Another rank than the first reports its error; :attr:`noted` says if that was heard."""

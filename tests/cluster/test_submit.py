@@ -26,6 +26,32 @@ from tests.local.training_helpers import curve, mischief, write_spec
 ROOT = Path(__file__).resolve().parents[2]
 # A home that nobody can write to, root included: a folder can be made nowhere in it.
 READ_ONLY_HOME = "/proc"
+# A callback that keeps a step from ending, and says so, until somebody takes its word away.
+HOLDS = '''
+import pathlib, time
+import tf_keras
+from harness.plugins import register
+
+@register("callback", "holds")
+class Holds(tf_keras.callbacks.Callback):
+    """Waits at a step, once in a process."""
+
+    def __init__(self, at, word):
+        super().__init__()
+        self.at, self.word = at, pathlib.Path(word)
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) == self.at:
+            self.word.touch()
+            while self.word.exists():
+                time.sleep(0.05)
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+'''
 
 
 @pytest.fixture
@@ -72,16 +98,27 @@ def test_the_quickstart_from_submission_to_prediction(
     """Held, queued, running, preempted in the midst of an epoch, waiting, finished, used."""
     harness = Harness(cluster, tmp_path, HOME=READ_ONLY_HOME)
     spec = str(ROOT / "jobs" / "quickstart.yaml")
-    words = ["-o", "cluster.partition=low", "-o", "cluster.sbatch={hold: true}"]
-    paths, job = harness.submit(spec, *words, "-o", "logging.every=1 steps")
+    held_up = tmp_path / "held-up"
+    (tmp_path / "holds.py").write_text(HOLDS)
+    epoch = 28
+    options = f"{{at: {epoch + epoch // 3}, word: {held_up}}}"
+    paths, job = harness.submit(
+        spec,
+        *("-o", "cluster.partition=low", "-o", "cluster.sbatch={hold: true}"),
+        *("-o", "logging.every=1 steps", "-o", f"plugins=[{tmp_path / 'holds.py'}]"),
+        *("-o", f"training.callbacks=[{{plugin: holds, options: {options}}}]"),
+    )
     held = harness.status(paths)
     assert (held["state"], held["job"]["id"]) == ("queued", job)
     cluster.run("scontrol", "release", job)
     wait_for(paths, lambda: harness.status(paths)["state"] == "running", "training")
     wait_for_step(paths, 1)
-    epoch = heartbeat(paths)["total_steps"] // 5
-    wait_for_step(paths, epoch + epoch // 3)
+    assert heartbeat(paths)["total_steps"] == 5 * epoch
+    wait_for(paths, held_up.exists, "the step that is held up")
     high = preempt(cluster)
+    log = paths.job_log(job, 0, "err")
+    wait_for(paths, lambda: "saves at the next step, then stops" in log.read_text(), "the signal")
+    held_up.unlink()
     wait_for(paths, lambda: read_attempts(paths)[0].outcome == "stopped", "the stop", 120)
     stopped_at = read_attempts(paths)[0].to_step
     assert stopped_at is not None

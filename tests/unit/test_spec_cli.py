@@ -74,7 +74,7 @@ def test_missing_files_are_problems_with_lines(
         "harness_spec: 1\nname: x\nbackbone:\n  handle: hub:empty\ndata:\n  train: none/train\n"
         "  validation: a_file\nplugins: [none.py, no-such-entry]\n",
     )
-    assert main(["validate", str(job), "--json", "-o", f"data.test={tmp_path}/gone"]) == 2
+    assert main(["validate", str(job), "--json", "-o", "data.test=/nowhere/gone"]) == 2
     found = json.loads(capsys.readouterr().out)["problems"]
     assert [(p["file"], p["line"], p["path"], p["what"]) for p in found] == [
         (str(job), 4, "backbone.handle", "is no SavedModel"),
@@ -82,7 +82,7 @@ def test_missing_files_are_problems_with_lines(
         (str(job), 7, "data.validation", "is not a folder"),
         (str(job), 8, "plugins", "a plug-in cannot be read: there is no such file"),
         (str(job), 8, "plugins", "there is no such entry point"),
-        (f"-o data.test={tmp_path}/gone", None, "data.test", "does not exist"),
+        ("-o data.test=/nowhere/gone", None, "data.test", "does not exist"),
     ]
     assert all(p["action"] for p in found)
 

@@ -18,6 +18,7 @@ from harness.data.augment import Augmenter, example_key
 from harness.data.decode import fit, to_uint8
 from harness.data.inspect import Pictures, Spread
 from harness.data.inspect_sources import Given, Source
+from harness.data.mixing import Mixing
 from harness.errors import DataError
 
 _AT_ONCE = 4096
@@ -118,8 +119,11 @@ def augmented_grid(
     wanted: int,
     copies: int,
     size: int,
+    mixing: Mixing | None = None,
 ) -> Grid:
     """A row for each example: as it is prepared, then as each of the first epochs shows it.
+
+    With ``mixing`` the example in the row above is what it is mixed with, of the first the last.
 
     Args:
         rows: examples, tried in this order until ``wanted`` could be decoded.
@@ -139,6 +143,18 @@ def augmented_grid(
         )
         return tf.concat([to_uint8(fit(image, size))[None], changed], axis=0)
 
+    lines, names, broken = _decoded(source, rows, wanted, shown)
+    cells = np.stack(lines)
+    if mixing is not None:
+        cells[:, 1:] = _mixed(cells[:, 1:], names, mixing)
+    return Grid(tiled(cells), tuple(names), broken)
+
+
+def _decoded(
+    source: Source, rows: Sequence[int], wanted: int, shown: Callable[..., tf.Tensor]
+) -> tuple[list[NDArray[np.uint8]], list[str], dict[str, str]]:
+    """What is shown of the first ``wanted`` examples that can be decoded, their names, and the
+    faults of the others."""
     lines, names = [], []
     broken: dict[str, str] = {}
     for given in itertools.chain.from_iterable(source.some([row]) for row in rows):
@@ -158,7 +174,17 @@ def augmented_grid(
             got=next(iter(broken.values()), "no example"),
             action="`harness inspect` on the data says which files are broken",
         )
-    return Grid(tiled(np.stack(lines)), tuple(names), broken)
+    return lines, names, broken
+
+
+def _mixed(cells: NDArray[np.uint8], names: Sequence[str], mixing: Mixing) -> NDArray[np.uint8]:
+    """[rows, epochs, S, S, 3], each row mixed with the one above it."""
+    keys, all_there = example_key(tf.constant(names)), tf.fill([len(names)], True)
+    columns = [
+        mixing.mix(cells[:, epoch], np.roll(cells[:, epoch], 1, axis=0), all_there, epoch, keys)[0]
+        for epoch in range(cells.shape[1])
+    ]
+    return np.stack([column.numpy() for column in columns], axis=1)
 
 
 def tiled(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -19,6 +19,7 @@ from harness.data.content import Changes, Content, content_of
 from harness.data.corrupt import CorruptRecorder
 from harness.data.index import ExampleIndex
 from harness.data.lanes import check_replicas, replica_rows
+from harness.data.mixing import Mixing
 from harness.data.order import Order
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_rows import PackedRows
@@ -38,11 +39,13 @@ class Feed:
     A batch is a dict: ``image`` uint8 [b, S, S, 3] or ``text`` string [b], ``label`` int32 [b],
     ``mask`` float32 [b], ``weight`` float32 [b], ``index`` int64 [b] (row in the sorted names of
     the whole set, also where this is a part of one).  Rows with mask 0 are padding or corrupt.
+    With ``mixing`` there is more, see :meth:`harness.data.mixing.Mixing.batches`.
 
     Args:
         index: the examples.
         order: their order, for :meth:`training`.
         augment: for :meth:`training`; None leaves examples as they are.
+        mixing: for :meth:`training`, of pictures; None mixes no examples.
         class_weights: one a class, by which the weights of its examples are multiplied; None is 1.
         recorder: hears of corrupt examples; None lets them pass unrecorded.
         load: of a plug-in source; None reads files.
@@ -64,13 +67,14 @@ class Feed:
         content: Content | None = None,
         threads: int | None = None,
         resampling: Resampling | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         each_epoch = len(index if resampling is None else resampling)
         if order is not None and order.n != each_epoch:
             raise ValueError(f"order is of {order.n} examples, an epoch has {each_epoch}")
         self.index, self.order = index, order
         self._augment = augment if augment is not None and augment.changes else None
-        self._recorder = recorder
+        self._recorder, self._mixing = recorder, mixing
         self._content = content or content_of("image")
         self._rows: Rows = (
             PackedRows(index)
@@ -124,11 +128,17 @@ class Feed:
             raise ValueError(f"{batch} rows are not shared by {devices} devices in {parts} parts")
 
         chunk = self._chunk_of(batch // parts, image_size)
+        # What is mixed with the first batch comes from the one before it.
+        first = start if self._mixing is None else max(0, start - 1)
         share = Share(
-            start, replica * lanes, lanes, lambda rows: _parted(rows, parts, devices), chunk
+            first, replica * lanes, lanes, lambda rows: _parted(rows, parts, devices), chunk
         )
         chunks = self._rows.training(order, share)
-        return self._batches(chunks, batch // parts, image_size, self._augment)
+        mixed = self._mixing is not None
+        batches = self._batches(chunks, batch // parts, image_size, self._augment, mixed)
+        if self._mixing is not None:
+            batches = self._mixing.batches(batches, parts, first < start)
+        return self._ready(batches, batch // parts, image_size)
 
     def evaluation(
         self, batch_size: int, image_size: int | None, replica: int = 0, replicas: int = 1
@@ -141,7 +151,8 @@ class Feed:
         start, end = replica_rows(batch_size, replica, replicas)
         chunk = self._chunk_of(end - start, image_size)
         chunks = self._rows.evaluation(batch_size, start, end, chunk)
-        return self._batches(chunks, end - start, image_size, None)
+        batches = self._batches(chunks, end - start, image_size, None)
+        return self._ready(batches, end - start, image_size)
 
     @property
     def _at_once(self) -> int:
@@ -160,9 +171,18 @@ class Feed:
         return self.order
 
     def _batches(
-        self, chunks: tf.data.Dataset, batch: int, size: int | None, augment: Changes | None
+        self,
+        chunks: tf.data.Dataset,
+        batch: int,
+        size: int | None,
+        augment: Changes | None,
+        mixed: bool = False,
     ) -> tf.data.Dataset:
-        """Chunks of rows -> decoded chunks, in parallel and in order -> batches."""
+        """Chunks of rows -> decoded chunks, in parallel and in order -> batches.
+
+        Args:
+            mixed: batches also say what :class:`Mixing` asks for.
+        """
         chunk = self._chunk_of(batch, size)
         element = self._content.element(size)
 
@@ -174,7 +194,10 @@ class Feed:
         def finish(rows: Chunk, example: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
             rows = {key: tf.reshape(value, [batch]) for key, value in rows.items()}
             example = tf.reshape(example, [batch, *element.shape])
-            return self._batch(rows, example, tf.reshape(good, [batch]))
+            found = self._batch(rows, example, tf.reshape(good, [batch]))
+            if mixed:
+                found |= {"epoch": rows["epoch"], "key": example_key(rows["name"])}
+            return found
 
         dataset = chunks.interleave(
             decode,
@@ -183,7 +206,10 @@ class Feed:
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
-        dataset = dataset.batch(batch // chunk, drop_remainder=True).map(finish)
+        return dataset.batch(batch // chunk, drop_remainder=True).map(finish)
+
+    def _ready(self, batches: tf.data.Dataset, batch: int, size: int | None) -> tf.data.Dataset:
+        """Some batches ahead, with the options of the whole pipeline."""
         options = tf.data.Options()
         options.deterministic = True
         # It makes nothing faster here, and fails where a plug-in's load looks into a table.
@@ -191,8 +217,9 @@ class Feed:
         if self._threads is not None:
             options.threading.private_threadpool_size = self._threads
         # Not left to TensorFlow, which may fill half of the memory that it sees.
+        element = self._content.element(size)
         ready = max(2, min(_READY, _READY_BYTES // (batch * _bytes(element))))
-        return dataset.prefetch(ready).with_options(options)
+        return batches.prefetch(ready).with_options(options)
 
     def _chunk(
         self, rows: Chunk, chunk: int, size: int | None, augment: Changes | None
@@ -246,7 +273,7 @@ class Feed:
         return np.bool_(True)
 
 
-_KNOWN = ("row", "mask", "name", "label", "weight")
+_KNOWN = ("row", "mask", "epoch", "name", "label", "weight")
 
 
 def _bytes(element: tf.TensorSpec) -> int:

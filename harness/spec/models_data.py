@@ -121,6 +121,13 @@ class Augment(SpecModel):
     """A few operations of one strength, drawn from the list of RandAugment; null for none."""
     cutout: Unit01 = 0.0
     """Cover a square with grey; its side as a part of the picture's (0 to 1), 0 for none."""
+    mixup: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Blend each picture with one of the batch before, and their losses likewise; the shares are
+    drawn from Beta(mixup, mixup), the larger one is the picture's own (0 to 100), 0 for none."""
+    cutmix: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Cover a square with that of a picture of the batch before, and mix their losses by area; the
+    areas are drawn from Beta(cutmix, cutmix) as with mixup (0 to 100), 0 for none. With mixup
+    also set, each example draws one of the two."""
     word_drop: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Of texts: leave out each word with this probability (0 to below 1); one always stays."""
     time_shift: Unit01 = 0.0

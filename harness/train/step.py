@@ -12,6 +12,7 @@ import tf_keras
 from harness.data.content import examples_in
 from harness.distribute.base import Distribution
 from harness.model.assemble import Assembled
+from harness.model.task import Task
 from harness.train.optimizer import learning_rate
 from harness.train.plan import Phase
 
@@ -129,8 +130,7 @@ class Steps:
 
     def _values(self, batch: Batch, part: int | tf.Tensor) -> list[tf.Tensor]:
         """Gradients of this replica's rows, and what they add to the metric sums."""
-        task, label = self._model.task, batch["label"]
-        mask, weight = batch["mask"], batch["weight"]
+        task, mask = self._model.task, batch["mask"]
         self._model.draws.part = part
         # Only the variables being trained are watched: a frozen backbone costs no backward pass.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
@@ -138,7 +138,7 @@ class Steps:
             logits = self._model.keras(examples_in(batch), training=True)
             # A tensor of the loop in the graph, which who calls the model later must not meet.
             self._model.draws.part = 0
-            losses = task.losses(label, logits, training=True)
+            losses, weight = _losses(task, batch, logits)
             # The mean is over the examples that the global batch has without its padding, which
             # only the sum over all replicas tells.  Until then a full batch stands for it.
             loss = tf.reduce_sum(mask * weight * losses) / self._examples
@@ -149,7 +149,7 @@ class Steps:
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        sums = task.sums.update(label, logits, losses, mask, weight)
+        sums = task.sums.update(batch["label"], logits, losses, mask, weight)
         return [*map(tf.convert_to_tensor, gradients), *(sums[name] for name in self._sums)]
 
     def _apply(self, values: list[tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -166,3 +166,20 @@ class Steps:
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True
         )
         return sums
+
+
+def _losses(task: Task, batch: Batch, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of each row its loss and its weight, both float32 [b].
+
+    Where examples are mixed, the product is that of both, by their shares: for a loss that is
+    linear in the target, as cross-entropy is, it is the loss of the mixed target (Zhang et al.,
+    2018).  The label that metrics count is the row's own, which has the larger share.
+    """
+    losses, weight = task.losses(batch["label"], logits, training=True), batch["weight"]
+    if "share" not in batch:
+        return losses, weight
+    share = batch["share"]
+    others = task.losses(batch["partner_label"], logits, training=True)
+    own, other = share * weight, (1.0 - share) * batch["partner_weight"]
+    together = own + other
+    return tf.math.divide_no_nan(own * losses + other * others, together), together

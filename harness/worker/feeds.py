@@ -11,6 +11,7 @@ from harness.data.content import content_of_spec
 from harness.data.corrupt import CorruptRecorder
 from harness.data.index import ExampleIndex
 from harness.data.lanes import check_replicas, lane_count, reading
+from harness.data.mixing import mixing_of
 from harness.data.order import Order
 from harness.data.packed_examples import PackedExamples
 from harness.data.pipeline import Feed
@@ -62,6 +63,7 @@ class Feeds:
             train,
             order=self.order,
             augment=self.augmenter,
+            mixing=mixing_of(data.augment, spec.training.seed),
             class_weights=_weights(spec, train),
             recorder=self._recorders["train"],
             load=sets.train.load,

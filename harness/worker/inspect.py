@@ -139,10 +139,12 @@ def show_augmented(
     from harness.data.augment import Augmenter
     from harness.data.inspect_pictures import augmented_grid
     from harness.data.inspect_sources import source_of
+    from harness.data.mixing import mixing_of
 
     load_plugins(spec.plugins, resolved.user.trust)
     augmenter = Augmenter(spec.data.augment, spec.training.seed)
-    if not augmenter.changes:
+    mixing = mixing_of(spec.data.augment, spec.training.seed)
+    if not augmenter.changes and mixing is None:
         raise UsageError(
             "the spec changes no picture",
             got="data.augment with nothing in it",
@@ -154,7 +156,7 @@ def show_augmented(
     size = spec.data.image_size
     assert size is not None, "_check_grid has seen that there are pictures"
     source = source_of(index, load)
-    grid = augmented_grid(source, augmenter, rows, wanted, copies, size)
+    grid = augmented_grid(source, augmenter, rows, wanted, copies, size, mixing)
     mode = 0o600 if spec.data.sensitive else 0
     write_atomic(file, tf.io.encode_png(grid.picture).numpy(), mode=mode)
     return Shown(file, grid.names, copies, len(grid.broken))

@@ -114,6 +114,7 @@ def test_pictures_stay_as_they_were(option):
 
 def test_the_options_are_those_of_the_spec():
     others = {name for name, medium in AUGMENT_MEDIUM.items() if medium not in ("image", "all")}
+    others |= {"mixup", "cutmix"}  # of whole batches: tests/local/test_data_mixing.py
     assert set(NOTHING) == set(Augment.model_fields) - others
     assert set(ALL) == set(NOTHING) - {"plugins"}
     assert Augment().model_dump(exclude=others) == NOTHING

@@ -27,6 +27,7 @@ from harness.data.augment import Augmenter  # noqa: E402
 from harness.data.decode import prepare_image  # noqa: E402
 from harness.data.inspect_pictures import augmented_grid, look_at, tiled  # noqa: E402
 from harness.data.inspect_sources import kind_of, source_of  # noqa: E402
+from harness.data.mixing import Mixing  # noqa: E402
 from harness.data.order import Order, canonical_rows  # noqa: E402
 from harness.data.pack import pack  # noqa: E402
 from harness.data.pipeline import Feed  # noqa: E402
@@ -221,6 +222,20 @@ def test_a_grid_shows_what_training_sees(mixed, tmp_path):
     for line, name in zip(shown, grid.names, strict=True):
         plain = prepare_image(tf.constant((mixed / name).read_bytes()), SIZE)
         np.testing.assert_array_equal(line[0], plain)
+
+
+def test_a_grid_shows_what_is_mixed_with_the_row_above(mixed):
+    source, augmenter = source_of(folder_index(mixed), None), Augmenter(AUGMENT, seed=5)
+    plain, cut = (
+        cells(augmented_grid(source, augmenter, range(9), 9, 2, SIZE, mixing).picture, 6, 3)
+        for mixing in (None, Mixing(Augment(cutmix=1.0), 5))
+    )
+    np.testing.assert_array_equal(cut[:, 0], plain[:, 0])
+    own, other = plain[:, 1:], np.roll(plain[:, 1:], 1, axis=0)
+    assert ((cut[:, 1:] == own) | (cut[:, 1:] == other)).all()
+    parts = (cut[:, 1:] == own).all(-1).mean(axis=(2, 3))
+    assert len(set(parts.ravel().tolist())) > 6, "each cell has an area of its own"
+    assert (parts >= 0.5).all()
 
 
 def test_broken_pictures_make_room_for_others(mixed):

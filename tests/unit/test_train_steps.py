@@ -90,3 +90,33 @@ def test_the_model_can_be_called_in_training_mode_after_a_step(accumulate: int) 
     stepper.train(batches(1))
     outputs = stepper.keras(batches(1)[0]["image"], training=True)
     assert np.isfinite(outputs.numpy()).all()
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_mixed_examples_have_the_loss_of_the_mixed_target(accumulate: int) -> None:
+    (batch,) = batches(1)
+    random = np.random.default_rng(3)
+    rows = len(batch["label"])
+    batch |= {
+        "share": random.uniform(0.5, 1.0, rows).astype(np.float32),
+        "partner_label": random.integers(0, 3, rows, np.int32),
+        "partner_weight": np.where(np.arange(rows) % 3, 0.5, 2.0).astype(np.float32),
+    }
+    stepper = Stepper(SingleDevice(), accumulate=accumulate, dropout=0.0)
+    before = [v.numpy() for v in stepper.keras.trainable_variables]
+    own = (batch["share"] * batch["weight"])[:, None] * np.eye(3)[batch["label"]]
+    other = ((1 - batch["share"]) * batch["partner_weight"])[:, None] * np.eye(3)[
+        batch["partner_label"]
+    ]
+    there = batch["mask"] > 0
+    with tf.GradientTape() as tape:
+        logits = tf.nn.log_softmax(stepper.keras(batch["image"]))
+        losses = -tf.reduce_sum((own + other).astype(np.float32) * logits, axis=1)
+        loss = tf.reduce_sum(losses * batch["mask"]) / there.sum()
+        loss += tf.add_n(stepper.keras.losses)
+    wanted = tape.gradient(loss, stepper.keras.trainable_variables)
+    told = stepper.train([batch])
+    for value, old, gradient in zip(stepper.keras.trainable_variables, before, wanted, strict=True):
+        np.testing.assert_allclose(value.numpy(), old - 0.1 * gradient, rtol=1e-4, atol=1e-6)
+    summed = float((losses.numpy() * batch["mask"]).sum())
+    np.testing.assert_allclose(told["sum loss_sum"], summed, rtol=1e-5)

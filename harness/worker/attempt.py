@@ -14,7 +14,7 @@ from pathlib import Path
 
 from harness.distribute.members import Lost
 from harness.distribute.topology import Topology
-from harness.errors import ExitCode, HarnessError, StoppedEarly
+from harness.errors import ExitCode, HarnessError, StoppedEarly, TrainingError
 from harness.runs.attempts import begin_attempt, end_attempt, job_facts
 from harness.runs.files import tail_lines
 from harness.runs.lock import RunLock
@@ -219,11 +219,27 @@ def _follow(paths: RunPaths, trust: Trust, ranks: Ranks, shown: Shown) -> dict[s
             ranks.dismiss()
         else:
             ranks.failed(known)
+            known = with_first(known, error, ranks)
         if known is error:
             raise
         raise known from error
     ranks.dismiss()
     return final
+
+
+def with_first(known: HarnessError, error: BaseException, ranks: Ranks) -> HarnessError:
+    """The error of another rank than the first, once it has tried to report it.
+
+    A collective breaks as soon as rank 0 dies, at times before its loss is seen: then the error
+    says nothing of what happened, and nobody is there to hear it.
+    """
+    if ranks.noted or isinstance(error, HarnessError) or not ranks.members:
+        return known
+    return TrainingError(
+        f"this rank leaves, since {ranks.members[0].name} has gone",
+        got=str(known),
+        action="see the log of rank 0, and run again",
+    )
 
 
 def _train(

@@ -48,6 +48,8 @@ class Content(Protocol):
     """Its name is also the key of the examples in a batch."""
     refusal: str
     """What is said of a file that cannot be decoded, where nobody looks into it."""
+    decoded: tf.TensorSpec
+    """What :meth:`decode` gives."""
 
     def element(self, size: int | None) -> tf.TensorSpec:
         """One example as the model takes it, by the name of the model's input."""
@@ -70,6 +72,7 @@ class Images:
 
     medium = IMAGE
     refusal = "is no JPEG, PNG, GIF, BMP or WebP picture, or a damaged one"
+    decoded = tf.TensorSpec([None, None, 3], tf.uint8)
 
     def element(self, size: int | None) -> tf.TensorSpec:
         return tf.TensorSpec([size, size, 3], tf.uint8, "images")
@@ -93,6 +96,7 @@ class Texts:
 
     medium = TEXT
     refusal = "is no UTF-8 text, or an empty one"
+    decoded = tf.TensorSpec([], tf.string)
 
     def element(self, size: int | None) -> tf.TensorSpec:
         return tf.TensorSpec([], tf.string, "texts")
@@ -127,6 +131,7 @@ class Recordings:
 
     medium = AUDIO
     refusal = "is no WAV or FLAC recording, or a damaged one"
+    decoded = tf.TensorSpec([None], tf.float32)
 
     def __init__(self, audio: Audio) -> None:
         check_installed()

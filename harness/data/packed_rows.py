@@ -36,9 +36,17 @@ _EVALUATION_BYTES = 64 << 20
 
 
 class PackedRows:
-    """The :class:`~harness.data.rows.Rows` of a packed set."""
+    """The :class:`~harness.data.rows.Rows` of a packed set.
 
-    def __init__(self, examples: PackedExamples) -> None:
+    Args:
+        look_up: see :class:`~harness.data.rows.NamedRows`; records are read with their neighbours,
+            whether they are needed or not.
+    """
+
+    def __init__(
+        self, examples: PackedExamples, look_up: Callable[[Chunk], Chunk] | None = None
+    ) -> None:
+        self._look_up = look_up or (lambda chunk: chunk)
         self._examples = examples
         self._streams = Streams()
         self._label_of = np.array(examples.label_of, np.int32)
@@ -71,7 +79,7 @@ class PackedRows:
             return tuple(found[name] for name in _KINDS)
 
         numbers = tf.data.Dataset.range(ENDLESS)
-        return numbers.map(plain(lambda number: _chunk(read, number, share.chunk)))
+        return numbers.map(plain(lambda number: self._look_up(_chunk(read, number, share.chunk))))
 
     def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
         """See the protocol; in canonical order."""
@@ -91,7 +99,8 @@ class PackedRows:
 
         windows = tf.data.Dataset.range(0, n, at_once)
         windows = windows.map(plain(lambda first: _chunk(read, first, None))).prefetch(1)
-        return windows.unbatch().batch(chunk, drop_remainder=True)
+        chunks = windows.unbatch().batch(chunk, drop_remainder=True)
+        return chunks.map(plain(self._look_up))
 
     def image(self, example: Chunk) -> tf.Tensor:
         """See the protocol."""

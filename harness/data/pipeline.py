@@ -1,23 +1,20 @@
-"""The tf.data pipelines: batches in the exact order, of a fixed shape, from any step on.
-
-A chunk of some examples is read and decoded at once, in graph code; only when that fails are its
-examples tried one by one, and those that fail again get zeros (a text "") and mask 0.  So a corrupt
-file moves nothing, and the guard costs healthy data little (measured on 500x375 JPEGs at 224
-pixels: an unguarded ``map`` takes 0.97 of the processor time with chunks of 32, 0.93 with 8).
-"""
+"""The tf.data pipelines: batches in the exact order, of a fixed shape, from any step on."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from harness.data.augment import example_key
+from harness.data.cache import DecodedCache
 from harness.data.content import Changes, Content, content_of
 from harness.data.corrupt import CorruptRecorder
+from harness.data.guard import guarded
 from harness.data.index import ExampleIndex
+from harness.data.kept import Kept
 from harness.data.lanes import check_replicas, replica_rows
 from harness.data.mixing import Mixing
 from harness.data.order import Order
@@ -51,6 +48,7 @@ class Feed:
         load: of a plug-in source; None reads files.
         content: what the examples are; None is pictures.
         threads: size of the pipeline's own thread pool; None shares TensorFlow's.
+        cache: keeps decoded examples; None decodes them anew in every epoch.
         resampling: which examples make up an epoch of training, not of a packed set; None takes
             each once.
     """
@@ -68,6 +66,7 @@ class Feed:
         threads: int | None = None,
         resampling: Resampling | None = None,
         mixing: Mixing | None = None,
+        cache: DecodedCache | None = None,
     ) -> None:
         each_epoch = len(index if resampling is None else resampling)
         if order is not None and order.n != each_epoch:
@@ -76,10 +75,12 @@ class Feed:
         self._augment = augment if augment is not None and augment.changes else None
         self._recorder, self._mixing = recorder, mixing
         self._content = content or content_of("image")
+        self._kept = Kept(cache) if cache is not None else None
+        look_up = self._kept.look_up if self._kept is not None else None
         self._rows: Rows = (
-            PackedRows(index)
+            PackedRows(index, look_up)
             if isinstance(index, PackedExamples)
-            else NamedRows(index, load, self._content, resampling)
+            else NamedRows(index, load, self._content, resampling, look_up)
         )
         self._threads = threads
         weights = class_weights if class_weights is not None else [1.0] * len(index.classes)
@@ -186,9 +187,12 @@ class Feed:
         chunk = self._chunk_of(batch, size)
         element = self._content.element(size)
 
+        if self._kept is not None:
+            self._kept.begin(size if augment is None else None)
+
         @plain
         def decode(rows: Chunk) -> tf.data.Dataset:
-            return self._chunk(rows, chunk, size, augment)
+            return guarded(rows, chunk, lambda row: self._load(row, size, augment), element)
 
         @plain
         def finish(rows: Chunk, example: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -221,31 +225,20 @@ class Feed:
         ready = max(2, min(_READY, _READY_BYTES // (batch * _bytes(element))))
         return batches.prefetch(ready).with_options(options)
 
-    def _chunk(
-        self, rows: Chunk, chunk: int, size: int | None, augment: Changes | None
-    ) -> tf.data.Dataset:
-        """One element: the rows, examples [chunk, ...] and which of them are good."""
-        element = self._content.element(size)
+    def _load(self, row: Chunk, size: int | None, augment: Changes | None) -> tf.Tensor:
+        """The example of one row as the model takes it."""
+        if augment is not None:
+            decoded = self._example(row, lambda: self._rows.image(row), self._content.decoded)
+            return augment(decoded, size, row["epoch"], example_key(row["name"]))
 
-        @tf.function(autograph=False)  # traced once for its two uses
-        def load(row: Chunk) -> tuple[tf.Tensor, tf.Tensor]:
-            example = self._rows.image(row)
-            if augment is None:
-                return self._content.prepare(example, size), True
-            return augment(example, size, row["epoch"], example_key(row["name"])), True
+        def prepared() -> tf.Tensor:
+            return self._content.prepare(self._rows.image(row), size)
 
-        @plain
-        def alone(row: Chunk) -> tf.data.Dataset:
-            blank = (tf.zeros(element.shape, element.dtype), False)
-            tried = tf.data.Dataset.from_tensors(row).map(plain(load)).ignore_errors()
-            return tried.concatenate(tf.data.Dataset.from_tensors(blank)).take(1)
+        # Less to keep than what it is made of.
+        return self._example(row, prepared, self._content.element(size))
 
-        each = tf.data.Dataset.from_tensor_slices(rows)
-        # A failed batch has used up at least one example: no second whole one can follow it.
-        quick = each.map(plain(load)).batch(chunk, drop_remainder=True).ignore_errors()
-        careful = each.flat_map(alone).batch(chunk, drop_remainder=True)
-        known = {key: value for key, value in rows.items() if key in _KNOWN}
-        return quick.concatenate(careful).take(1).map(plain(lambda *done: (known, *done)))
+    def _example(self, row: Chunk, make: Callable[[], tf.Tensor], like: tf.TensorSpec) -> tf.Tensor:
+        return make() if self._kept is None else self._kept.example(row, make, like)
 
     def _batch(self, rows: Chunk, example: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
         row = rows["row"]
@@ -271,9 +264,6 @@ class Feed:
         for row, raw in zip(rows, names, strict=True):
             self._recorder.add(*self._rows.blame(int(row), raw.decode()))
         return np.bool_(True)
-
-
-_KNOWN = ("row", "mask", "epoch", "name", "label", "weight")
 
 
 def _bytes(element: tf.TensorSpec) -> int:

@@ -72,6 +72,8 @@ class NamedRows:
         load: of a plug-in source; None reads files.
         content: what the examples are.
         resampling: which of them make up an epoch of training; None takes each once.
+        look_up: graph code that adds to a chunk what is at hand of its examples, as ``kept``; the
+            files of those are not read.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class NamedRows:
         load: Load | None,
         content: Content | None = None,
         resampling: Resampling | None = None,
+        look_up: Callable[[Chunk], Chunk] | None = None,
     ) -> None:
         self._index, self._plugin_load = index, load
-        self._resampling = resampling
+        self._resampling, self._look_up = resampling, look_up
         self._content = content or content_of("image")
         self._load = load or folder_loader(index, self._content)
         whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
@@ -150,21 +153,27 @@ class NamedRows:
         What a file takes on storage behind a network is a wait.  Large ones are left to be read
         where they are decoded, one by one, as so many of them would not fit into memory.
         """
+        if self._look_up is not None:
+            chunks = chunks.map(plain(self._look_up))
         at_once = int(min(_READS, _READ_BYTES // max(1.0, chunk * self._index.example_bytes)))
         has_files = self._plugin_load is None and self._index.sizes and not self._index.texts
         if not has_files or at_once < 2:
             return chunks
         root = self._index.root
 
-        def read(names: np.ndarray) -> np.ndarray:
+        def read(names: np.ndarray, kept: np.ndarray) -> np.ndarray:
             found = np.empty(len(names), object)
             # Nothing of one that cannot be read, which is no picture; then it is looked at.
-            found[:] = [_content(root / os.fsdecode(name)) for name in names]
+            found[:] = [
+                b"" if there else _content(root / os.fsdecode(name))
+                for name, there in zip(names, kept, strict=True)
+            ]
             return found
 
         @plain
         def with_content(rows: Chunk) -> Chunk:
-            content = tf.numpy_function(read, [rows["name"]], tf.string)
+            kept = rows["kept"] != "" if "kept" in rows else tf.fill([chunk], False)
+            content = tf.numpy_function(read, [rows["name"], kept], tf.string)
             return rows | {"content": tf.ensure_shape(content, [chunk])}
 
         return chunks.map(with_content, num_parallel_calls=at_once, deterministic=True)

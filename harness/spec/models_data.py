@@ -251,7 +251,9 @@ class DataSpec(SpecModel):
     corrupt: Corrupt = new(Corrupt)
     """What to do with examples that cannot be decoded."""
     cache: Literal["none", "memory", "disk"] = "none"
-    """Keep decoded examples in memory or on node-local disk after the first epoch."""
+    """Keep decoded training and validation examples from one epoch to the next, in the memory of
+    the ranks or on the node's disk (its scratch, as for `cluster.stage`), as far as there is
+    room."""
     sensitive: bool = False
     """True keeps media, paths and example ids out of logs, reports and cards."""
     lanes: Annotated[int, Field(ge=1, le=65536)] | None = None

@@ -39,7 +39,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,
     "data.uncertain": _NULL,
-    "data.cache": _only("none"),
     "training.precision": _only("float32"),
     "training.ema": _NULL,
     "training.nan": _only("halt"),

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.data.balance import class_weights
+from harness.data.cache import DecodedCache
 from harness.data.content import content_of_spec
 from harness.data.corrupt import CorruptRecorder
 from harness.data.index import ExampleIndex
@@ -21,6 +22,7 @@ from harness.distribute.base import Distribution
 from harness.distribute.topology import Topology
 from harness.runs.paths import RunPaths
 from harness.spec import Spec
+from harness.worker.cached import Caches
 from harness.worker.datasets import Datasets, Examples
 from harness.worker.ranks import Ranks
 
@@ -40,11 +42,14 @@ class Feeds:
         paths: RunPaths,
         ranks: Ranks,
         kept: Mapping[str, int] | None = None,
+        caches: Caches | None = None,
     ) -> None:
         """
         Args:
             kept: ``block`` and ``window`` of an order that the run has begun to follow.
+            caches: keep decoded examples; None keeps none.
         """
+        self._caches = caches
         self._spec = spec
         self._distribution = distribution
         self.between: Callable[[], None] = lambda: None
@@ -69,6 +74,7 @@ class Feeds:
             load=sets.train.load,
             content=self.content,
             resampling=resampling,
+            cache=self._cache("train"),
         )
         self.validation = self._plain(sets.validation, "validation")
         self.test = self._plain(sets.test, "test")
@@ -95,6 +101,8 @@ class Feeds:
     def check(self) -> None:
         """See the protocol; holds every split to the limit by itself.  Calls ``between`` too."""
         self.between()
+        if self._caches is not None:
+            self._caches.check()
         for recorder in self._recorders.values():
             recorder.check()
 
@@ -122,7 +130,11 @@ class Feeds:
             recorder=self._recorders[split],
             load=examples.load,
             content=self.content,
+            cache=self._cache(split),
         )
+
+    def _cache(self, split: str) -> DecodedCache | None:
+        return self._caches.of(split) if self._caches is not None else None
 
 
 def _recorders(

@@ -23,6 +23,7 @@ from harness.spec import Spec, Trust, spec_digest
 from harness.train.callbacks import Callbacks
 from harness.train.optimizer import make_optimizer
 from harness.train.plan import Plan, make_plan
+from harness.worker.cached import Caches
 from harness.worker.datasets import Datasets, check_unchanged, open_datasets
 from harness.worker.devices import choose_devices
 from harness.worker.facts import start_facts
@@ -77,7 +78,10 @@ def make(
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
     _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
-    feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"])
+    # The test set is read once, at the end.
+    again = {name: count for name, count in sets.counts().items() if name != "test"}
+    caches = Caches(spec, again, environment, ranks.topology, say)
+    feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"], caches)
     model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust)
     check_synchronised(model.keras, model.backbone.layer, choice.distribution.replicas)
     check_metric_names(spec, model, feeds.validation is not None)

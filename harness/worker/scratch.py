@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.staging import staged_folder
+from harness.errors import SpecError
 from harness.runs.mounts import here
+from harness.spec.models_site import Site
+from harness.spec.site import load_site
 
 SCRATCH = "scratch"
 _USUAL = Path("/tmp")  # noqa: S108 - what is made in it is checked to be ours
@@ -59,6 +62,22 @@ def place_of(stage: str, variables: Sequence[str], environment: Mapping[str, str
             "next: name the node's own disk in scratch_variables of the site, or in cluster.stage"
         )
     return place
+
+
+def scratch_variables(site: str | None, say: Callable[[str], None]) -> Sequence[str]:
+    """The names of variables that a site's scratch folder may be in.
+
+    Args:
+        site: of the spec; None takes the usual ones.
+        say: hears that the usual ones are taken because the site cannot be read.
+    """
+    if site is not None:
+        try:
+            return load_site(site).scratch_variables
+        except SpecError as error:  # renamed or changed since, or not seen from this node
+            say(f"the usual scratch variables are taken, not those of the site: {error}")
+    usual: Sequence[str] = Site.model_fields["scratch_variables"].default
+    return usual
 
 
 def _scratch(variables: Sequence[str], environment: Mapping[str, str]) -> Place:

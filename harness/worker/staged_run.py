@@ -9,17 +9,14 @@ from functools import partial
 
 from harness.data.packed import PackedIndex
 from harness.data.packed_examples import PackedExamples
-from harness.errors import SpecError
 from harness.runs.paths import RunPaths
 from harness.runs.record import update_record
 from harness.spec import Spec
-from harness.spec.models_site import Site
-from harness.spec.site import load_site
 from harness.worker.datasets import Datasets
 from harness.worker.making import Made
 from harness.worker.notices import Notice, Notices
 from harness.worker.ranks import Ranks
-from harness.worker.scratch import SCRATCH, NotStaged, node_name, place_of
+from harness.worker.scratch import SCRATCH, NotStaged, node_name, place_of, scratch_variables
 from harness.worker.staging import Staging
 
 
@@ -82,14 +79,9 @@ def begin_staging(
     if not packed:
         refuse("nothing is staged: the data are not packed; next: `harness pack SRC DST`")
         return None
-    variables = Site.model_fields["scratch_variables"].default
-    if spec.cluster.stage == SCRATCH:
-        try:
-            variables = load_site(spec.cluster.site).scratch_variables
-        except SpecError as error:  # renamed or changed since, or not seen from this node
-            refuse(f"the usual scratch variables are taken, not those of the site: {error}")
+    site = spec.cluster.site if spec.cluster.stage == SCRATCH else None
     try:
-        place = place_of(spec.cluster.stage, variables, environment)
+        place = place_of(spec.cluster.stage, scratch_variables(site, refuse), environment)
     except NotStaged as error:
         refuse(f"nothing is staged: {error}")
         return None

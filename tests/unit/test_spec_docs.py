@@ -51,7 +51,6 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
     [
         ("training.seed", True, ""),
         ("data.balance", True, ""),
-        ("data.cache", False, "none"),
         ("adaptation.weight", False, "adaptation: null"),
         ("cluster.device", True, ""),
         ("cluster.account", True, ""),

@@ -19,18 +19,29 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "build" / "bench"
 WIDTH, HEIGHT, COUNT, QUALITY = 500, 375, 1000, 90
+LARGE_COUNT = 120
 TEXTURED = ("brick", "coffee", "coins", "galaxies", "grass", "gravel", "moon", "motorcycle",
             "tissue", "cat")  # fmt: skip
 
 
 def folder() -> Path:
     """The folder per class."""
-    made = FOLDER / "photographs"
+    return _made("photographs", COUNT, WIDTH, HEIGHT)
+
+
+def large() -> Path:
+    """Some of 2000x1500 pixels, also in a folder per class."""
+    return _made("photographs-large", LARGE_COUNT, 4 * WIDTH, 4 * HEIGHT)
+
+
+def _made(name: str, count: int, width: int, height: int) -> Path:
+    made = FOLDER / name
     if not made.exists():
-        part = FOLDER / "photographs.part"
+        part = FOLDER / f"{name}.part"
         shutil.rmtree(part, ignore_errors=True)
-        for number, name in enumerate(TEXTURED):
-            _draw(part / name, name, np.random.default_rng(number))
+        for number, texture in enumerate(TEXTURED):
+            random = np.random.default_rng(number)
+            _draw(part / texture, texture, random, count // len(TEXTURED), (width, height))
         part.rename(made)
     return made
 
@@ -57,24 +68,26 @@ def many(times: int) -> Path:
     return made
 
 
-def contents() -> list[bytes]:
-    """The bytes of all files, in the order of their names."""
-    return [path.read_bytes() for path in sorted(folder().rglob("*.jpg"))]
+def contents(of: Path | None = None) -> list[bytes]:
+    """The bytes of all files of a folder, in the order of their names."""
+    return [path.read_bytes() for path in sorted((of or folder()).rglob("*.jpg"))]
 
 
-def _draw(folder: Path, name: str, random: np.random.Generator) -> None:
+def _draw(
+    folder: Path, name: str, random: np.random.Generator, count: int, size: tuple[int, int]
+) -> None:
     from PIL import Image
 
     folder.mkdir(parents=True)
     whole = _photograph(name)
-    for number in range(COUNT // len(TEXTURED)):
+    for number in range(count):
         # A part of at least the size where the photograph has it, else it is enlarged.
         width = int(random.integers(min(WIDTH, whole.width) * 3 // 4, whole.width + 1))
         height = min(whole.height, width * HEIGHT // WIDTH)
         left = int(random.integers(0, whole.width - width + 1))
         top = int(random.integers(0, whole.height - height + 1))
         part = whole.crop((left, top, left + width, top + height))
-        part = part.resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
+        part = part.resize(size, Image.Resampling.LANCZOS)
         part.save(folder / f"{number:03d}.jpg", quality=QUALITY)
 
 

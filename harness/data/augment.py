@@ -24,7 +24,7 @@ from harness.data.randaugment import rand_augment
 from harness.data.seeds import Key, fold, key_of, seed_pair
 
 if TYPE_CHECKING:
-    from harness.spec.models_data import Augment
+    from harness.spec.models_augment import Augment
 
 # One row of the draws for each use.  Never reorder: a resumed run must draw the same; append.
 _FLIP_H, _FLIP_V, _ROTATE, _AREA, _ASPECT, _TOP, _LEFT = range(7)
@@ -149,6 +149,11 @@ class Augmenter:
                 image = tf.image.adjust_hue(image, _spread(draws[_HUE], o.hue))
             image = _clip(image * 255.0)
         return image
+
+
+def smallest_side(area: float) -> float:
+    """The shortest side of :func:`random_crop` for a part of the area, as a part of the image's."""
+    return math.sqrt(area * min(_ASPECTS))
 
 
 def random_crop(image: tf.Tensor, area: tuple[float, float], draws: tf.Tensor) -> tf.Tensor:

@@ -19,7 +19,8 @@ from harness.data.augment_plugins import AugmentPlugins
 from harness.data.seeds import fold, key_of, seed_pair
 
 if TYPE_CHECKING:
-    from harness.spec.models_data import Audio, Augment, SpecAugment
+    from harness.spec.models_augment import Augment, SpecAugment
+    from harness.spec.models_data import Audio
 
 # By the number of its key each use has draws of its own.  Never renumber: a resumed run must draw
 # the same.

@@ -17,7 +17,7 @@ from harness.data.augment_plugins import AugmentPlugins
 from harness.data.seeds import fold, key_of, seed_pair
 
 if TYPE_CHECKING:
-    from harness.spec.models_data import Augment
+    from harness.spec.models_augment import Augment
 
 # By the number of its key each use has draws of its own.  Never renumber: a resumed run must draw
 # the same.

@@ -6,13 +6,14 @@ is the same for all.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import tensorflow as tf
 
 from harness.data.audio import audio_fault, check_installed, cut_or_pad, decoder
-from harness.data.augment import Augmenter
+from harness.data.augment import Augmenter, smallest_side
 from harness.data.augment_audio import AudioAugmenter
 from harness.data.augment_text import TextAugmenter
 from harness.data.corrupt import probe
@@ -22,7 +23,8 @@ from harness.data.text import decode_text, text_fault
 
 if TYPE_CHECKING:
     from harness.spec import Spec
-    from harness.spec.models_data import Audio, Augment
+    from harness.spec.models_augment import Augment
+    from harness.spec.models_data import Audio
 
 
 class Changes(Protocol):
@@ -68,17 +70,24 @@ class Content(Protocol):
 
 
 class Images:
-    """Pictures: uint8 [S, S, 3]."""
+    """Pictures: uint8 [S, S, 3].
+
+    Args:
+        least: see :func:`harness.data.decode.decode`.
+    """
 
     medium = IMAGE
     refusal = "is no JPEG, PNG, GIF, BMP or WebP picture, or a damaged one"
     decoded = tf.TensorSpec([None, None, 3], tf.uint8)
 
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
+
     def element(self, size: int | None) -> tf.TensorSpec:
         return tf.TensorSpec([size, size, 3], tf.uint8, "images")
 
     def decode(self, contents: tf.Tensor) -> tf.Tensor:
-        return decode(contents)
+        return decode(contents, self._least)
 
     def prepare(self, example: tf.Tensor, size: int | None) -> tf.Tensor:
         assert size is not None, "held by the spec"
@@ -153,21 +162,36 @@ class Recordings:
         return AudioAugmenter(options, seed, self._audio)
 
 
-def content_of(medium: str, audio: Audio | None = None) -> Content:
+def content_of(medium: str, audio: Audio | None = None, least: int = 0) -> Content:
     """The content that ``Spec.medium`` names.
 
     Args:
         audio: ``data.audio`` of the spec.
+        least: of pictures, see :func:`least_side`.
     """
     if medium == AUDIO.name:
         assert audio is not None, "held by the spec"
         return Recordings(audio)
-    return Texts() if medium == TEXT.name else Images()
+    return Texts() if medium == TEXT.name else Images(least)
 
 
 def content_of_spec(spec: Spec) -> Content:
     """What the examples of a spec are."""
-    return content_of(spec.medium, spec.data.audio)
+    return content_of(spec.medium, spec.data.audio, least_side(spec))
+
+
+def least_side(spec: Spec) -> int:
+    """Pixels that the shorter side of a picture must keep when it is decoded; 0 where all must.
+
+    So many that no crop of augmentation has to be enlarged.  It is the same for training and for
+    all that follows, so that a picture is decoded in one way only.
+    """
+    data = spec.data
+    if data.decode == "full" or data.image_size is None:
+        return 0
+    sizes = [data.image_size, *(phase.image_size or 0 for phase in spec.training.phases)]
+    crop = smallest_side(data.augment.crop_area[0]) if data.augment.crop_area is not None else 1.0
+    return math.ceil(max(sizes) / crop)
 
 
 def examples_in(batch: dict[str, Any]) -> Any:

@@ -43,15 +43,16 @@ class Source(Protocol):
         """What kind of picture it is; empty where that is not known."""
 
 
-def source_of(index: ExampleIndex | PackedExamples, load: Load | None) -> Source:
+def source_of(index: ExampleIndex | PackedExamples, load: Load | None, least: int = 0) -> Source:
     """The examples of an index.
 
     Args:
         load: of a plug-in source; None where there are files.
+        least: how small they may be decoded, see :func:`harness.data.decode.decode`.
     """
     if isinstance(index, PackedExamples):
-        return _Packed(index)
-    return _Files(index) if load is None else _Plugin(index, load)
+        return _Packed(index, least)
+    return _Files(index, least) if load is None else _Plugin(index, load)
 
 
 def kind_of(content: bytes) -> str:
@@ -62,8 +63,10 @@ def kind_of(content: bytes) -> str:
 class _Contents:
     """What is common to those who have the bytes of a picture."""
 
+    _least: int
+
     def image(self, content: tf.Tensor) -> tf.Tensor:
-        return decode(content)
+        return decode(content, self._least)
 
     def fault(self, given: Given) -> str:
         return probe_content(given.content)
@@ -75,8 +78,8 @@ class _Contents:
 class _Files(_Contents):
     """Files of a folder or a manifest."""
 
-    def __init__(self, index: ExampleIndex) -> None:
-        self._index = index
+    def __init__(self, index: ExampleIndex, least: int) -> None:
+        self._index, self._least = index, least
 
     def __len__(self) -> int:
         return len(self._index)
@@ -94,8 +97,8 @@ class _Files(_Contents):
 class _Packed(_Contents):
     """Records of a packed set; rows follow the canonical order."""
 
-    def __init__(self, examples: PackedExamples) -> None:
-        self._examples = examples
+    def __init__(self, examples: PackedExamples, least: int) -> None:
+        self._examples, self._least = examples, least
 
     def __len__(self) -> int:
         return len(self._examples)

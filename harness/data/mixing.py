@@ -16,7 +16,7 @@ import tensorflow as tf
 from harness.data.seeds import fold, key_of
 
 if TYPE_CHECKING:
-    from harness.spec.models_data import Augment
+    from harness.spec.models_augment import Augment
 
 Batch = dict[str, tf.Tensor]
 # Of the key of a training epoch, as cutout and RandAugment have theirs; never reorder.

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
+from harness.data.content import Content, content_of
 from harness.data.corrupt import probe_content
-from harness.data.decode import decode
 from harness.data.example_bytes import take_bytes
 from harness.data.order import Order, canonical_position, sorted_row
 from harness.data.packed_examples import PackedExamples
@@ -41,11 +41,16 @@ class PackedRows:
     Args:
         look_up: see :class:`~harness.data.rows.NamedRows`; records are read with their neighbours,
             whether they are needed or not.
+        content: what decodes them.
     """
 
     def __init__(
-        self, examples: PackedExamples, look_up: Callable[[Chunk], Chunk] | None = None
+        self,
+        examples: PackedExamples,
+        look_up: Callable[[Chunk], Chunk] | None = None,
+        content: Content | None = None,
     ) -> None:
+        self._content = content or content_of("image")
         self._look_up = look_up or (lambda chunk: chunk)
         self._examples = examples
         self._streams = Streams()
@@ -104,7 +109,7 @@ class PackedRows:
 
     def image(self, example: Chunk) -> tf.Tensor:
         """See the protocol."""
-        return decode(example["content"])
+        return self._content.decode(example["content"])
 
     def blame(self, row: int, name: str) -> tuple[str, str]:
         """See the protocol; where the name is lost it says where the record stands."""

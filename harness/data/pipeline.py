@@ -78,7 +78,7 @@ class Feed:
         self._kept = Kept(cache) if cache is not None else None
         look_up = self._kept.look_up if self._kept is not None else None
         self._rows: Rows = (
-            PackedRows(index, look_up)
+            PackedRows(index, look_up, self._content)
             if isinstance(index, PackedExamples)
             else NamedRows(index, load, self._content, resampling, look_up)
         )

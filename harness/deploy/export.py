@@ -60,7 +60,7 @@ class _Served(NamedTuple):
     probes: dict[str, tf.Tensor]
 
 
-def _served(module: _Module, keras: tf_keras.Model, task: Task) -> _Served:
+def _served(module: _Module, keras: tf_keras.Model, task: Task, least: int) -> _Served:
     def answers(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = task.probabilities(keras(examples, training=False))
         best = tf.argmax(probabilities, axis=-1)
@@ -71,7 +71,7 @@ def _served(module: _Module, keras: tf_keras.Model, task: Task) -> _Served:
         return _texts(answers)
     if len(takes.shape) == 2:
         return _recordings(answers, takes.shape[1])
-    return _images(answers, takes.shape[1])
+    return _images(answers, takes.shape[1], least)
 
 
 def _texts(answers: Answers) -> _Served:
@@ -91,7 +91,7 @@ def _recordings(answers: Answers, samples: int) -> _Served:
     return _Served({"serving_default": audio}, {"serving_default": tf.constant(drawn, tf.float32)})
 
 
-def _images(answers: Answers, size: int) -> _Served:
+def _images(answers: Answers, size: int, least: int) -> _Served:
     """Signatures with the preparation of pictures in them."""
 
     @tf.function(input_signature=[tf.TensorSpec([None, size, size, 3], tf.uint8, "images")])
@@ -101,7 +101,7 @@ def _images(answers: Answers, size: int) -> _Served:
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "encoded")])
     def encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         prepared = tf.map_fn(
-            lambda one: prepare_image(one, size),
+            lambda one: prepare_image(one, size, least),
             encoded,
             fn_output_signature=tf.TensorSpec([size, size, 3], tf.uint8),
         )
@@ -121,6 +121,7 @@ def export(
     folder: Path,
     card: Mapping[str, Any],
     access: str = PRIVATE,
+    least: int = 0,
 ) -> Exported:
     """Writes a SavedModel to ``folder``, reloads it, and holds its answers against the model's.
 
@@ -130,6 +131,9 @@ def export(
     [N, samples], of the rate and length of the training).  All give ``probabilities`` (float32
     [N, classes]) and ``label`` (string [N]).  Beside it lie ``labels.txt`` and
     ``card.json``.
+
+    Args:
+        least: how small pictures may be decoded, see :func:`harness.data.decode.decode`.
 
     Raises:
         UsageError: ``folder`` is there already.
@@ -147,7 +151,7 @@ def export(
         raise storage_error(error, folder.parent) from error
     try:
         module = _Module(keras, task)
-        served = _served(module, keras, task)
+        served = _served(module, keras, task, least)
         tf.saved_model.save(module, str(temporary), signatures=served.signatures)
         difference = _largest_difference(served, temporary)
         write_atomic(temporary / "labels.txt", "\n".join(task.classes) + "\n")

@@ -23,8 +23,9 @@ from harness.spec.base import (
     show,
 )
 from harness.spec.duration import Duration
+from harness.spec.models_augment import MEDIA_WORDS
 from harness.spec.models_cluster import Cluster
-from harness.spec.models_data import MEDIA_WORDS, DataSpec
+from harness.spec.models_data import DataSpec
 from harness.spec.models_model import Adaptation, Backbone, Head, TaskText
 from harness.spec.models_training import EarlyStopping, Training
 

@@ -137,6 +137,7 @@ def show_augmented(
     import tensorflow as tf
 
     from harness.data.augment import Augmenter
+    from harness.data.content import least_side
     from harness.data.inspect_pictures import augmented_grid
     from harness.data.inspect_sources import source_of
     from harness.data.mixing import mixing_of
@@ -153,9 +154,8 @@ def show_augmented(
         )
     index, load = _examples(spec)
     rows = sample_rows(len(index), _TRIES * wanted, sample.seed)
-    size = spec.data.image_size
-    assert size is not None, "_check_grid has seen that there are pictures"
-    source = source_of(index, load)
+    size = spec.data.image_size or 0  # _check_grid has seen that there are pictures
+    source = source_of(index, load, least_side(spec))
     grid = augmented_grid(source, augmenter, rows, wanted, copies, size, mixing)
     mode = 0o600 if spec.data.sensitive else 0
     write_atomic(file, tf.io.encode_png(grid.picture).numpy(), mode=mode)

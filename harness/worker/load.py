@@ -72,6 +72,7 @@ class LoadedRun:
 
     def export(self, folder: Path) -> Exported:
         """Writes a SavedModel; see :func:`harness.deploy.export.export`."""
+        from harness.data.content import least_side
         from harness.deploy.export import export
 
         card = {
@@ -87,7 +88,8 @@ class LoadedRun:
             "about": self.spec.about.model_dump(mode="json"),
             "versions": self.record.get("versions", {}),
         }
-        return export(self.model.keras, self.model.task, folder, card, self.spec.access)
+        least = least_side(self.spec)
+        return export(self.model.keras, self.model.task, folder, card, self.spec.access, least)
 
 
 def load_run(

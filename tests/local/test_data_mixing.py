@@ -16,7 +16,7 @@ from harness.data.lanes import lane_count
 from harness.data.mixing import Mixing, mixing_of, share_table
 from harness.data.order import Order
 from harness.data.pipeline import Feed
-from harness.spec.models_data import Augment
+from harness.spec.models_augment import Augment
 from tests.local.training_helpers import assert_same_result, call, mischief, write_spec
 
 tf = pytest.importorskip("tensorflow")

@@ -22,7 +22,7 @@ from harness.data.packed_examples import PackedExamples, packed_examples
 from harness.data.packing import Packing
 from harness.data.pipeline import Feed
 from harness.data.split import split_validation
-from harness.spec.models_data import Augment
+from harness.spec.models_augment import Augment
 
 SIZE = 8
 AUGMENT = Augment(flip="both", crop_area=(0.5, 1.0), brightness=0.2)

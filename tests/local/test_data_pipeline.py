@@ -12,7 +12,7 @@ from harness.data.index import folder_index
 from harness.data.lanes import lane_count
 from harness.errors import DataError, EnvironmentNotAble
 from harness.plugins import registry
-from harness.spec.models_data import Augment, RandAugment
+from harness.spec.models_augment import Augment, RandAugment
 
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")

@@ -136,7 +136,8 @@ def test_any_step_can_be_the_first(data):
     from harness.data.media import AUDIO
     from harness.data.order import Order
     from harness.data.pipeline import Feed
-    from harness.spec.models_data import Audio, Augment, SpecAugment
+    from harness.spec.models_augment import Augment, SpecAugment
+    from harness.spec.models_data import Audio
 
     content = content_of("audio", Audio(rate_hz=8000, seconds=0.3))
     augment = Augment(time_shift=0.2, noise=0.2, spec_augment=SpecAugment())

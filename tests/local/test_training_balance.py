@@ -14,7 +14,7 @@ from harness.data.index import folder_index
 from harness.data.order import Order
 from harness.data.pipeline import Feed
 from harness.data.resampling import Resampling
-from harness.spec.models_data import Augment
+from harness.spec.models_augment import Augment
 from tests.local.training_helpers import assert_same_result, call, mischief, write_spec
 
 COUNTS = {"many": 30, "some": 11, "few": 4}

@@ -16,7 +16,7 @@ from harness.data.pack_plan import PackOptions
 from harness.data.packed_examples import packed_examples
 from harness.data.packing import Packing
 from harness.data.pipeline import Feed
-from harness.spec.models_data import Augment
+from harness.spec.models_augment import Augment
 from tests.local.training_helpers import assert_same_result, call, mischief, write_spec
 
 CLASSES = ["blue", "green", "red"]

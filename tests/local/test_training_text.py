@@ -20,7 +20,7 @@ from harness.data.manifest import manifest_index
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.media import TEXT
 from harness.errors import DataError
-from harness.spec.models_data import Augment
+from harness.spec.models_augment import Augment
 from tests.local.training_helpers import (
     assert_equal_losses,
     assert_same_result,

@@ -11,7 +11,8 @@ import soundfile
 
 from harness.errors import EnvironmentNotAble, SpecError
 from harness.spec import load_spec
-from harness.spec.models_data import Audio, Augment, SpecAugment
+from harness.spec.models_augment import Augment, SpecAugment
+from harness.spec.models_data import Audio
 from tests.unit.spec_helpers import changed
 
 tf = pytest.importorskip("tensorflow")

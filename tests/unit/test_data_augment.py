@@ -9,7 +9,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.plugins import registry
-from harness.spec.models_data import AUGMENT_MEDIUM, Augment, RandAugment
+from harness.spec.models_augment import AUGMENT_MEDIUM, Augment, RandAugment
 
 tf = pytest.importorskip("tensorflow")
 

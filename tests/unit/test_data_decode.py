@@ -152,3 +152,52 @@ def test_the_same_pixels_inside_a_saved_model(tmp_path):
     got = tf.saved_model.load(str(tmp_path / "saved")).serve(tf.constant(contents)).numpy()
     for row, one in zip(got, contents, strict=True):
         np.testing.assert_array_equal(row, prepare_image(tf.constant(one), 24))
+
+
+def smooth_jpeg(width: int, height: int, mode: str = "RGB") -> bytes:
+    """With enough detail that a wrong scale shows, and little beyond what a quarter has."""
+    y, x = np.mgrid[0:height, 0:width]
+    waves = [np.sin(x / period) + np.cos(y / (1.3 * period)) for period in (17, 31, 53)]
+    pixels = np.stack([128 + 55 * wave for wave in waves], axis=-1).astype(np.uint8)
+    return encode("JPEG", mode, pixels, quality=95)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "least", "wanted"),
+    [
+        (400, 320, 320, (320, 400)),
+        (400, 320, 161, (320, 400)),
+        (400, 320, 160, (160, 200)),
+        (320, 401, 80, (101, 80)),
+        (400, 320, 40, (40, 50)),
+        (400, 320, 8, (40, 50)),
+        (33, 17, 8, (9, 17)),
+        (9, 9, 8, (9, 9)),
+    ],
+)
+def test_a_jpeg_is_decoded_as_small_as_its_shorter_side_allows(width, height, least, wanted):
+    scaled = decode(tf.constant(smooth_jpeg(width, height)), least)
+    assert scaled.shape[:2] == wanted
+    assert min(scaled.shape[:2]) >= least
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize("size", [200, 100, 50])
+def test_a_picture_decoded_small_is_nearly_the_one_decoded_in_full(mode, size):
+    contents = tf.constant(smooth_jpeg(400, 420, mode))
+    full, scaled = (prepare_image(contents, size, least).numpy() for least in (0, size))
+    assert np.abs(full.astype(int) - scaled.astype(int)).mean() < 3  # another scale: above 30
+    assert (full != scaled).any()
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "RGB"), ("GIF", "L"), ("BMP", "P")])
+def test_other_kinds_are_decoded_in_full(kind, mode):
+    contents = tf.constant(encode(kind, mode))
+    np.testing.assert_array_equal(decode(contents, 1), decode(contents))
+
+
+def test_a_truncated_jpeg_is_no_small_picture_either():
+    contents = smooth_jpeg(400, 320)
+    for cut in (2, 20, 700, len(contents) // 2):
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            decode(tf.constant(contents[:cut]), 40)

@@ -18,7 +18,7 @@ from harness.data.pack_plan import PackOptions
 from harness.data.packed_examples import packed_examples
 from harness.data.packing import Packing
 from harness.errors import DataError
-from harness.spec.models_data import Augment, RandAugment
+from harness.spec.models_augment import Augment, RandAugment
 
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")

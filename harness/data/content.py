@@ -17,7 +17,7 @@ from harness.data.augment import Augmenter, smallest_side
 from harness.data.augment_audio import AudioAugmenter
 from harness.data.augment_text import TextAugmenter
 from harness.data.corrupt import probe
-from harness.data.decode import decode, fit, to_uint8
+from harness.data.decode import decode, prepared
 from harness.data.media import AUDIO, IMAGE, TEXT, Medium
 from harness.data.text import decode_text, text_fault
 
@@ -91,7 +91,7 @@ class Images:
 
     def prepare(self, example: tf.Tensor, size: int | None) -> tf.Tensor:
         assert size is not None, "held by the spec"
-        return to_uint8(fit(example, size))
+        return prepared(example, size)
 
     def fault(self, file: Path) -> str:
         return probe(file)

@@ -53,14 +53,23 @@ def _decode_scaled(contents: tf.Tensor, least: int) -> tf.Tensor:
 
 
 def _decode_full(contents: tf.Tensor) -> tf.Tensor:
-    is_bmp = tf.strings.substr(contents, 0, 2) == b"BM"
-    bits = tf.strings.substr(contents, tf.minimum(_BMP_BITS, tf.strings.length(contents)), 2)
     image = tf.cond(
-        is_bmp & (bits == b"\x08\x00"),
-        lambda: _palette_bmp(contents),
-        lambda: tf.io.decode_image(contents, channels=3, expand_animations=False),
+        tf.strings.substr(contents, 0, 2) == b"BM",
+        lambda: _decode_bmp(contents),
+        lambda: _decode_any(contents),
     )
     return tf.ensure_shape(image, [None, None, 3])
+
+
+def _decode_any(contents: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_image(contents, channels=3, expand_animations=False)
+
+
+def _decode_bmp(contents: tf.Tensor) -> tf.Tensor:
+    bits = tf.strings.substr(contents, tf.minimum(_BMP_BITS, tf.strings.length(contents)), 2)
+    return tf.cond(
+        bits == b"\x08\x00", lambda: _palette_bmp(contents), lambda: _decode_any(contents)
+    )
 
 
 def fit(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -90,6 +99,12 @@ def to_uint8(image: tf.Tensor) -> tf.Tensor:
     return tf.saturate_cast(tf.round(image), tf.uint8)
 
 
+def prepared(image: tf.Tensor, size: int) -> tf.Tensor:
+    """:func:`fit`, rounded: uint8 [size, size, 3] of a picture uint8 [height, width, 3]."""
+    # Means and mixtures of whole pixels never leave 0..255, so nothing is to be clipped.
+    return tf.cast(tf.round(fit(image, size)), tf.uint8)
+
+
 def prepare_image(contents: tf.Tensor, image_size: int, least: int = 0) -> tf.Tensor:
     """The preparation of an image outside of training: decode, squash to a square, round.
 
@@ -106,7 +121,7 @@ def prepare_image(contents: tf.Tensor, image_size: int, least: int = 0) -> tf.Te
     Raises:
         tf.errors.InvalidArgumentError: (when run) the bytes are no whole image.
     """
-    return to_uint8(fit(decode(contents, least), image_size))
+    return prepared(decode(contents, least), image_size)
 
 
 def _palette_bmp(contents: tf.Tensor) -> tf.Tensor:

@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from harness.data.augment import Augmenter, example_key
-from harness.data.decode import fit, to_uint8
+from harness.data.decode import prepared
 from harness.data.inspect import Pictures, Spread
 from harness.data.inspect_sources import Given, Source
 from harness.data.mixing import Mixing
@@ -141,7 +141,7 @@ def augmented_grid(
         changed = tf.map_fn(
             lambda epoch: augmenter(image, size, epoch, key), epochs, fn_output_signature=tf.uint8
         )
-        return tf.concat([to_uint8(fit(image, size))[None], changed], axis=0)
+        return tf.concat([prepared(image, size)[None], changed], axis=0)
 
     lines, names, broken = _decoded(source, rows, wanted, shown)
     cells = np.stack(lines)

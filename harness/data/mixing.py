@@ -44,7 +44,9 @@ class Mixing:
             if alpha
         }
 
-    def batches(self, batches: tf.data.Dataset, parts: int, begun: bool) -> tf.data.Dataset:
+    def batches(
+        self, batches: tf.data.Dataset, parts: int, begun: bool, at_once: int
+    ) -> tf.data.Dataset:
         """Each batch mixed with the one ``parts`` before it.
 
         Args:
@@ -53,6 +55,7 @@ class Mixing:
             parts: batches that make up a global one.
             begun: the first ``parts`` are there only for those that follow, and are not given;
                 else nothing is before them, and they stay as they are.
+            at_once: batches that are mixed at a time.
 
         Returns:
             The batches without ``epoch`` and ``key``, with ``share`` float32 [b], the part of each
@@ -69,7 +72,7 @@ class Mixing:
 
         pairs = batches.scan((nothing,) * parts, step).skip(parts if begun else 0)
         mixed = tf.autograph.experimental.do_not_convert(self._mixed)
-        return pairs.map(mixed, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        return pairs.map(mixed, num_parallel_calls=at_once, deterministic=True)
 
     def _mixed(self, batch: Batch, partner: Batch) -> Batch:
         image, share = self.mix(

@@ -138,7 +138,7 @@ class Feed:
         mixed = self._mixing is not None
         batches = self._batches(chunks, batch // parts, image_size, self._augment, mixed)
         if self._mixing is not None:
-            batches = self._mixing.batches(batches, parts, first < start)
+            batches = self._mixing.batches(batches, parts, first < start, self._processors)
         return self._ready(batches, batch // parts, image_size)
 
     def evaluation(
@@ -156,9 +156,13 @@ class Feed:
         return self._ready(batches, end - start, image_size)
 
     @property
+    def _processors(self) -> int:
+        return self._threads or len(os.sched_getaffinity(0))
+
+    @property
     def _at_once(self) -> int:
         """Chunks under way."""
-        return max(4, 2 * (self._threads or len(os.sched_getaffinity(0))))
+        return max(4, 2 * self._processors)
 
     def _chunk_of(self, batch: int, size: int | None) -> int:
         """Examples of a chunk: a divisor of ``batch``."""
@@ -207,15 +211,21 @@ class Feed:
             decode,
             cycle_length=self._at_once,
             block_length=1,
-            num_parallel_calls=tf.data.AUTOTUNE,
+            num_parallel_calls=self._processors,
             deterministic=True,
         )
-        return dataset.batch(batch // chunk, drop_remainder=True).map(finish)
+        if batch != chunk:  # else a chunk is a batch, and need not be copied into one
+            dataset = dataset.batch(batch // chunk, drop_remainder=True)
+        return dataset.map(finish)
 
     def _ready(self, batches: tf.data.Dataset, batch: int, size: int | None) -> tf.data.Dataset:
         """Some batches ahead, with the options of the whole pipeline."""
         options = tf.data.Options()
         options.deterministic = True
+        # Everything is as parallel as there are processors, which is what the tuner finds too.  But
+        # the end of an iterator waits for the tuner, whose sleeps double up to a minute: 2 of 8
+        # passes of a second took half as long again, and so would a stop.
+        options.autotune.enabled = False
         # It makes nothing faster here, and fails where a plug-in's load looks into a table.
         options.experimental_optimization.map_and_batch_fusion = False
         if self._threads is not None:

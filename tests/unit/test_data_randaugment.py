@@ -18,7 +18,7 @@ from harness.data.augment import example_key  # noqa: E402
 from harness.data.decode import fit  # noqa: E402
 from harness.data.randaugment import OPERATIONS, rand_augment  # noqa: E402
 from harness.data.seeds import fold, key_of, seed_pair  # noqa: E402
-from harness.spec.models_data import RandAugment  # noqa: E402
+from harness.spec.models_augment import RandAugment  # noqa: E402
 
 RNG = np.random.default_rng(8)
 PICTURES = {

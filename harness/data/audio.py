@@ -90,14 +90,19 @@ def cut_or_pad(samples: tf.Tensor, length: int) -> tf.Tensor:
 def audio_fault(file: Path) -> str:
     """Why a recording cannot be read."""
     try:
-        contents = file.read_bytes()
-        if not contents:
-            return "empty"
-        read_audio(contents, rate_hz=16_000)
+        return audio_fault_in(file.read_bytes())
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+
+
+def audio_fault_in(contents: bytes) -> str:
+    """Why the bytes of a file cannot be read as a recording."""
+    if not contents:
+        return "empty"
+    try:
+        read_audio(contents, rate_hz=16_000)
     except ValueError as error:
         return str(error)
     return "could not be read before, can be now"

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import tensorflow as tf
 
-from harness.data.audio import audio_fault, check_installed, cut_or_pad, decoder
+from harness.data.audio import audio_fault, audio_fault_in, check_installed, cut_or_pad, decoder
 from harness.data.augment import Augmenter, smallest_side
 from harness.data.augment_audio import AudioAugmenter
 from harness.data.augment_text import TextAugmenter
-from harness.data.corrupt import probe
+from harness.data.corrupt import probe, probe_content
 from harness.data.decode import decode, prepared
 from harness.data.media import AUDIO, IMAGE, TEXT, Medium
 from harness.data.text import decode_text, text_fault
@@ -65,6 +65,9 @@ class Content(Protocol):
     def fault(self, file: Path) -> str:
         """Why a file cannot be decoded."""
 
+    def fault_in(self, contents: bytes) -> str:
+        """Why the bytes of an example cannot be decoded."""
+
     def augmenter(self, options: Augment, seed: int) -> Changes:
         """Changes training examples as ``data.augment`` says."""
 
@@ -96,6 +99,9 @@ class Images:
     def fault(self, file: Path) -> str:
         return probe(file)
 
+    def fault_in(self, contents: bytes) -> str:
+        return probe_content(contents)
+
     def augmenter(self, options: Augment, seed: int) -> Changes:
         return Augmenter(options, seed)
 
@@ -123,6 +129,9 @@ class Texts:
             return "missing"
         except OSError as error:
             return f"cannot be read: {error.strerror}"
+
+    def fault_in(self, contents: bytes) -> str:
+        return text_fault(contents)
 
     def augmenter(self, options: Augment, seed: int) -> Changes:
         return TextAugmenter(options, seed)
@@ -157,6 +166,9 @@ class Recordings:
 
     def fault(self, file: Path) -> str:
         return audio_fault(file)
+
+    def fault_in(self, contents: bytes) -> str:
+        return audio_fault_in(contents)
 
     def augmenter(self, options: Augment, seed: int) -> Changes:
         return AudioAugmenter(options, seed, self._audio)

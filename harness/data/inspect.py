@@ -15,6 +15,7 @@ from harness.data.index import ExampleIndex
 from harness.data.manifest import manifest_index
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
+from harness.data.record_files import RecordOptions
 from harness.data.sets import open_index, refuse_idle_columns
 from harness.errors import DataError
 
@@ -196,7 +197,7 @@ def open_training(data: DataSpec, medium: str = "image") -> ExampleIndex | Packe
     refuse_idle_columns(data, any(map(is_manifest, given)))
     if is_manifest(data.train):
         return manifest_index(data.train, ManifestOptions.of(data, medium))
-    return open_index(data.train, medium=medium)
+    return open_index(data.train, medium=medium, records=RecordOptions.of(data, medium))
 
 
 def describe(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from harness.data.content import Content, content_of
 from harness.data.index import ExampleIndex
 from harness.data.inspect import AudioFacts, Spread, TextFacts
+from harness.data.records import RecordIndex, Unreadable
 from harness.data.sources import Load, reason_for
 from harness.spec.models_data import Audio
 
@@ -68,7 +69,11 @@ def _look(
         name = index.names[row]
         try:
             return name, sizes(_read(index, load, row, content))
+        except Unreadable as fault:
+            return name, str(fault)
         except tf.errors.OpError:
+            if isinstance(index, RecordIndex):
+                return name, content.fault_in(index.content(row))
             return name, reason_for(index, load, name, content.fault)
 
     def some(start: int) -> list[tuple[str, Sizes | str]]:
@@ -89,6 +94,8 @@ def _look(
 
 
 def _read(index: ExampleIndex, load: Load | None, row: int, content: Content) -> tf.Tensor:
+    if isinstance(index, RecordIndex):
+        return content.decode(tf.constant(index.content(row)))
     if index.texts:
         return content.decode(tf.constant(index.texts[row]))
     name = index.names[row]

@@ -13,6 +13,7 @@ from harness.data.decode import decode
 from harness.data.index import ExampleIndex
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import Damaged, Piece
+from harness.data.records import RecordIndex, Unreadable
 from harness.data.sources import Load, reason_for
 
 
@@ -52,6 +53,8 @@ def source_of(index: ExampleIndex | PackedExamples, load: Load | None, least: in
     """
     if isinstance(index, PackedExamples):
         return _Packed(index, least)
+    if isinstance(index, RecordIndex):
+        return _Records(index, least)
     return _Files(index, least) if load is None else _Plugin(index, load)
 
 
@@ -117,6 +120,26 @@ class _Packed(_Contents):
         features = tf.train.Example.FromString(record).features.feature
         name = features["image/filename"].bytes_list.value[0].decode()
         return Given(name, features["image/encoded"].bytes_list.value[0])
+
+
+class _Records(_Contents):
+    """Records of TFRecord files of others."""
+
+    def __init__(self, index: RecordIndex, least: int) -> None:
+        self._index, self._least = index, least
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def some(self, rows: Sequence[int]) -> list[Given]:
+        return [self._read(row) for row in rows]
+
+    def _read(self, row: int) -> Given:
+        name = self._index.names[row]
+        try:
+            return Given(name, self._index.content(row))
+        except Unreadable as fault:
+            return Given(name, fault=str(fault))
 
 
 class _Plugin:

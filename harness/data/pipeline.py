@@ -20,8 +20,10 @@ from harness.data.mixing import Mixing
 from harness.data.order import Order
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_rows import PackedRows
+from harness.data.record_rows import RecordRows
+from harness.data.records import RecordIndex
 from harness.data.resampling import Resampling
-from harness.data.rows import Chunk, NamedRows, Rows, Share, plain
+from harness.data.rows import Chunk, NamedRows, Rows, Share, parted, plain
 from harness.data.sources import Load
 
 _CHUNK, _CHUNKS_BYTES = 32, 256 << 20
@@ -77,11 +79,13 @@ class Feed:
         self._content = content or content_of("image")
         self._kept = Kept(cache) if cache is not None else None
         look_up = self._kept.look_up if self._kept is not None else None
-        self._rows: Rows = (
-            PackedRows(index, look_up, self._content)
-            if isinstance(index, PackedExamples)
-            else NamedRows(index, load, self._content, resampling, look_up)
-        )
+        self._rows: Rows
+        if isinstance(index, PackedExamples):
+            self._rows = PackedRows(index, look_up, self._content)
+        elif isinstance(index, RecordIndex):
+            self._rows = RecordRows(index, self._content, resampling, look_up)
+        else:
+            self._rows = NamedRows(index, load, self._content, resampling, look_up)
         self._threads = threads
         weights = class_weights if class_weights is not None else [1.0] * len(index.classes)
         with tf.device("/CPU:0"):
@@ -132,7 +136,7 @@ class Feed:
         # What is mixed with the first batch comes from the one before it.
         first = start if self._mixing is None else max(0, start - 1)
         share = Share(
-            first, replica * lanes, lanes, lambda rows: _parted(rows, parts, devices), chunk
+            first, replica * lanes, lanes, lambda rows: parted(rows, parts, devices), chunk
         )
         chunks = self._rows.training(order, share)
         mixed = self._mixing is not None
@@ -287,12 +291,3 @@ def _start(order: Order, epoch: int, step: int) -> int:
         allowed = f"[0, {order.steps_per_epoch - 1}]"
         raise ValueError(f"epoch must not be negative and step in {allowed}: {epoch}, {step}")
     return epoch * order.steps_per_epoch + step
-
-
-def _parted(rows: np.ndarray, parts: int, devices: int) -> np.ndarray:
-    """[steps, device, part, rows] -> [steps, part, device, rows], as [steps, all] both."""
-    if parts == 1 or devices == 1:
-        return rows
-    steps, batch = rows.shape
-    cut = rows.reshape(steps, devices, parts, batch // (devices * parts))
-    return cut.transpose(0, 2, 1, 3).reshape(steps, batch)

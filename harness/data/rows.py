@@ -74,6 +74,7 @@ class NamedRows:
         resampling: which of them make up an epoch of training; None takes each once.
         look_up: graph code that adds to a chunk what is at hand of its examples, as ``kept``; the
             files of those are not read.
+        hold_names: keep all names in memory; else whoever reads the contents gives them.
     """
 
     def __init__(
@@ -83,6 +84,8 @@ class NamedRows:
         content: Content | None = None,
         resampling: Resampling | None = None,
         look_up: Callable[[Chunk], Chunk] | None = None,
+        *,
+        hold_names: bool = True,
     ) -> None:
         self._index, self._plugin_load = index, load
         self._resampling, self._look_up = resampling, look_up
@@ -91,7 +94,8 @@ class NamedRows:
         whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
         self._ranked = _ranked(index, whole)
         with tf.device("/CPU:0"):
-            self._names = tf.constant(np.asarray(index.names, object), tf.string)
+            names = index.names if hold_names else ()
+            self._names = tf.constant(np.asarray(names, object), tf.string)
             self._labels = tf.constant(np.asarray(index.labels, np.int32))
             self._whole = tf.constant(whole)
             self._weights = tf.constant(
@@ -155,7 +159,7 @@ class NamedRows:
         """
         if self._look_up is not None:
             chunks = chunks.map(plain(self._look_up))
-        at_once = int(min(_READS, _READ_BYTES // max(1.0, chunk * self._index.example_bytes)))
+        at_once = self._chunks_at_once(chunk)
         has_files = self._plugin_load is None and self._index.sizes and not self._index.texts
         if not has_files or at_once < 2:
             return chunks
@@ -172,23 +176,41 @@ class NamedRows:
 
         @plain
         def with_content(rows: Chunk) -> Chunk:
-            kept = rows["kept"] != "" if "kept" in rows else tf.fill([chunk], False)
-            content = tf.numpy_function(read, [rows["name"], kept], tf.string)
+            content = tf.numpy_function(read, [rows["name"], is_kept(rows, chunk)], tf.string)
             return rows | {"content": tf.ensure_shape(content, [chunk])}
 
         return chunks.map(with_content, num_parallel_calls=at_once, deterministic=True)
 
+    def _chunks_at_once(self, chunk: int) -> int:
+        """Chunks whose contents are read at the same time."""
+        return int(min(_READS, _READ_BYTES // max(1.0, chunk * self._index.example_bytes)))
+
     def _known(self, row: tf.Tensor, mask: tf.Tensor, epoch: tf.Tensor, chunk: int) -> Chunk:
         row = tf.reshape(row, [-1, chunk])
         held = {"content": tf.gather(self._texts, row)} if self._index.texts else {}
+        if len(self._names):
+            held["name"] = tf.gather(self._names, row)
         return held | {
             "row": tf.gather(self._whole, row),
             "mask": tf.reshape(mask, [-1, chunk]),
             "epoch": tf.reshape(epoch, [-1, chunk]),
-            "name": tf.gather(self._names, row),
             "label": tf.gather(self._labels, row),
             "weight": tf.gather(self._weights, row),
         }
+
+
+def parted(rows: np.ndarray, parts: int, devices: int) -> np.ndarray:
+    """[steps, device, part, rows] -> [steps, part, device, rows], as [steps, all] both."""
+    if parts == 1 or devices == 1:
+        return rows
+    steps, batch = rows.shape
+    cut = rows.reshape(steps, devices, parts, batch // (devices * parts))
+    return cut.transpose(0, 2, 1, 3).reshape(steps, batch)
+
+
+def is_kept(rows: Chunk, chunk: int) -> tf.Tensor:
+    """bool [chunk]: of which rows the example is at hand."""
+    return rows["kept"] != "" if "kept" in rows else tf.fill([chunk], False)
 
 
 def _content(path: Path) -> bytes:

@@ -17,6 +17,7 @@ from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
 from harness.data.media import IMAGE, medium_of
 from harness.data.packed import is_packed
+from harness.data.record_files import RecordOptions
 from harness.errors import DataError
 from harness.spec.base import show
 from harness.spec.models_data import DataSpec, ValidationFraction
@@ -60,10 +61,12 @@ def open_sets(
     assert data.train is not None, "held by who calls"
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
+    _refuse_idle_features(data, given)
+    records = RecordOptions.of(data, medium)
     train: ExampleIndex | PackedExamples
     if not is_manifest(data.train):
         held = ManifestSets({}, {}, None)
-        train = open_index(data.train, classes, medium)
+        train = open_index(data.train, classes, medium, records)
     else:
         wanted = ("train", *(["validation"] if data.validation is not None else []), "test")
         options = ManifestOptions.of(data, medium)
@@ -78,9 +81,9 @@ def open_sets(
         notes += validation.notes
     else:
         path = data.validation if isinstance(data.validation, str) else None
-        validation = _given(data, held, "validation", path, names, medium)
+        validation = _given(data, held, "validation", path, names, records)
         whole += [("validation", validation)] if validation is not None else []
-    test = _given(data, held, "test", data.test, names, medium)
+    test = _given(data, held, "test", data.test, names, records)
     whole += [("test", test)] if test is not None else []
     notes += _check_groups(data, dict(whole))
     return Sets(
@@ -118,7 +121,7 @@ def open_test(
             return None
         path = data.train
     if not is_manifest(path):
-        return open_index(path, classes, medium)
+        return open_index(path, classes, medium, RecordOptions.of(data, medium))
     # Groups matter where examples are shared out, which was done before.
     options = replace(ManifestOptions.of(data, medium), group=None)
     sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
@@ -126,13 +129,17 @@ def open_test(
 
 
 def open_index(
-    path: str | Path, classes: Sequence[str] | None = None, medium: str = "image"
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    medium: str = "image",
+    records: RecordOptions | None = None,
 ) -> ExampleIndex | PackedExamples:
-    """A folder per class, or a packed set.
+    """A folder per class, a packed set, or TFRecord files.
 
     Args:
         classes: for validation and test data: the classes of the training data.
         medium: what the examples are.
+        records: how TFRecord files are read, which is what ``path`` then means.
 
     Raises:
         DataError: it is not usable.
@@ -148,6 +155,10 @@ def open_index(
         from harness.data.packed_examples import packed_examples  # numpy, as below
 
         return packed_examples(path, classes)
+    if records is not None and records.example is not None:
+        from harness.data.record_index import record_index  # numpy, as below
+
+        return record_index(path, records, classes)
     return folder_index(path, classes, medium_of(medium))
 
 
@@ -189,13 +200,28 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
         )
 
 
+def _refuse_idle_features(data: DataSpec, given: Sequence[str]) -> None:
+    if data.features is None or not all(
+        is_manifest(path) or is_packed(Path(path)) for path in given
+    ):
+        return
+    raise DataError(
+        "data.features says how TFRecord files are read, and the spec names none",
+        got=show(data.train, 200),
+        allowed="a folder of TFRecord files, one file, or a pattern as DIR/train-*; a packed set "
+        "needs no features",
+        action="name such files, or remove data.features",
+        path="data.features",
+    )
+
+
 def _given(
     data: DataSpec,
     held: ManifestSets,
     split: str,
     path: str | None,
     classes: Sequence[str],
-    medium: str,
+    records: RecordOptions,
 ) -> ExampleIndex | PackedExamples | None:
     """The validation or test set: rows of the training manifest, or what ``path`` names."""
     rows = held.sets.get(split)
@@ -211,8 +237,9 @@ def _given(
             action=f"remove data.{split}, or these rows, or data.columns.split",
             path=f"data.{split}",
         )
+    medium = records.medium.name
     if not is_manifest(path):
-        return open_index(path, classes, medium)
+        return open_index(path, classes, medium, records)
     options = ManifestOptions.of(data, medium)
     sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
     return sets.sets[split]

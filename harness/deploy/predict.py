@@ -15,6 +15,9 @@ from harness.data.content import Content, content_of
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_paths import manifest_paths, manifest_texts
 from harness.data.manifest_rows import is_manifest
+from harness.data.record_files import RecordOptions, looks_like_records
+from harness.data.record_index import record_table
+from harness.data.records import Table, Unreadable
 from harness.errors import DataError
 from harness.model.task import Task
 
@@ -23,13 +26,18 @@ _THREADS = 4
 
 
 class Item(NamedTuple):
-    """What a prediction is made of: a file, or with ``content`` a text out of a manifest."""
+    """What a prediction is made of: a file, with ``content`` a text out of a manifest, or with
+    ``table`` the record ``row`` of it."""
 
     name: str
     content: bytes | None = None
+    table: Table | None = None
+    row: int = 0
 
     def read(self) -> bytes:
-        """The bytes of the example; raises OSError."""
+        """The bytes of the example; raises OSError or Unreadable."""
+        if self.table is not None:
+            return self.table.content(self.row)
         return Path(self.name).read_bytes() if self.content is None else self.content
 
 
@@ -98,6 +106,8 @@ class Predictor:
             return self._content.prepare(example, self._size)
         except OSError as error:
             return error.strerror or type(error).__name__
+        except Unreadable as fault:
+            return str(fault)
         except tf.errors.OpError:
             return self._content.refusal
 
@@ -120,7 +130,11 @@ class Predictor:
             )
 
 
-def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list[Item]:
+def expand(
+    names: Sequence[str],
+    options: ManifestOptions | None = None,
+    records: RecordOptions | None = None,
+) -> list[Item]:
     """The examples that ``names`` mean.
 
     A folder stands for all files in it, sorted, not hidden; a manifest (.csv, .tsv) for those that
@@ -128,6 +142,7 @@ def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list
 
     Args:
         options: how a manifest is read.
+        records: how TFRecord files are read; None takes a file for an example, whatever it is.
 
     Raises:
         DataError: a name that is neither file nor folder, a folder with no file, or a manifest
@@ -137,7 +152,10 @@ def expand(names: Sequence[str], options: ManifestOptions | None = None) -> list
     items: list[Item] = []
     for name in names:
         path = Path(name)
-        if is_manifest(path) and options.text is not None:
+        if records is not None and not is_manifest(path) and looks_like_records(path):
+            table = record_table(path, records)
+            items.extend(Item(table.name(row), None, table, row) for row in range(len(table)))
+        elif is_manifest(path) and options.text is not None:
             found = manifest_texts(path, options)
             items.extend(Item(f"{name}:{line}", text.encode()) for line, text in found)
         elif is_manifest(path):

@@ -88,7 +88,8 @@ def _data(spec: Spec) -> Iterator[Found]:
     for name in ("train", "validation", "test"):
         path = getattr(spec.data, name)
         if isinstance(path, str):
-            problem = _data_set(Path(path))
+            records = spec.data.features is not None
+            problem = _records(Path(path)) if records else _data_set(Path(path))
             if problem is not None:
                 yield f"data.{name}", problem
     if spec.data.root is not None:
@@ -105,6 +106,18 @@ def _data_set(path: Path) -> Problem | None:
         return None
     action = "ask its owner for the right to read it"
     return Problem("may not be read by you", show(str(path), 200), wanted, action)
+
+
+def _records(path: Path) -> Problem | None:
+    if path.suffix.lower() in (".csv", ".tsv"):
+        return _data_set(path)
+    wanted = "a folder of TFRecord files, one of them, or a pattern as DIR/train-*"
+    if path.is_file():
+        action = "ask its owner for the right to read it"
+        may = os.access(path, os.R_OK)
+        return None if may else Problem("may not be read by you", show(str(path)), wanted, action)
+    is_pattern = not path.exists() and any(sign in path.name for sign in "*?")
+    return _folder(path.parent if is_pattern else path, wanted)
 
 
 def _folder(path: Path, wanted: str) -> Problem | None:

@@ -22,6 +22,7 @@ from harness.spec.base import (
 )
 from harness.spec.duration import Duration
 from harness.spec.models_augment import MEDIA_WORDS, Augment
+from harness.spec.models_features import Features, feature_complaints
 
 
 class ValidationFraction(SpecModel):
@@ -120,6 +121,9 @@ class DataSpec(SpecModel):
     the manifest at `data.train`, if it has such, else none."""
     source: PluginRef | None = None
     """A plug-in of kind source that gives the examples, instead of files at `data.train`."""
+    features: Features | None = None
+    """Names of the features of TFRecord examples, which makes `train`, `validation` and `test`
+    TFRecord files: a folder of them, one file, or a pattern such as `DIR/train-*`."""
     columns: Columns = new(Columns)
     """Names of a manifest's columns. A column that none of them names is not read."""
     root: PathText | None = None
@@ -195,3 +199,4 @@ class DataSpec(SpecModel):
             action = "remove it, or set task: text_classification"
             yield Complaint("columns.text", what, show(self.columns.text), "null", action)
         yield from self.augment.of_other_media(medium)
+        yield from feature_complaints(self, medium)

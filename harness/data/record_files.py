@@ -1,0 +1,154 @@
+"""Which files a path of TFRecords means, and how their records are read.  Free of TensorFlow."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from harness.data.media import IMAGE, Medium, medium_of
+from harness.data.scan import listed
+from harness.errors import DataError
+from harness.spec.models_data import DataSpec
+
+_NAME = re.compile(r"\.(tfrecords?|tfrec|records?)\b|-\d+-of-\d+$", re.IGNORECASE)
+_PATTERN = re.compile(r"[*?]")
+
+
+@dataclass(frozen=True)
+class RecordOptions:
+    """How TFRecords are read; the fields are those of ``data.*`` in a spec.
+
+    Attributes:
+        example, label, weight, group: names of features; without ``example`` no path is one of
+            TFRecords.
+        names: of labels that are numbers, the names of the classes; none calls them by number.
+        unlabelled: a label that means none.
+        limit: part of the examples that may be corrupt (0 to 1); 0 with policy ``fail``.
+        rate_hz: of recordings.
+        field: where the features are named, as messages have it.
+    """
+
+    example: str | None = None
+    label: str = ""
+    weight: str | None = None
+    group: str | None = None
+    names: tuple[str, ...] = ()
+    unlabelled: int | None = None
+    missing_label: str = "drop"
+    missing_file: str = "error"
+    limit: float = 0.001
+    sensitive: bool = False
+    rate_hz: int | None = None
+    medium: Medium = IMAGE
+    field: str = "data.features"
+
+    @classmethod
+    def of(cls, data: DataSpec, medium: str = "image") -> RecordOptions:
+        """The options that a spec gives.
+
+        Raises:
+            DataError: the file with the names of the classes cannot be used.
+        """
+        features, corrupt = data.features, data.corrupt
+        options = cls(
+            missing_label=data.missing.label,
+            missing_file=data.missing.file,
+            limit=corrupt.limit.value / 100 if corrupt.policy == "skip" else 0.0,
+            sensitive=data.sensitive,
+            rate_hz=data.audio.rate_hz if data.audio is not None else None,
+            medium=medium_of(medium),
+        )
+        if features is None:
+            return options
+        names = features.names
+        if features.names_file is not None:
+            names = names_in(Path(features.names_file))
+        return replace(
+            options,
+            example=getattr(features, medium),
+            label=features.label or "",
+            weight=features.weight,
+            group=features.group,
+            names=names,
+        )
+
+
+def looks_like_records(path: str | Path) -> bool:
+    """Whether a path names TFRecord files, by their names."""
+    given = Path(path)
+    if given.is_dir():
+        return any(_NAME.search(one.name) for one in os.scandir(given) if one.is_file())
+    return _NAME.search(given.name) is not None
+
+
+def names_in(path: Path) -> tuple[str, ...]:
+    """The lines of a text file; the last one may be empty.
+
+    Raises:
+        DataError: it cannot be read, a line is empty, or one comes twice.
+    """
+    try:
+        lines = path.read_text("utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        got = getattr(error, "strerror", None) or str(error)
+        raise DataError(f"{path} cannot be read", got=got) from error
+    names = [line.strip() for line in (lines[:-1] if not lines[-1] else lines)]
+    wrong = next((n for n, name in enumerate(names) if not name or name in names[:n]), None)
+    if wrong is not None or len(names) < 2:
+        raise DataError(
+            f"{path} does not name the classes",
+            got=f"{len(names)} lines" if wrong is None else f"{names[wrong]!r} as line {wrong + 1}",
+            allowed="two lines or more, in each the name of a class, each once",
+        )
+    return tuple(names)
+
+
+def record_files(path: str | Path) -> tuple[Path, list[str], dict[str, int]]:
+    """(folder, the names of its TFRecord files in their order, other files by extension).
+
+    Args:
+        path: a folder, of which the files count whose names look like those of TFRecords; a file;
+            or a folder and a pattern of names (``*``, ``?``).
+
+    Raises:
+        DataError: there is none.
+    """
+    given = Path(path)
+    try:
+        if given.is_file():
+            return given.parent, [given.name], {}
+        if given.is_dir():
+            folder, pattern = given, None
+        else:
+            folder, pattern = given.parent, given.name
+        found = sorted(one.name for one in os.scandir(folder) if one.is_file())
+    except OSError as error:
+        action = "check the path, and that its storage is mounted here"
+        raise DataError(f"{path} cannot be read", got=error.strerror, action=action) from error
+    found = [name for name in found if not name.startswith(".")]
+    if pattern is not None:
+        chosen = fnmatch.filter(found, pattern) if _PATTERN.search(pattern) else []
+    else:
+        chosen = [name for name in found if _NAME.search(name)]
+    if not chosen:
+        raise DataError(
+            f"{path} names no TFRecord file" if pattern else f"{path} holds no TFRecord file",
+            got=f"{len(found)} other files in {folder}"
+            + (f", as {listed(found)}" if found else ""),
+            allowed="files named as train-00000-of-00010 or with .tfrecord, one file, or a "
+            "pattern as DIR/train-*",
+            action="correct the path",
+        )
+    return folder, chosen, {} if pattern is not None else _others(found, chosen)
+
+
+def _others(found: Sequence[str], chosen: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in set(found) - set(chosen):
+        kind = name.rpartition(".")[2].lower() if "." in name else ""
+        counts[kind] = counts.get(kind, 0) + 1
+    return counts

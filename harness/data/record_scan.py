@@ -1,0 +1,294 @@
+"""Walks through one TFRecord file, and reads of each record what an index holds.
+
+Free of TensorFlow.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from array import array
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.data.frames import FRAME, HEAD, Broken, frames, is_whole, refuse_compressed
+from harness.data.record_files import RecordOptions
+from harness.data.wire import (
+    BYTES,
+    INTS,
+    KINDS,
+    Feature,
+    NoExample,
+    Sparse,
+    features,
+    first_bytes,
+    numbers,
+)
+from harness.errors import DataError, Problem
+
+LOST = -1
+"""Code of the label of a record that cannot be read."""
+_KEEP = 6
+_NO_ACTION = "write the records again, or remove this one"
+
+
+class Scanned:
+    """What one file holds.
+
+    Attributes:
+        starts, sizes, numbers, labels, weights, groups: of its examples, see
+            :class:`harness.data.records.Table`; labels are codes, :data:`LOST` where none is known.
+        labels_there: the labels by code, as they stand in the records.
+        label_names: their names by code.
+        faults: why a record cannot be read, by example, where that was seen.
+        broken: why the file cannot be read to its end; empty where it can.
+        lost: how many examples that has cost, about; 0 where it can.
+        there: the features of its first record, for messages.
+    """
+
+    def __init__(self, file: str, size: int, mtime_ns: int) -> None:
+        self.file, self.bytes, self.mtime_ns = file, size, mtime_ns
+        self.starts, self.sizes, self.numbers = array("q"), array("q"), array("q")
+        self.labels, self.weights = array("l"), array("d")
+        self.groups: list[str] = []
+        self.labels_there: list[int | str] = []
+        self.label_names: list[str] = []
+        self.faults: dict[int, str] = {}
+        self.missing: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+        self.broken, self.lost, self.there = "", 0, ""
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def used(self) -> set[int]:
+        """Codes of the labels of its examples."""
+        return set(self.labels) - {LOST}
+
+
+class Wrong(Exception):
+    """A record does not hold what it should."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def scan_file(root: Path, name: str, options: RecordOptions, *, labels: bool = True) -> Scanned:
+    """Looks at all records of a file; what is wrong with them is collected, not raised.
+
+    Args:
+        labels: look into the records; else only where they stand.
+
+    Raises:
+        DataError: it cannot be read, is compressed, or is no TFRecord file.
+    """
+    path = root / name
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", got=error.strerror) from error
+    try:
+        facts = os.fstat(file)
+        refuse_compressed(path, file)
+        found = Scanned(name, facts.st_size, facts.st_mtime_ns)
+        _Scan(path, file, found, options, labels).all_records()
+        return found
+    except OSError as error:
+        raise DataError(f"{path} cannot be read", got=error.strerror) from error
+    finally:
+        os.close(file)
+
+
+class _Scan:
+    def __init__(
+        self, path: Path, file: int, found: Scanned, options: RecordOptions, labels: bool
+    ) -> None:
+        self._labels = labels
+        self._path, self._file, self._found, self._options = path, file, found, options
+        self._held = Sparse(file)
+        self._codes: dict[int | str, int] = {}
+        self._now = (0, 0)
+
+    def all_records(self) -> None:
+        found, number = self._found, -1
+        try:
+            for number, (at, size) in enumerate(frames(self._held, found.bytes)):
+                if self._labels:
+                    self._record(number, at, size)
+                else:
+                    self._add(number, at, size, LOST, 1.0, "")
+                if len(found.problems) >= _KEEP:
+                    return
+        except Broken as error:
+            found.broken = f"at byte {error.at} of {found.bytes}: {error}"
+            mean = error.at / (number + 1) if number >= 0 else FRAME
+            found.lost = max(1, math.ceil((found.bytes - error.at) / mean))
+            found.faults[len(found)] = str(error)
+            self._add(number + 1, error.at, 0, LOST, 1.0, "")
+
+    def _record(self, number: int, at: int, size: int) -> None:
+        found, self._now = self._found, (at, size)
+        try:
+            there = features(self._held, at + HEAD, at + HEAD + size)
+            if not found.there:
+                found.there = (
+                    ", ".join(f"{name} ({KINDS[one.kind]})" for name, one in sorted(there.items()))
+                    or "none"
+                )
+            label = self._label(there, number)
+            missing = "label" if label is None else None
+            if not self._has_example(there, number):
+                missing = "file"
+            if missing is not None and self._is_whole(at, size):
+                self._missing(missing, number)
+                return
+            if missing is not None or label is None:
+                raise NoExample  # a damaged record may lack anything
+            weight, group = self._weight(there, number), self._group(there, number)
+        except NoExample:
+            label, weight, group = LOST, 1.0, ""
+        except Wrong as wrong:
+            # It may say anything too; then it is one that cannot be read.
+            if self._is_whole(at, size):
+                found.problems.append(wrong.problem)
+                return
+            label, weight, group = LOST, 1.0, ""
+        self._add(number, at, size, label, weight, group)
+
+    def _is_whole(self, at: int, size: int) -> bool:
+        return is_whole(os.pread(self._file, size + FRAME, at))
+
+    def _add(self, number: int, at: int, size: int, label: int, weight: float, group: str) -> None:
+        found, options = self._found, self._options
+        found.starts.append(at)
+        found.sizes.append(size)
+        found.numbers.append(number)
+        found.labels.append(label)
+        if options.weight is not None:
+            found.weights.append(weight)
+        if options.group is not None:
+            # A group of its own: nothing else is known to belong to it.
+            found.groups.append(group if label != LOST else f"\0{found.file}#{number}")
+
+    def _missing(self, what: str, number: int) -> None:
+        options = self._options
+        if getattr(options, f"missing_{what}") == "drop":
+            self._found.missing[f"{what}_dropped"] += 1
+            return
+        name = options.label if what == "label" else options.example
+        self._found.problems.append(
+            self._problem(
+                number,
+                f"has no feature {name!r}, or an empty one",
+                f"the features {self._found.there}",
+                f"the names that {options.field} gives, in each record",
+                f"correct {options.field}, or set data.missing.{what} to drop",
+            )
+        )
+
+    def _has_example(self, there: Mapping[str, Feature], number: int) -> bool:
+        options = self._options
+        feature = there.get(options.example or "")
+        if feature is None or feature.start == feature.end:
+            return False
+        if feature.kind != BYTES and options.rate_hz is None:
+            raise Wrong(
+                self._problem(
+                    number,
+                    f"has another kind of feature {options.example!r}",
+                    KINDS[feature.kind],
+                    f"bytes, as a {options.medium.one} is",
+                    f"name the feature that is meant in {options.field}",
+                )
+            )
+        return True
+
+    def _label(self, there: Mapping[str, Feature], number: int) -> int | None:
+        """Its code; None where there is none."""
+        options = self._options
+        feature = there.get(options.label)
+        if feature is None or feature.start == feature.end:
+            return None
+        value = self._value(feature, number, options.label, "a name as bytes, or a whole number")
+        if value is None or value == options.unlabelled:
+            return None
+        if value in self._codes:
+            return self._codes[value]
+        if not self._is_whole(*self._now):
+            raise NoExample  # what is damaged is no class of its own
+        code = self._codes[value] = len(self._codes)
+        self._found.labels_there.append(value)
+        self._found.label_names.append(self._name_of(value, number))
+        return code
+
+    def _name_of(self, value: int | str, number: int) -> str:
+        options = self._options
+        if isinstance(value, str):
+            return value
+        most = len(options.names) - 1 if options.names else (1 << 63) - 1
+        if 0 <= value <= most:
+            return options.names[value] if options.names else str(value)
+        del self._codes[value]
+        self._found.labels_there.pop()
+        raise Wrong(
+            self._problem(
+                number,
+                "has a label that is out of range",
+                str(value),
+                f"0 to {most}, as {options.field} names {most + 1} classes"
+                if options.names
+                else "a number from 0 on",
+                f"correct the label, or the names in {options.field}",
+            )
+        )
+
+    def _value(self, feature: Feature, number: int, name: str, wanted: str) -> int | str | None:
+        if feature.kind == BYTES:
+            raw = first_bytes(self._held, feature)
+            if raw is None:
+                return None
+            try:
+                return raw.decode()
+            except UnicodeDecodeError:
+                got = repr(raw[:40])
+        elif feature.kind == INTS:
+            values = numbers(self._held, feature)
+            if len(values) == 1:
+                return int(values[0])
+            got = f"{len(values)} numbers"
+        else:
+            got = KINDS[feature.kind]
+        what = f"has a feature {name!r} that cannot be used"
+        raise Wrong(self._problem(number, what, got, wanted, _NO_ACTION))
+
+    def _weight(self, there: Mapping[str, Feature], number: int) -> float:
+        name = self._options.weight
+        if name is None:
+            return 1.0
+        feature = there.get(name)
+        values: list[float] = []
+        if feature is not None and feature.kind != BYTES:
+            values = numbers(self._held, feature).tolist()
+        if len(values) == 1 and math.isfinite(values[0]) and values[0] >= 0:
+            return float(values[0])
+        got = "none" if feature is None else KINDS[feature.kind]
+        got = f"{values[0]:g}" if len(values) == 1 else got
+        what = f"has no weight as feature {name!r}"
+        raise Wrong(self._problem(number, what, got, "one number from 0 on", _NO_ACTION))
+
+    def _group(self, there: Mapping[str, Feature], number: int) -> str:
+        name = self._options.group
+        if name is None:
+            return ""
+        feature = there.get(name)
+        wanted = "bytes in UTF-8, or a whole number"
+        value = None if feature is None else self._value(feature, number, name, wanted)
+        if value is None:
+            what = f"has no group as feature {name!r}"
+            raise Wrong(self._problem(number, what, "none", wanted, _NO_ACTION))
+        return str(value)
+
+    def _problem(self, number: int, what: str, got: str, allowed: str, action: str) -> Problem:
+        return Problem(f"{self._path}: record {number} {what}", got, allowed, action)

@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from harness.data.manifest_rows import is_manifest
 from harness.data.media import IMAGE, Medium, medium_of
+from harness.data.packed import is_packed
 from harness.data.scan import listed
 from harness.errors import DataError
+from harness.spec.base import show
 from harness.spec.models_data import DataSpec
 
 _NAME = re.compile(r"\.(tfrecords?|tfrec|records?)\b|-\d+-of-\d+$", re.IGNORECASE)
@@ -30,6 +33,7 @@ class RecordOptions:
         limit: part of the examples that may be corrupt (0 to 1); 0 with policy ``fail``.
         rate_hz: of recordings.
         field: where the features are named, as messages have it.
+        split: which one of a directory of TensorFlow Datasets is meant.
     """
 
     example: str | None = None
@@ -45,6 +49,7 @@ class RecordOptions:
     rate_hz: int | None = None
     medium: Medium = IMAGE
     field: str = "data.features"
+    split: str = "train"
 
     @classmethod
     def of(cls, data: DataSpec, medium: str = "image") -> RecordOptions:
@@ -83,6 +88,29 @@ def looks_like_records(path: str | Path) -> bool:
     if given.is_dir():
         return any(_NAME.search(one.name) for one in os.scandir(given) if one.is_file())
     return _NAME.search(given.name) is not None
+
+
+def refuse_idle_features(data: DataSpec, given: Sequence[str]) -> None:
+    """Holds that features are not named where no TFRecord file is.
+
+    Args:
+        given: the paths of a spec.
+
+    Raises:
+        DataError: they are.
+    """
+    if data.features is None or not all(
+        is_manifest(path) or is_packed(Path(path)) for path in given
+    ):
+        return
+    raise DataError(
+        "data.features says how TFRecord files are read, and the spec names none",
+        got=show(data.train, 200),
+        allowed="a folder of TFRecord files, one file, or a pattern as DIR/train-*; a packed set "
+        "needs no features",
+        action="name such files, or remove data.features",
+        path="data.features",
+    )
 
 
 def names_in(path: Path) -> tuple[str, ...]:

@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.data.record_files import RecordOptions, record_files
-from harness.data.record_scan import LOST, Scanned, scan_file
+from harness.data.record_scan import scan_file
+from harness.data.record_seen import LOST, Scanned
 from harness.data.records import Names, RecordIndex, Table
 from harness.data.scan import bad_names, listed, refuse
 from harness.errors import DataError, Problem
@@ -30,6 +31,7 @@ def record_index(
     classes: Sequence[str] | None = None,
     *,
     files: Sequence[str] | None = None,
+    lengths: Sequence[int] | None = None,
     what: str | None = None,
 ) -> RecordIndex:
     """Indexes the examples of TFRecord files.
@@ -38,6 +40,7 @@ def record_index(
         path: see :func:`harness.data.record_files.record_files`.
         classes: label names, of the training data; None takes those that are here.
         files: names of the files in the folder ``path``; None looks which there are.
+        lengths: records of each file, where that is known.
         what: what messages call the data; None is the path.
 
     Raises:
@@ -52,6 +55,8 @@ def record_index(
     with ThreadPoolExecutor(_THREADS) as pool:
         scanned = list(pool.map(lambda name: scan_file(root, name, options), files))
     refuse(problem for one in scanned for problem in one.problems)
+    for one, records in zip(scanned, lengths or (), strict=lengths is not None):
+        one.hold_to(records)
     if not sum(map(len, scanned)):
         raise _no_examples(what, scanned, options)
     _hold_to_the_limit(what, scanned, options)

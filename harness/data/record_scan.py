@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import math
 import os
-from array import array
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
 from harness.data.frames import FRAME, HEAD, Broken, frames, is_whole, refuse_compressed
 from harness.data.record_files import RecordOptions
+from harness.data.record_seen import LOST, Scanned
 from harness.data.wire import (
     BYTES,
     INTS,
@@ -27,44 +26,8 @@ from harness.data.wire import (
 )
 from harness.errors import DataError, Problem
 
-LOST = -1
-"""Code of the label of a record that cannot be read."""
 _KEEP = 6
 _NO_ACTION = "write the records again, or remove this one"
-
-
-class Scanned:
-    """What one file holds.
-
-    Attributes:
-        starts, sizes, numbers, labels, weights, groups: of its examples, see
-            :class:`harness.data.records.Table`; labels are codes, :data:`LOST` where none is known.
-        labels_there: the labels by code, as they stand in the records.
-        label_names: their names by code.
-        faults: why a record cannot be read, by example, where that was seen.
-        broken: why the file cannot be read to its end; empty where it can.
-        lost: how many examples that has cost, about; 0 where it can.
-        there: the features of its first record, for messages.
-    """
-
-    def __init__(self, file: str, size: int, mtime_ns: int) -> None:
-        self.file, self.bytes, self.mtime_ns = file, size, mtime_ns
-        self.starts, self.sizes, self.numbers = array("q"), array("q"), array("q")
-        self.labels, self.weights = array("l"), array("d")
-        self.groups: list[str] = []
-        self.labels_there: list[int | str] = []
-        self.label_names: list[str] = []
-        self.faults: dict[int, str] = {}
-        self.missing: Counter[str] = Counter()
-        self.problems: list[Problem] = []
-        self.broken, self.lost, self.there = "", 0, ""
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def used(self) -> set[int]:
-        """Codes of the labels of its examples."""
-        return set(self.labels) - {LOST}
 
 
 class Wrong(Exception):
@@ -115,6 +78,7 @@ class _Scan:
         found, number = self._found, -1
         try:
             for number, (at, size) in enumerate(frames(self._held, found.bytes)):
+                found.records += 1
                 if self._labels:
                     self._record(number, at, size)
                 else:

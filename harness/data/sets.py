@@ -17,7 +17,8 @@ from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
 from harness.data.media import IMAGE, medium_of
 from harness.data.packed import is_packed
-from harness.data.record_files import RecordOptions
+from harness.data.record_files import RecordOptions, refuse_idle_features
+from harness.data.tfds import is_tfds
 from harness.errors import DataError
 from harness.spec.base import show
 from harness.spec.models_data import DataSpec, ValidationFraction
@@ -61,7 +62,7 @@ def open_sets(
     assert data.train is not None, "held by who calls"
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
-    _refuse_idle_features(data, given)
+    refuse_idle_features(data, given)
     records = RecordOptions.of(data, medium)
     train: ExampleIndex | PackedExamples
     if not is_manifest(data.train):
@@ -121,7 +122,8 @@ def open_test(
             return None
         path = data.train
     if not is_manifest(path):
-        return open_index(path, classes, medium, RecordOptions.of(data, medium))
+        records = replace(RecordOptions.of(data, medium), split="test")
+        return open_index(path, classes, medium, records)
     # Groups matter where examples are shared out, which was done before.
     options = replace(ManifestOptions.of(data, medium), group=None)
     sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
@@ -134,7 +136,7 @@ def open_index(
     medium: str = "image",
     records: RecordOptions | None = None,
 ) -> ExampleIndex | PackedExamples:
-    """A folder per class, a packed set, or TFRecord files.
+    """A folder per class, a packed set, a directory of TensorFlow Datasets, or TFRecord files.
 
     Args:
         classes: for validation and test data: the classes of the training data.
@@ -155,6 +157,10 @@ def open_index(
         from harness.data.packed_examples import packed_examples  # numpy, as below
 
         return packed_examples(path, classes)
+    if is_tfds(path):
+        from harness.data.tfds_index import tfds_index  # numpy, as below
+
+        return tfds_index(path, classes, records or RecordOptions(medium=medium_of(medium)))
     if records is not None and records.example is not None:
         from harness.data.record_index import record_index  # numpy, as below
 
@@ -200,21 +206,6 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
         )
 
 
-def _refuse_idle_features(data: DataSpec, given: Sequence[str]) -> None:
-    if data.features is None or not all(
-        is_manifest(path) or is_packed(Path(path)) for path in given
-    ):
-        return
-    raise DataError(
-        "data.features says how TFRecord files are read, and the spec names none",
-        got=show(data.train, 200),
-        allowed="a folder of TFRecord files, one file, or a pattern as DIR/train-*; a packed set "
-        "needs no features",
-        action="name such files, or remove data.features",
-        path="data.features",
-    )
-
-
 def _given(
     data: DataSpec,
     held: ManifestSets,
@@ -239,7 +230,7 @@ def _given(
         )
     medium = records.medium.name
     if not is_manifest(path):
-        return open_index(path, classes, medium, records)
+        return open_index(path, classes, medium, replace(records, split=split))
     options = ManifestOptions.of(data, medium)
     sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
     return sets.sets[split]
@@ -252,6 +243,7 @@ def _unused_notes(data: DataSpec, held: ManifestSets) -> tuple[str, ...]:
         for name in ("validation", "test")
         if isinstance(path := getattr(data, name), str)
         and _is_train(data, path)
+        and not is_tfds(path)
         and name not in held.sets
     ]
     notes += [

@@ -36,17 +36,15 @@ class LoadedRun:
         """One prediction for each example that ``names`` (files, folders, manifests) mean."""
         from harness.data.content import content_of_spec
         from harness.data.manifest_columns import ManifestOptions
-        from harness.data.record_files import RecordOptions
+        from harness.data.tfds import options_for_prediction
         from harness.deploy.predict import Predictor, expand
 
         spec, content = self.spec, content_of_spec(self.spec)
         keras, task = self.model.keras, self.model.task
         predictor = Predictor(keras, task, spec.data.image_size, content)
         options = ManifestOptions.of(spec.data, spec.medium)
-        records = RecordOptions.of(spec.data, spec.medium)
-        return predictor.files(
-            expand(names, options, records if records.example is not None else None)
-        )
+        records = options_for_prediction(spec.data, spec.medium)
+        return predictor.files(expand(names, options, records))
 
     def evaluate(self, path: str | None) -> dict[str, float]:
         """Figures over the folder or manifest ``path``, by default over the spec's test set.

@@ -20,7 +20,13 @@ from tests.local.training_helpers import (
     mischief,
     write_spec,
 )
-from tests.unit.record_helpers import example, flip, record_start, write_records
+from tests.unit.record_helpers import (
+    example,
+    flip,
+    record_start,
+    write_records,
+    write_tfds,
+)
 
 FEATURES = {"image": "image/encoded", "label": "image/class/label", "names": list(CLASSES)}
 
@@ -136,6 +142,34 @@ def test_inspect_validate_and_plan(run, tmp_path, tiny_backbone, data, capsys):
     assert facts["pictures"]["kinds"] == {"PNG": 35}
     assert main(["validate", spec, "-o", f"data.train={data / 'gone' / 'train-*'}"]) != 0
     assert "does not exist" in capsys.readouterr().err
+
+
+def test_a_directory_of_tensorflow_datasets(tmp_path, tiny_backbone, data, capsys):
+    made = [
+        example({"image": file.read_bytes(), "id": file.name, "label": label})
+        for label, name in enumerate(CLASSES)
+        for file in sorted((data.parent / "pictures" / name).iterdir())
+    ]
+    splits = {"train": [made[::4], made[1::4]], "validation": [made[2::4]], "test": [made[3::4]]}
+    folder = str(write_tfds(tmp_path / "little" / "1.0.0", splits, names=CLASSES))
+    changes = {f"data.{split}": folder for split in splits}
+    changes |= {"data.features": None} | mischief(tmp_path, at=5)
+    spec = str(records_spec(tmp_path, tiny_backbone, data, **changes))
+    assert main(["validate", spec]) == 0
+    assert call("run", spec, "--run-dir", str(tmp_path / "killed"))[0] == -9
+    harness.run(spec, run_dir=tmp_path / "killed", quiet=True)
+    harness.run(spec, run_dir=tmp_path / "whole", quiet=True)
+    assert_same_result(tmp_path / "killed", tmp_path / "whole")
+    record = json.loads((tmp_path / "whole" / "run.json").read_text())
+    counts = {split: record["counts"][split] for split in splits}
+    assert counts == {"train": 24, "validation": 12, "test": 12}
+    assert record["classes"] == list(CLASSES)
+    capsys.readouterr()
+    file = folder + "/little-test.tfrecord-00000-of-00001"
+    assert main(["predict", str(tmp_path / "whole"), "--json", file]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 12
+    assert main(["inspect", folder, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["pictures"]["kinds"] == {"PNG": 24}
 
 
 def test_texts_and_recordings_are_read_too(tmp_path):

@@ -1,0 +1,53 @@
+"""What was seen of one TFRecord file.  Free of TensorFlow."""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+
+from harness.errors import Problem
+
+LOST = -1
+"""Code of the label of a record that cannot be read."""
+
+
+class Scanned:
+    """What one file holds.
+
+    Attributes:
+        starts, sizes, numbers, labels, weights, groups: of its examples, see
+            :class:`harness.data.records.Table`; labels are codes, :data:`LOST` where none is known.
+        labels_there: the labels by code, as they stand in the records.
+        label_names: their names by code.
+        faults: why a record cannot be read, by example, where that was seen.
+        broken: why the file cannot be read to its end; empty where it can.
+        lost: how many examples that has cost, about; 0 where it can.
+        there: the features of its first record, for messages.
+        records: that were walked through.
+    """
+
+    def __init__(self, file: str, size: int, mtime_ns: int) -> None:
+        self.file, self.bytes, self.mtime_ns = file, size, mtime_ns
+        self.starts, self.sizes, self.numbers = array("q"), array("q"), array("q")
+        self.labels, self.weights = array("l"), array("d")
+        self.groups: list[str] = []
+        self.labels_there: list[int | str] = []
+        self.label_names: list[str] = []
+        self.faults: dict[int, str] = {}
+        self.missing: Counter[str] = Counter()
+        self.problems: list[Problem] = []
+        self.broken, self.lost, self.there = "", 0, ""
+        self.records = 0
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def hold_to(self, records: int) -> None:
+        """Takes what lacks of so many records as lost; more of them are none of this file's."""
+        if self.records < records:
+            self.lost = max(self.lost, records - self.records)
+            self.broken = self.broken or f"it holds {self.records} of {records} records"
+
+    def used(self) -> set[int]:
+        """Codes of the labels of its examples."""
+        return set(self.labels) - {LOST}

@@ -172,6 +172,47 @@ def test_a_directory_of_tensorflow_datasets(tmp_path, tiny_backbone, data, capsy
     assert json.loads(capsys.readouterr().out)["pictures"]["kinds"] == {"PNG": 24}
 
 
+ARRAYS = """
+import numpy as np
+from harness.data.arrays import ArraySource
+from harness.plugins import register
+
+@register("source", "npz")
+def npz(path, options):
+    with np.load(path) as held:
+        return ArraySource(held["x"], held["y"], classes=options["classes"])
+"""
+
+
+def test_arrays_of_a_plugin(tmp_path, tiny_backbone, data):
+    import numpy as np
+
+    (tmp_path / "arrays.py").write_text(ARRAYS)
+    draw = np.random.default_rng(1)
+    for name, count in (("train", 24), ("test", 12)):
+        labels = np.arange(count) % 3
+        pictures = draw.integers(0, 99, (count, 16, 16, 3), np.uint8)
+        pictures[np.arange(count), ..., labels] += 120
+        np.savez(tmp_path / f"{name}.npz", x=pictures, y=labels)
+    changes = {f"data.{name}": str(tmp_path / f"{name}.npz") for name in ("train", "test")}
+    changes |= {"data.features": None} | mischief(tmp_path, at=5)
+    changes["data.source"] = {"plugin": "npz", "options": {"classes": list(CLASSES)}}
+    changes["plugins"] = [str(tmp_path / "arrays.py"), *changes["plugins"]]
+    spec = str(records_spec(tmp_path, tiny_backbone, data, **changes))
+    assert call("run", spec, "--run-dir", str(tmp_path / "killed"))[0] == -9
+    harness.run(spec, run_dir=tmp_path / "killed", quiet=True)
+    harness.run(spec, run_dir=tmp_path / "whole", quiet=True)
+    assert_same_result(tmp_path / "killed", tmp_path / "whole")
+    record = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert record["exact"] is True
+    assert record["counts"]["test"] == 12
+    assert main(["evaluate", str(tmp_path / "whole"), "--json"]) == 0
+    (tmp_path / "whole" / "FINISHED").unlink()
+    np.savez(tmp_path / "test.npz", x=pictures[::-1], y=labels)
+    with pytest.raises(DataError, match="the test data have changed"):
+        harness.run(spec, run_dir=tmp_path / "whole", quiet=True)
+
+
 def test_texts_and_recordings_are_read_too(tmp_path):
     import numpy as np
 

@@ -16,11 +16,11 @@ _BROKEN = 20
 
 def lines_of(found: Inspection) -> list[str]:
     """The whole of it, line by line."""
-    classes = len(found.counts)
-    lines = [f"{found.where}: {found.examples:,} examples of {classes} classes"]
+    one, many = ("class", "classes") if found.several is None else ("label", "labels")
+    lines = [f"{found.where}: {found.examples:,} examples of {len(found.counts)} {many}"]
     lines += [f"  {line}" for line in _classes(found)]
     if found.imbalance is not None:
-        lines.append(f"  the largest class has {found.imbalance:.3g} times the smallest")
+        lines.append(f"  the largest {one} has {found.imbalance:.3g} times the smallest")
     if found.file_bytes is not None:
         spread, total = found.file_bytes, readable_bytes(found.total_bytes)
         least, median, most = map(readable_bytes, (spread.least, spread.median, spread.most))

@@ -47,4 +47,7 @@ def _words(prediction: Prediction, top: int) -> str:
     if prediction.error is not None:
         return f"error: {prediction.error}"
     ranked = sorted(prediction.probabilities.items(), key=lambda item: -item[1])
-    return "  ".join(f"{label} {probability:.3f}" for label, probability in ranked[:top])
+    each = "  ".join(f"{label} {probability:.3f}" for label, probability in ranked[:top])
+    if prediction.labels is None:
+        return each
+    return f"{', '.join(prediction.labels) or 'none'}: {each}"

@@ -124,6 +124,8 @@ class Inspection:
         notes: sentences for the user, which may name files.
         digest: as a run records it.
         pictures, texts, recordings: None where none was looked at.
+        several: examples, where each may have several labels at once and ``counts`` holds those
+            that surely have a label; None where each has one class.
         sensitive: no name of a file is to be shown; ``notes`` then holds none.
     """
 
@@ -138,6 +140,7 @@ class Inspection:
     pictures: Pictures | None = None
     texts: TextFacts | None = None
     recordings: AudioFacts | None = None
+    several: int | None = field(default=None, kw_only=True)
     sensitive: bool = field(default=False, kw_only=True)
 
     @property
@@ -147,7 +150,7 @@ class Inspection:
 
     @property
     def examples(self) -> int:
-        return sum(self.counts.values())
+        return sum(self.counts.values()) if self.several is None else self.several
 
     @property
     def imbalance(self) -> float | None:
@@ -224,6 +227,7 @@ def describe(
         looked if isinstance(looked, Pictures) else None,
         looked if isinstance(looked, TextFacts) else None,
         looked if isinstance(looked, AudioFacts) else None,
+        several=len(index) if isinstance(index, ExampleIndex) and index.targets else None,
         sensitive=sensitive,
     )
 

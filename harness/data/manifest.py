@@ -20,7 +20,7 @@ from harness.data.manifest_columns import (
     no_column,
     places,
 )
-from harness.data.manifest_files import Facts, Root, facts_of_files, what_exists
+from harness.data.manifest_files import Facts, Root, facts_of_files, facts_of_texts, what_exists
 from harness.data.manifest_rows import Complaints, rows
 from harness.data.manifest_table import Table
 from harness.data.scan import listed
@@ -123,22 +123,17 @@ class _Maker:
         if self._options.text is None:
             self._facts = facts_of_files(self._root.folder, table.names, self._order)
         else:
-            self._facts = _facts_of_texts(table.texts, self._order)
+            self._facts = facts_of_texts(table.texts, self._order)
         kept = self._there()
-        known = tuple(classes) if classes is not None else self._classes(kept["train"])
+        given = self._options.labels or classes
+        known = tuple(given) if given else self._classes(kept["train"])
         for split in wanted:
             self._unknown(kept[split], known)
         self._complaints.refuse()
         for split in wanted:
             if not kept[split] and (split == own or table.missing[split]):
                 raise self._no_examples(split)
-        if classes is None and len(known) == 1:
-            raise DataError(
-                f"{self._file} has one class only",
-                got=repr(known[0]),
-                allowed="two classes or more",
-                action=f"check that data.columns.label ({self._options.label}) is the right column",
-            )
+        self._refuse_one_class(known, bool(given))
         if own == "train" and self._options.weight is not None:
             fill = self._typical(kept["train"]) if imputed else None
         made = {
@@ -147,6 +142,15 @@ class _Maker:
             if kept[split]
         }
         return made, fill
+
+    def _refuse_one_class(self, known: Sequence[str], given: bool) -> None:
+        if not given and len(known) == 1:
+            raise DataError(
+                f"{self._file} has one class only",
+                got=repr(known[0]),
+                allowed="two classes or more",
+                action=f"check that data.columns.label ({self._options.label}) is the right column",
+            )
 
     def _there(self) -> dict[str, array[int]]:
         """By split the places, among the sorted rows, of those whose file is there."""
@@ -186,7 +190,7 @@ class _Maker:
     def _unknown(self, places: Sequence[int], known: Sequence[str]) -> None:
         names, classes = self._table.label_names, set(known)
         strange = {code for code, name in enumerate(names) if name not in classes}
-        if not strange or not known:
+        if not strange or not known or self._options.labels:
             return
         for at in places:
             row = self._order[at]
@@ -233,7 +237,7 @@ class _Maker:
         fill: float | None,
         named: bool,
     ) -> ExampleIndex:
-        table, facts = self._table, self._facts
+        table, facts, signs = self._table, self._facts, self._table.label_names
         chosen = array("q", (self._order[at] for at in places))
         weights = array("d", (table.weights[row] for row in chosen) if table.weights else ())
         imputed = self._impute(split, weights, fill)
@@ -242,7 +246,9 @@ class _Maker:
         index = ExampleIndex(
             root=self._root.folder,
             names=[table.names[row] for row in chosen],
-            labels=array("l", (code_of[table.labels[row]] for row in chosen)),
+            # Of several labels none is the class: 0 for all.
+            labels=array("l", (max(0, code_of[table.labels[row]]) for row in chosen)),
+            targets=[signs[table.labels[row]] for row in chosen] if self._options.labels else (),
             classes=classes,
             sizes=array("q", (facts.sizes[at] for at in places)),
             digest="",
@@ -291,8 +297,3 @@ class _Maker:
                 yield f"{of}: {rows} without weight, taken as {fill:g} ({how})"
             else:
                 yield f"{of}: {rows} without {kind.removesuffix('_dropped')} left out"
-
-
-def _facts_of_texts(texts: Sequence[bytes], order: Sequence[int]) -> Facts:
-    """As :func:`facts_of_files`; what a text is, its name says, so it has no time."""
-    return Facts(array("q", (len(texts[row]) for row in order)), array("q", [0]) * len(order), {})

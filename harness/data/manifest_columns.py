@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.data.media import IMAGE, Medium, medium_of
+from harness.data.multilabel import As
 from harness.data.scan import listed, refuse
-from harness.errors import Problem
+from harness.errors import DataError, Problem
 from harness.spec.models_data import DataSpec
 
 SPLITS = ("train", "validation", "test")
@@ -47,6 +48,8 @@ class ManifestOptions:
     sensitive: bool = False
     text: str | None = None
     medium: Medium = IMAGE
+    labels: tuple[str, ...] = ()
+    uncertain: tuple[int, As] | None = None
 
     @classmethod
     def of(cls, data: DataSpec, medium: str = "image") -> ManifestOptions:
@@ -55,7 +58,7 @@ class ManifestOptions:
         Args:
             medium: what its examples are.
         """
-        columns, missing = data.columns, data.missing
+        columns, missing, uncertain = data.columns, data.missing, data.uncertain
         return cls(
             columns.path,
             columns.label,
@@ -70,6 +73,8 @@ class ManifestOptions:
             data.sensitive,
             columns.text,
             medium_of(medium),
+            columns.labels,
+            (uncertain.value, uncertain.as_) if uncertain is not None else None,
         )
 
     @property
@@ -92,6 +97,7 @@ class Places:
     group: int | None
     weight: int | None
     split: int | None
+    labels: tuple[int, ...] = ()
 
 
 def places(file: Path, line: int, header: Sequence[str], options: ManifestOptions) -> Places:
@@ -105,8 +111,9 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
     problems: list[Problem] = []
     found: dict[str, int | None] = {}
     example = options.example
-    for role in (example, "label", "group", "weight", "split"):
-        name = getattr(options, role)
+    named = [(role, getattr(options, role)) for role in (example, "group", "weight", "split")]
+    named += [("labels", name) for name in options.labels] or [("label", options.label)]
+    for role, name in named:
         found[role] = header.index(name) if name in header else None
         if name is None:
             continue
@@ -115,18 +122,24 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
             action = "give each column a name of its own"
             problems.append(Problem(what, action=action, file=str(file), line=line))
         if name not in header and role != "split":
-            problems.append(no_column(file, line, header, options, role))
+            problems.append(no_column(file, line, header, options, role, name))
     refuse(problems)
-    at, label = found[example], found["label"]
+    at, label = found[example], found["labels" if options.labels else "label"]
     assert at is not None and label is not None, "they were held to be there"
-    return Places(len(header), at, label, found["group"], found["weight"], found["split"])
+    several = tuple(map(header.index, options.labels))
+    return Places(len(header), at, label, found["group"], found["weight"], found["split"], several)
 
 
 def no_column(
-    file: Path, line: int, header: Sequence[str], options: ManifestOptions, role: str
+    file: Path,
+    line: int,
+    header: Sequence[str],
+    options: ManifestOptions,
+    role: str,
+    name: str | None = None,
 ) -> Problem:
-    """The problem of a column that a manifest lacks."""
-    name, field = getattr(options, role), f"data.columns.{role}"
+    """The problem of a column that a manifest lacks; ``name`` is one of those of a role."""
+    name, field = name or getattr(options, role), f"data.columns.{role}"
     near = difflib.get_close_matches(name, header, 1)
     return Problem(
         f"there is no column {name!r}",
@@ -141,6 +154,7 @@ def no_column(
 def group_notes(file: Path, header: Sequence[str], options: ManifestOptions) -> Iterator[str]:
     """Warns of columns that look as if they named what must stay on one side of a split."""
     used = {options.path, options.text, options.label, options.group, options.weight, options.split}
+    used |= set(options.labels)
     alike = [name for name in header if name not in used and looks_like_group(name)]
     if alike:
         is_one = len(alike) == 1
@@ -155,3 +169,18 @@ def looks_like_group(name: str) -> bool:
     """Whether a column's name is that of a person, a site or the like, as ``PatientID`` is."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name)
     return _GROUP.fullmatch(re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")) is not None
+
+
+def refuse_folder(data: DataSpec, path: str) -> None:
+    """Refuses a folder or packed set of a task with several labels at once.
+
+    Raises:
+        DataError: the spec names columns of labels, which only a manifest has.
+    """
+    if data.columns.labels:
+        raise DataError(
+            f"{path} is no manifest, and gives each example one label only",
+            allowed="a manifest (.csv, .tsv) with the columns of data.columns.labels",
+            action="name a manifest, or set task to a classification and remove these columns",
+            path="data.columns.labels",
+        )

@@ -12,6 +12,7 @@ from itertools import pairwise
 from harness.data.manifest_columns import SPLIT_WORDS, SPLITS, ManifestOptions, Places
 from harness.data.manifest_files import Root
 from harness.data.manifest_rows import Complaints
+from harness.data.multilabel import UNKNOWN, sign_of
 
 
 class Table:
@@ -134,12 +135,41 @@ class Table:
         return split
 
     def _label(self, line: int, row: Sequence[str], split: str) -> str | None:
+        if self._places.labels:
+            return self._signs(line, row, split)
         label = row[self._places.label]
         if label in self._absent:
             policy = self._options.missing_label
             self.leave_out(line, "label", policy, split, "the row has no label", repr(label))
             return None
         return label
+
+    def _signs(self, line: int, row: Sequence[str], split: str) -> str | None:
+        """The signs of several labels, see :mod:`harness.data.multilabel`."""
+        options, signs = self._options, []
+        for name, place in zip(options.labels, self._places.labels, strict=True):
+            cell = row[place]
+            if cell not in self._absent:
+                sign = sign_of(cell, options.uncertain)
+            elif options.missing_label == "drop":
+                sign = UNKNOWN
+            else:
+                what = f"the row has no label {name!r}"
+                self.leave_out(line, "label", "error", split, what, repr(cell))
+                return None
+            if sign is None:
+                known, action = "0 or 1", "correct it, or say with data.uncertain what it means"
+                if options.uncertain is not None:
+                    known, action = f"0, 1 or {options.uncertain[0]}", "correct the value"
+                what = f"the label {name!r} is neither present nor absent"
+                self._complaints.add(line, what, repr(cell), known, action)
+                return None
+            signs.append(sign)
+        if set(signs) == {UNKNOWN}:
+            # Nothing can be learned from it, whatever the policy says of a single cell.
+            self.missing[split]["label_dropped"] += 1
+            return None
+        return "".join(signs)
 
     def _name(self, line: int, row: Sequence[str], split: str) -> str | None:
         """The path of the example, or, where texts stand in the manifest, the text itself."""

@@ -35,7 +35,8 @@ _READY, _READY_BYTES = 16, 256 << 20
 class Feed:
     """Batches of one split.
 
-    A batch is a dict: ``image`` uint8 [b, S, S, 3] or ``text`` string [b], ``label`` int32 [b],
+    A batch is a dict: ``image`` uint8 [b, S, S, 3] or ``text`` string [b], ``label`` int32 [b]
+    (of several labels at once float32 [b, labels], -1 where not known),
     ``mask`` float32 [b], ``weight`` float32 [b], ``index`` int64 [b] (row in the sorted names of
     the whole set, also where this is a part of one).  Rows with mask 0 are padding or corrupt.
     With ``mixing`` there is more, see :meth:`harness.data.mixing.Mixing.batches`.
@@ -204,7 +205,7 @@ class Feed:
 
         @plain
         def finish(rows: Chunk, example: tf.Tensor, good: tf.Tensor) -> dict[str, tf.Tensor]:
-            rows = {key: tf.reshape(value, [batch]) for key, value in rows.items()}
+            rows = {k: tf.reshape(v, [batch, *v.shape[stacked:]]) for k, v in rows.items()}
             example = tf.reshape(example, [batch, *element.shape])
             found = self._batch(rows, example, tf.reshape(good, [batch]))
             if mixed:
@@ -218,6 +219,7 @@ class Feed:
             num_parallel_calls=self._processors,
             deterministic=True,
         )
+        stacked = 1 if batch == chunk else 2
         if batch != chunk:  # else a chunk is a batch, and need not be copied into one
             dataset = dataset.batch(batch // chunk, drop_remainder=True)
         return dataset.map(finish)
@@ -269,9 +271,13 @@ class Feed:
             self._content.medium.name: example,
             "label": rows["label"],
             "mask": rows["mask"] * tf.cast(good, tf.float32),
-            "weight": rows["weight"] * tf.gather(self._weights, rows["label"]),
+            "weight": rows["weight"] * self._class_weight(rows["label"]),
             "index": row,
         }
+
+    def _class_weight(self, label: tf.Tensor) -> tf.Tensor | float:
+        """1 of several labels at once, whose weights the spec refuses."""
+        return tf.gather(self._weights, label) if label.dtype.is_integer else 1.0
 
     def _record(self, rows: np.ndarray, names: np.ndarray) -> np.bool_:
         assert self._recorder is not None, "only built with a recorder"

@@ -3,7 +3,8 @@
 A source of rows gives *chunks*: dicts of vectors of some rows of a batch, of which ``row`` (int64,
 the example's number among the sorted names of the whole set), ``mask`` (float32), ``epoch``
 (int64), ``name`` (string), ``label`` (int32) and ``weight`` (float32, in the loss) are always
-there.  How the rest of the data set lies on disk is the matter of each source alone.
+there.  Of several labels at once ``label`` is float32 [., labels], -1 where
+not known.  How the rest of the data set lies on disk is the matter of each source alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import tensorflow as tf
 
 from harness.data.content import Content, content_of
 from harness.data.index import ExampleIndex
+from harness.data.multilabel import as_numbers
 from harness.data.order import Order, canonical_position, canonical_rows
 from harness.data.resampling import Resampling
 from harness.data.sources import Load, folder_loader, reason_for
@@ -96,7 +98,10 @@ class NamedRows:
         with tf.device("/CPU:0"):
             names = index.names if hold_names else ()
             self._names = tf.constant(np.asarray(names, object), tf.string)
-            self._labels = tf.constant(np.asarray(index.labels, np.int32))
+            labels = (
+                as_numbers(index.targets) if index.targets else np.asarray(index.labels, np.int32)
+            )
+            self._labels = tf.constant(labels)
             self._whole = tf.constant(whole)
             self._weights = tf.constant(
                 np.asarray(index.weights or np.ones(len(index)), np.float32)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from harness.data.index import ExampleIndex, folder_index
 from harness.data.manifest import ManifestSets, manifest_sets
-from harness.data.manifest_columns import ManifestOptions
+from harness.data.manifest_columns import ManifestOptions, refuse_folder
 from harness.data.manifest_rows import is_manifest
 from harness.data.media import IMAGE, medium_of
 from harness.data.packed import is_packed
@@ -67,6 +67,7 @@ def open_sets(
     train: ExampleIndex | PackedExamples
     if not is_manifest(data.train):
         held = ManifestSets({}, {}, None)
+        refuse_folder(data, data.train)
         train = open_index(data.train, classes, medium, records)
     else:
         wanted = ("train", *(["validation"] if data.validation is not None else []), "test")
@@ -74,8 +75,7 @@ def open_sets(
         held = manifest_sets(data.train, options, classes, wanted=wanted)
         train = held.sets["train"]
     notes = _unused_notes(data, held)
-    names = train.classes
-    whole = [("train", train)]
+    names, whole = train.classes, [("train", train)]
     validation: ExampleIndex | PackedExamples | None
     if isinstance(data.validation, ValidationFraction) and "validation" not in held.sets:
         train, validation = _split(train, data.validation.fraction, seed)
@@ -122,6 +122,7 @@ def open_test(
             return None
         path = data.train
     if not is_manifest(path):
+        refuse_folder(data, path)
         records = replace(RecordOptions.of(data, medium), split="test")
         return open_index(path, classes, medium, records)
     # Groups matter where examples are shared out, which was done before.
@@ -230,6 +231,7 @@ def _given(
         )
     medium = records.medium.name
     if not is_manifest(path):
+        refuse_folder(data, path)
         return open_index(path, classes, medium, replace(records, split=split))
     options = ManifestOptions.of(data, medium)
     sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)

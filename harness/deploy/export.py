@@ -16,6 +16,7 @@ import tf_keras
 from harness.data.decode import prepare_image
 from harness.errors import TrainingError, UsageError
 from harness.model.backbone import digest_of
+from harness.model.multilabel import Multilabel
 from harness.model.task import Task
 from harness.runs.files import PRIVATE, apply_access, fsync_dir, make_dir, to_json, write_atomic
 from harness.runs.storage import storage_error
@@ -63,6 +64,8 @@ class _Served(NamedTuple):
 def _served(module: _Module, keras: tf_keras.Model, task: Task, least: int) -> _Served:
     def answers(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = task.probabilities(keras(examples, training=False))
+        if isinstance(task, Multilabel):
+            return {"probabilities": probabilities, "present": probabilities >= 0.5}
         best = tf.argmax(probabilities, axis=-1)
         return {"probabilities": probabilities, "label": tf.gather(module.labels, best)}
 
@@ -129,7 +132,8 @@ def export(
     files), ``images`` takes prepared pictures (uint8 [N, S, S, 3]).  Of a model of texts
     ``serving_default`` takes ``texts`` (string [N], UTF-8), of one of recordings ``audio`` (float32
     [N, samples], of the rate and length of the training).  All give ``probabilities`` (float32
-    [N, classes]) and ``label`` (string [N]).  Beside it lie ``labels.txt`` and
+    [N, classes]) and ``label`` (string [N]); of several labels at once in its place
+    ``present`` (bool [N, classes]).  Beside it lie ``labels.txt`` and
     ``card.json``.
 
     Args:

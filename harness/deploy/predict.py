@@ -19,6 +19,7 @@ from harness.data.record_files import RecordOptions, looks_like_records
 from harness.data.record_index import record_table
 from harness.data.records import Table, Unreadable
 from harness.errors import DataError
+from harness.model.multilabel import Multilabel
 from harness.model.task import Task
 
 BATCH = 32
@@ -45,6 +46,9 @@ class Item(NamedTuple):
 class Prediction:
     """What the model says of one file, or of one text of a manifest (``manifest.csv:LINE``).
 
+    Of several labels at once ``labels`` are those of a probability of one half and more, and
+    ``label`` and ``probability`` are None.
+
     ``error`` says why there is no prediction; then ``label`` is None and the rest is empty.
     """
 
@@ -53,11 +57,15 @@ class Prediction:
     probability: float | None = None
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str | None = None
+    labels: tuple[str, ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
         if self.error is not None:
             return {"file": self.file, "error": self.error}
+        if self.labels is not None:
+            labels = list(self.labels)
+            return {"file": self.file, "labels": labels, "probabilities": self.probabilities}
         return {
             "file": self.file,
             "label": self.label,
@@ -121,13 +129,13 @@ class Predictor:
                 yield Prediction(item.name, error=example)
                 continue
             row = next(rows)
+            each = dict(zip(self._task.classes, map(float, row), strict=True))
+            if isinstance(self._task, Multilabel):
+                there = tuple(name for name, value in each.items() if value >= 0.5)
+                yield Prediction(item.name, probabilities=each, labels=there)
+                continue
             best = int(row.argmax())
-            yield Prediction(
-                item.name,
-                self._task.classes[best],
-                float(row[best]),
-                dict(zip(self._task.classes, map(float, row), strict=True)),
-            )
+            yield Prediction(item.name, self._task.classes[best], float(row[best]), each)
 
 
 def expand(

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from harness.errors import SpecError
 from harness.model.metrics import ClassificationSums
+from harness.model.multilabel import Multilabel, MultilabelSums
 from harness.plugins import PREFIX, registry
 
 
@@ -18,7 +19,11 @@ class Task(Protocol):
     name: str
     classes: tuple[str, ...]
     outputs: int
-    sums: ClassificationSums
+
+    @property
+    def sums(self) -> ClassificationSums | MultilabelSums:
+        """The figures, as sums."""
+        ...
 
     def losses(self, labels: tf.Tensor, logits: tf.Tensor, training: bool) -> tf.Tensor:
         """float32 [b]: the loss of each example, neither weighted nor masked."""
@@ -76,8 +81,8 @@ def make_task(
     """The task of a spec.
 
     Args:
-        name: ``image_classification`` or ``plugin:NAME``, whose callable is called with
-            ``(classes, label_smoothing=..., metrics=...)``.
+        name: ``MEDIUM_classification``, ``MEDIUM_multilabel`` or ``plugin:NAME``, whose callable
+            is called with ``(classes, label_smoothing=..., metrics=...)``.
         metrics: names of metric plug-ins to their options.
 
     Raises:
@@ -88,9 +93,8 @@ def make_task(
         for metric, options in metrics.items()
     }
     if not name.startswith(PREFIX):
-        return Classification(
-            classes, label_smoothing=label_smoothing, metrics=functions, name=name
-        )
+        kind = Multilabel if name.endswith("_multilabel") else Classification
+        return kind(classes, label_smoothing=label_smoothing, metrics=functions, name=name)
     task = registry.get("task", name)(classes, label_smoothing=label_smoothing, metrics=functions)
     wanted = ("name", "classes", "outputs", "sums", "losses", "probabilities")
     missing = [part for part in wanted if not hasattr(task, part)]

@@ -28,6 +28,7 @@ from harness.spec.models_cluster import Cluster
 from harness.spec.models_data import DataSpec
 from harness.spec.models_model import Adaptation, Backbone, Head, TaskText
 from harness.spec.models_training import EarlyStopping, Training
+from harness.spec.several_labels import several_labels
 
 PluginFile = Annotated[
     str,
@@ -169,6 +170,7 @@ class Spec(SpecModel):
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()
+        yield from several_labels(self.task, self.data)
 
     def _other_media(self) -> Iterator[Complaint]:
         """What is of pictures where there are none, and the like."""

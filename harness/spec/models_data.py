@@ -41,6 +41,8 @@ class Columns(SpecModel):
     """Column of the texts, where these stand in the manifest itself; null where it names files."""
     label: str = "label"
     """Column of the labels."""
+    labels: Many[str] = ()
+    """Of a multi-label task: columns of 0 and 1, one for each label, in this order."""
     group: str | None = None
     """Column of what must stay on one side of a split, such as a patient."""
     weight: str | None = None

@@ -27,7 +27,11 @@ def _task(value: Any) -> bool:
     return value in _TASKS or str(value).startswith("plugin:")
 
 
-_TASKS = tuple(f"{medium}_classification" for medium in ("image", "text", "audio"))
+_TASKS = tuple(
+    f"{medium}_{kind}"
+    for medium in ("image", "text", "audio")
+    for kind in ("classification", "multilabel")
+)
 _NULL = _only(None)
 _NUMBER = (lambda value: not isinstance(value, Mapping), "one number")
 # `*` is any position of a list, or at the end any field that is not named itself.
@@ -38,7 +42,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,
-    "data.uncertain": _NULL,
     "training.precision": _only("float32"),
     "training.ema": _NULL,
     "training.nan": _only("halt"),

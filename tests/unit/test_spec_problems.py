@@ -209,7 +209,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"backbone": {"handle": "keras:MobileNetV2"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
-        ({"data": {"uncertain": {"value": -1, "as": "zero"}}}, "data.uncertain"),
         ({"training": {"ema": {}}}, "training.ema"),
         ({"training": {"nan": "skip"}}, "training.nan"),
         ({"training": {"feature_cache": {"copies": 2}}}, "training.feature_cache"),

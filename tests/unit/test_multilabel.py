@@ -1,0 +1,107 @@
+"""Several labels at once: cells, loss and figures, against plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from harness.data.multilabel import as_numbers, present, sign_of
+from harness.model.multilabel import Multilabel
+from harness.spec.models_data import DataSpec
+from harness.spec.several_labels import several_labels
+
+
+@pytest.mark.parametrize(
+    ("cell", "uncertain", "sign"),
+    [
+        ("1", None, "1"),
+        ("0.0", None, "0"),
+        ("-1", None, None),
+        ("yes", None, None),
+        ("1_0", (10, "one"), None),
+        ("-1.0", (-1, "ignore"), "?"),
+        ("-1", (-1, "zero"), "0"),
+        ("-1", (-1, "one"), "1"),
+    ],
+)
+def test_a_cell_is_present_absent_or_not_known(cell, uncertain, sign):
+    assert sign_of(cell, uncertain) == sign
+
+
+def test_signs_as_numbers_and_counts():
+    assert as_numbers(["01?", "110"]).tolist() == [[0, 1, -1], [1, 1, 0]]
+    assert present(["01?", "110"], 3) == [1, 2, 0]
+
+
+def _drawn(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    draw = np.random.default_rng(seed)
+    targets = draw.integers(-1, 2, (40, 3)).astype(np.float32)
+    mask = (draw.random(40) < 0.8).astype(np.float32)
+    return targets, draw.normal(size=(40, 3)).astype(np.float32), mask
+
+
+@pytest.mark.parametrize("smooth", [0.0, 0.2])
+def test_the_loss_is_the_mean_over_what_is_known(smooth):
+    targets, logits, _ = _drawn(1)
+    found = Multilabel(("a", "b", "c"), label_smoothing=smooth).losses(targets, logits, True)
+    chance = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    soft = np.maximum(targets, 0) * (1 - smooth) + smooth / 2
+    each = -(soft * np.log(chance) + (1 - soft) * np.log(1 - chance))
+    for row, value in enumerate(found.numpy()):
+        known = targets[row] >= 0
+        assert value == pytest.approx(each[row][known].mean() if known.any() else 0.0, rel=1e-5)
+
+
+def test_figures_add_up_over_parts_and_agree_with_numpy():
+    task = Multilabel(("a", "b", "c"))
+    targets, logits, mask = _drawn(2)
+    losses = task.losses(targets, logits, False)
+    ones = np.ones(40, np.float32)
+    sums = task.sums.zeros()
+    for part in (slice(0, 7), slice(7, 40)):
+        more = task.sums.update(
+            *(tf.constant(x[part]) for x in (targets, logits, losses.numpy(), mask, ones))
+        )
+        sums = {name: sums[name] + more[name].numpy() for name in sums}
+    found = task.sums.result(sums)
+    assert tuple(found) == tuple(task.sums.figure_names())
+    known = (targets >= 0) & (mask > 0)[:, None]
+    guess, truth = logits >= 0, targets > 0
+    assert found["accuracy"] == pytest.approx((guess == truth)[known].mean())
+    whole = (~known | (guess == truth)).all(1)[mask > 0]
+    assert found["exact_accuracy"] == pytest.approx(whole.mean())
+    hit, both = (guess & truth & known).sum(0), (guess & known).sum(0) + (truth & known).sum(0)
+    assert found["f1"] == pytest.approx((2 * hit / both).mean())
+    assert found["micro_f1"] == pytest.approx(2 * hit.sum() / both.sum())
+    areas = []
+    for label in range(3):
+        high = logits[known[:, label] & truth[:, label], label]
+        low = logits[known[:, label] & ~truth[:, label], label]
+        areas.append((high[:, None] > low[None]).mean())
+    assert found["auc"] == pytest.approx(np.mean(areas), abs=0.01)  # 200 bins
+
+
+@pytest.mark.parametrize(
+    ("task", "data", "path"),
+    [
+        ("image_multilabel", {}, "data.columns.labels"),
+        ("image_classification", {"columns": {"labels": ["a"]}}, "data.columns.labels"),
+        ("image_classification", {"uncertain": {}}, "data.uncertain"),
+        ("image_multilabel", {"columns": {"labels": ["a", "a"]}}, "data.columns.labels"),
+        ("image_multilabel", {"columns": {"labels": ["a"], "label": "b"}}, "data.columns.label"),
+        (
+            "image_multilabel",
+            {"columns": {"labels": ["a"]}, "balance": "oversample"},
+            "data.balance",
+        ),
+        (
+            "image_multilabel",
+            {"columns": {"labels": ["a"]}, "uncertain": {"value": 1}},
+            "data.uncertain.value",
+        ),
+    ],
+)
+def test_what_does_not_go_together(task, data, path):
+    found = several_labels(task, DataSpec.model_validate({"train": "a.csv", **data}))
+    assert [one.path for one in found] == [path]

@@ -36,12 +36,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("core")
 
 
+CACHES = {
+    name: os.environ.get(name) for name in ("XDG_CACHE_HOME", "TFHUB_CACHE_DIR", "KERAS_HOME")
+}
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No test sees the settings or the scheduler of whoever runs it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
+    # A run in this process has set these for TensorFlow, and they outlive its test.
+    for name, value in CACHES.items():
+        if value is None:
+            monkeypatch.delenv(name, raising=False)
+        else:
+            monkeypatch.setenv(name, value)
     for name in list(os.environ):
         if name.startswith(("SLURM_", "SBATCH_", "SRUN_", "HARNESS_")) or name == "TF_CONFIG":
             monkeypatch.delenv(name)

@@ -77,6 +77,8 @@ def prepare(environment: MutableMapping[str, str], say: Callable[[str], None]) -
         "TFHUB_CACHE_DIR": str(root / "tfhub"),
         "KERAS_HOME": str(root / "keras"),
         "XDG_CACHE_HOME": str(root),
+        # Else whoever asks again, in this process or one that it starts, finds the line above.
+        "HARNESS_CACHE": str(root),
     }
     for name, value in wanted.items():
         environment.setdefault(name, value)

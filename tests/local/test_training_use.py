@@ -205,3 +205,18 @@ def test_sensitive_data_leave_no_name_and_no_picture(tmp_path, tiny_backbone, wr
             assert b"secretname" not in path.read_bytes(), path
         if "tfevents" in path.name:
             assert b"PNG" not in path.read_bytes(), path
+
+
+def test_a_second_run_in_a_process_finds_the_cache_of_the_first(tmp_path, monkeypatch):
+    from harness.worker.environment import cache_root, prepare
+
+    for name in ("HARNESS_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    environment = {"XDG_CACHE_HOME": str(tmp_path / "own")}
+    first = prepare(environment, print)
+    assert first == tmp_path / "own" / "harness"
+    assert cache_root(environment, print) == first
+    without = {"HOME": str(tmp_path)}
+    monkeypatch.setenv("HOME", str(tmp_path))
+    again = prepare(without, print)
+    assert cache_root(without, print) == prepare(without, print) == again

@@ -23,9 +23,6 @@ _OVERHEAD = 256
 class Store(Protocol):
     """Where contents are kept."""
 
-    overhead: int
-    """Bytes that an entry takes beside its content."""
-
     def add(self, content: bytes) -> int:
         """Keeps a content; gives the number to get it by.
 
@@ -42,8 +39,6 @@ class Store(Protocol):
 
 class InMemory:
     """Contents in the memory of this process."""
-
-    overhead = _OVERHEAD
 
     def __init__(self) -> None:
         self._kept: list[bytes] = []
@@ -68,8 +63,6 @@ class OnDisk:
     Raises:
         OSError: no file can be made there.
     """
-
-    overhead = _OVERHEAD
 
     def __init__(self, folder: Path) -> None:
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - open as long as this
@@ -132,11 +125,6 @@ class DecodedCache:
             self._store.clear()
             self.bytes, self.full = 0, ""
 
-    def knows(self, rows: np.ndarray) -> np.ndarray:
-        """bool, of the shape of ``rows``: which of them are kept."""
-        numbers = self._numbers
-        return np.array([row in numbers for row in rows.reshape(-1).tolist()]).reshape(rows.shape)
-
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The contents of ``rows`` [n]: bytes objects, b"" of what is not kept."""
         found = np.empty(len(rows), object)
@@ -150,7 +138,7 @@ class DecodedCache:
         with self._lock:
             if row in self._numbers or self.full:
                 return
-            taken = len(content) + self._store.overhead
+            taken = len(content) + _OVERHEAD
             if self.bytes + taken > self._room:
                 self.full = "there is no more room"
                 return

@@ -7,19 +7,15 @@ byte would end it, where here only the one example is lost.
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 from google_crc32c import value as crc32c
 from numpy.typing import NDArray
 
+from harness.data.frames import CHECKSUM, HEAD, LENGTH, masked
 from harness.data.nearby import read_at
 from harness.data.packed import OFFSETS, PackedIndex
 from harness.errors import DataError
 
-_LENGTH, _CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
-_HEAD = _LENGTH.size + _CHECKSUM.size
-_MASK_DELTA = 0xA282EAD8
 MOST_SKIPPED = 8
 """Records between two that are wanted, up to which all are read: cheaper than another read."""
 
@@ -138,14 +134,9 @@ class Piece:
         begin, end = (at - self._bounds[0] for at in self._bounds[number : number + 2])
         if end > len(self._raw):
             raise Damaged("its shard ends before it")
-        (length,) = _LENGTH.unpack_from(self._raw, begin)
-        content = self._raw[begin + _HEAD : end - _CHECKSUM.size]
-        (sum_,) = _CHECKSUM.unpack_from(self._raw, end - _CHECKSUM.size)
-        if length != len(content) or _masked(crc32c(content)) != sum_:
+        (length,) = LENGTH.unpack_from(self._raw, begin)
+        content = self._raw[begin + HEAD : end - CHECKSUM.size]
+        (sum_,) = CHECKSUM.unpack_from(self._raw, end - CHECKSUM.size)
+        if length != len(content) or masked(crc32c(content)) != sum_:
             raise Damaged("its record has a wrong checksum")
         return content
-
-
-def _masked(checksum: int) -> int:
-    """As TFRecord stores checksums: turned by 15 bits, and a constant added."""
-    return ((checksum >> 15 | checksum << 17) + _MASK_DELTA) & 0xFFFFFFFF

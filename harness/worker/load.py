@@ -139,8 +139,10 @@ def _open(
     from harness.worker.plugins import load_run_plugins
 
     load_run_plugins(paths, trust)
-    # One device whatever the training had: a finished model is used anywhere.
-    choice = choose("single", spec.cluster.device, Topology())
+    # One device whatever the training had: a finished model is used anywhere, so what was trained
+    # on GPUs alone is used on the CPU where there is none.
+    device = "cpu" if spec.cluster.device == "cpu" else "auto"
+    choice = choose("single", device, Topology())
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=say)
     wanted = step if step is not None else best_step(record, store)
     restored = store.restore(wanted)

@@ -100,6 +100,20 @@ def test_predictions_are_those_of_the_test_set(result, data):
         assert one.probability == max(one.probabilities.values())
 
 
+def test_a_model_of_gpus_is_used_where_there_is_none(result, data, tmp_path, capsys):
+    copy = tmp_path / "run"
+    shutil.copytree(result.path, copy)
+    spec = (copy / "spec.yaml").read_text()
+    assert spec.count("device: cpu") == 1
+    (copy / "spec.yaml").write_text(spec.replace("device: cpu", "device: gpu"))
+    picture = str(data / "test" / "red" / "000.png")
+    found = []
+    for run in (result.path, copy):
+        assert main(["predict", str(run), picture, "--json"]) == 0, capsys.readouterr().err
+        found.append(json.loads(capsys.readouterr().out))
+    assert found[0] == found[1]
+
+
 def test_predict_and_evaluate_from_the_command_line(result, data, tmp_path, capsys):
     (tmp_path / "words.jpg").write_text("no picture")
     picture = data / "test" / "red" / "000.png"

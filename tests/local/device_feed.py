@@ -39,7 +39,7 @@ def batches(root: Path, device: str) -> tuple[list[dict[str, tf.Tensor]], list[s
 
 
 def place(tensor: tf.Tensor) -> str:
-    return str(tensor.device).rpartition(":device:")[2]
+    return str(tensor.device).rpartition("/device:")[2]
 
 
 def main(root: Path) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
 import tensorflow as tf
@@ -42,21 +43,37 @@ def cpus(count: int) -> list[str]:
     Raises:
         EnvironmentNotAble: TensorFlow has used its devices already.
     """
-    # Must come before TensorFlow touches a device, else it raises.
-    tf.config.set_visible_devices([], "GPU")
+    hide_gpus()
     (cpu, *_) = tf.config.list_physical_devices("CPU")
     made = tf.config.get_logical_device_configuration(cpu)
     if len(made or [None]) != count:
         one = tf.config.LogicalDeviceConfiguration()
-        try:
+        with _not_used_yet():
             tf.config.set_logical_device_configuration(cpu, [one] * count)
-        except RuntimeError as error:
-            raise EnvironmentNotAble(
-                "this process has used its devices already and cannot share them out anew",
-                got=str(error),
-                action="run it in a process of its own (harness run)",
-            ) from None
     return [f"/CPU:{number}" for number in range(count)]
+
+
+def hide_gpus() -> None:
+    """Has this process compute on the CPU alone.
+
+    Raises:
+        EnvironmentNotAble: TensorFlow has used a GPU already.
+    """
+    with _not_used_yet():
+        tf.config.set_visible_devices([], "GPU")
+
+
+@contextlib.contextmanager
+def _not_used_yet() -> Iterator[None]:
+    """Says what it means where TensorFlow refuses to share devices out once it has used them."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise EnvironmentNotAble(
+            "this process has used its devices already and cannot share them out anew",
+            got=str(error),
+            action="run it in a process of its own (harness run)",
+        ) from None
 
 
 def gpus(device: str, asked: int, topology: Topology, each: int | None) -> list[str]:
@@ -87,11 +104,19 @@ def gpus(device: str, asked: int, topology: Topology, each: int | None) -> list[
     if seen and topology.size > 1:
         count = asked or each or max(1, len(seen) // topology.local_size)
         seen = list(mine(seen, topology, count))
-        tf.config.set_visible_devices(seen, "GPU")
+        with _not_used_yet():
+            tf.config.set_visible_devices(seen, "GPU")
     for gpu in seen:
-        # Without growth TensorFlow takes a whole GPU that others on the node may share.
-        tf.config.experimental.set_memory_growth(gpu, True)
+        _grow(gpu)
     return [f"/GPU:{number}" for number in range(len(seen))]
+
+
+def _grow(gpu: tf.config.PhysicalDevice) -> None:
+    """Without growth TensorFlow takes a whole GPU, which others on the node may share."""
+    # Of a process that has used the GPU before (a notebook), the memory is taken by now, and a run
+    # in it has room enough: no reason to refuse it.
+    with contextlib.suppress(RuntimeError):
+        tf.config.experimental.set_memory_growth(gpu, True)
 
 
 def why_no_gpu() -> str:

@@ -248,9 +248,9 @@ def _tensorflow(say: Callable[[str], None]) -> None:
     prepare(os.environ, say)
     with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here
         import_tensorflow(Path(chatter, "log"))
-    import tensorflow as tf
+    from harness.distribute.devices import hide_gpus
 
-    tf.config.set_visible_devices([], "GPU")
+    hide_gpus()
 
 
 def _where(spec: Spec) -> str:

@@ -71,12 +71,12 @@ def pack_data(
     prepare(os.environ, say)
     with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here
         import_tensorflow(Path(chatter, "log"))
-    import tensorflow as tf
-
-    # The files are to be the same everywhere, and several of these may share a node.
-    tf.config.set_visible_devices([], "GPU")
     from harness.data.order import canonical_rows
     from harness.data.pack import pack
+    from harness.distribute.devices import hide_gpus
+
+    # The files are to be the same everywhere, and several of these may share a node.
+    hide_gpus()
 
     packing = Packing(index, canonical_rows(len(index)), folder, options, access)
     todo = packing.todo(part, parts)

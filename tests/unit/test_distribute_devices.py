@@ -20,6 +20,7 @@ from harness.errors import EnvironmentNotAble
 
 pytest.importorskip("tensorflow")
 
+from harness.distribute import devices
 from harness.distribute.devices import mine
 from harness.worker.links import shared_gpus
 
@@ -205,3 +206,21 @@ def test_no_driver() -> None:
         assert gpu_ids() == []
         if tf.test.is_built_with_cuda() and "CUDA_VISIBLE_DEVICES" not in os.environ:
             assert "no NVIDIA driver on this node" in why_no_gpu()
+
+
+def used_already(*of: Any) -> None:
+    raise RuntimeError("Physical devices cannot be modified after being initialized")
+
+
+def test_gpus_that_a_process_has_used_are_used_on_but_neither_hidden_nor_shared_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What TensorFlow raises then was seen on a GPU; here its two functions are made to."""
+    monkeypatch.setattr(devices.tf.config, "list_physical_devices", lambda kind: ["a", "b"])
+    monkeypatch.setattr(devices.tf.config, "set_visible_devices", used_already)
+    monkeypatch.setattr(devices.tf.config.experimental, "set_memory_growth", used_already)
+    assert devices.gpus("gpu", 0, place(0, 1), None) == ["/GPU:0", "/GPU:1"]
+    for call in (devices.hide_gpus, lambda: devices.gpus("gpu", 0, place(0, 2), None)):
+        with pytest.raises(EnvironmentNotAble, match="has used its devices already") as error:
+            call()
+        assert "in a process of its own" in str(error.value)

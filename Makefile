@@ -11,7 +11,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 DEMO_RUN := build/demo/quickstart
 
-.PHONY: help demo test lint docs bench horovod cluster cluster-stop test-oldest venv-train \
+.PHONY: help demo test lint docs bench horovod cluster cluster-stop test-gpu test-oldest venv-train \
 	venv-dev venv-bench ci-packages ci-horovod clean distclean
 
 help:  ## list the targets
@@ -68,6 +68,10 @@ cluster: venv-train  ## start a SLURM of three nodes on this machine; CONFIGURAT
 
 cluster-stop: venv-train  ## end that SLURM, with all its jobs and files
 	@$(BIN)/python -m tests.cluster.serve stop
+
+# Not for continuous integration, whose machines have none; without a GPU it fails.
+test-gpu: venv-dev  ## what only a GPU can show, on a machine that has one
+	@$(BIN)/python -m pytest tests/gpu
 
 test-oldest:  ## the core set of tests with the oldest supported versions
 	@.ci/venv .venv-oldest dev,train --constraint tests/constraints-oldest.txt

@@ -37,6 +37,9 @@ _DISTRIBUTIONS = (
     "intel-tensorflow",
 )
 
+IDLE_TIME = "HOROVOD_IDLE_TIME"
+"""Environment variable of a Horovod that :mod:`harness.launch.horovod_wake` has changed, in ms."""
+
 
 @dataclass(frozen=True)
 class HorovodFacts:
@@ -44,7 +47,8 @@ class HorovodFacts:
 
     ``tensorflow`` is the version it was compiled against and ``tensorflow_here`` the one in use;
     either is None where nothing tells.  ``gloo`` and ``mpi`` are its controllers, ``nccl`` and
-    ``cuda`` what it reduces with on GPUs.  ``trouble`` says in words why it cannot work here.
+    ``cuda`` what it reduces with on GPUs.  ``wakes``: its thread can sleep until there is something
+    to sum, which a Horovod as released cannot.  ``trouble`` says in words why it cannot work here.
     """
 
     version: str
@@ -54,6 +58,7 @@ class HorovodFacts:
     mpi: bool
     nccl: bool
     cuda: bool
+    wakes: bool = False
     trouble: str | None = None
 
     @property
@@ -85,7 +90,7 @@ def facts_of_folder(package: Path, tensorflow_here: str | None) -> HorovodFacts:
     """The facts of the Horovod whose package is in this folder; see :class:`HorovodFacts`."""
     library, trouble = _library(package)
     built_for = _built_for(package)
-    found = dict.fromkeys(_CLASSES, False)
+    found = dict.fromkeys([*_CLASSES, "wakes"], False)
     if library is not None:
         try:
             found = compiled_in(library)
@@ -125,7 +130,7 @@ def tensorflow_version() -> str | None:
 
 
 def compiled_in(library: Path) -> dict[str, bool]:
-    """Which of gloo, mpi, nccl and cuda a compiled library holds.
+    """Which of gloo, mpi, nccl, cuda, and ``wakes``, a compiled library holds.
 
     Raises:
         OSError: it cannot be read.
@@ -134,7 +139,7 @@ def compiled_in(library: Path) -> dict[str, bool]:
     text = _constants(library)
     # How the compiler writes horovod::common::NAME: each part with its length before it.
     names = {key: f"N7horovod6common{len(name)}{name}E" for key, name in _CLASSES.items()}
-    return {key: name.encode() in text for key, name in names.items()}
+    return {key: name.encode() in text for key, name in {**names, "wakes": IDLE_TIME}.items()}
 
 
 def _constants(library: Path) -> bytes:

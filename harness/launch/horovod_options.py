@@ -23,7 +23,7 @@ SDIST_SHA256 = "92a43f5a94c43907a56805bad15f19700c62ffc83b7ca483f9e104e229f67ef0
 PARTS = ("gloo", "mpi", "nccl")
 """What ``--with`` may name.  Gloo needs nothing and is always built."""
 
-_RECIPE = 1
+_RECIPE = 2
 """Counts the changes of patches and build variables: a wheel of an older recipe is not taken."""
 
 # Variables of the shell that change what a compiler makes.

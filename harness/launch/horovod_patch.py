@@ -1,4 +1,4 @@
-"""What has to change in Horovod's sources so that they build with today's TensorFlow.
+"""What changes in Horovod's sources: what today's TensorFlow needs, and what sums sooner.
 
 Functions from a file's text to its new text.  Each looks for the very lines it replaces and
 refuses where they are not there exactly once: a Horovod that looks otherwise needs a look, not a
@@ -12,6 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import EnvironmentNotAble
+from harness.launch.horovod_replace import replaced
+from harness.launch.horovod_wake import (
+    with_idle_time,
+    with_waiting_queue,
+    with_waiting_queue_declared,
+)
 
 
 class Patch(NamedTuple):
@@ -28,7 +34,7 @@ def without_xla_operations(text: str) -> str:
     The headers of XLA that it includes are elsewhere, or no longer, in TensorFlow's package.
     """
     line = 'list(APPEND TF_SOURCES "${PROJECT_SOURCE_DIR}/horovod/tensorflow/xla_mpi_ops.cc")\n'
-    return _replaced(text, line, "")
+    return replaced(text, line, "")
 
 
 def with_own_stream_value(text: str) -> str:
@@ -51,7 +57,7 @@ def with_own_stream_value(text: str) -> str:
         "} // namespace gpu\n"
         "} // namespace stream_executor\n"
     )
-    return _replaced(_replaced(text, declared, ""), included, included + defined)
+    return replaced(replaced(text, declared, ""), included, included + defined)
 
 
 def without_needless_work(text: str) -> str:
@@ -62,8 +68,8 @@ def without_needless_work(text: str) -> str:
     """
     gloo = "    add_subdirectory(third_party/gloo)\n"
     flags = 'CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")\n'
-    text = _replaced(text, gloo, "    add_subdirectory(third_party/gloo EXCLUDE_FROM_ALL)\n")
-    return _replaced(
+    text = replaced(text, gloo, "    add_subdirectory(third_party/gloo EXCLUDE_FROM_ALL)\n")
+    return replaced(
         text, f'string(REPLACE "-O2" "-O3" {flags}', f'string(REPLACE "-O2 -g" "-O3" {flags}'
     )
 
@@ -83,6 +89,21 @@ PATCHES = (
         "CMakeLists.txt",
         "nothing is compiled that is not used, and no debug information is made",
         without_needless_work,
+    ),
+    Patch(
+        "horovod/common/tensor_queue.h",
+        "one can wait for the next tensor",
+        with_waiting_queue_declared,
+    ),
+    Patch(
+        "horovod/common/tensor_queue.cc",
+        "what is added to the queue ends that wait",
+        with_waiting_queue,
+    ),
+    Patch(
+        "horovod/common/operations.cc",
+        "its thread sleeps while nothing waits to be summed (HOROVOD_IDLE_TIME)",
+        with_idle_time,
     ),
 )
 
@@ -105,15 +126,3 @@ def apply_patches(source: Path) -> list[str]:
                 action="leave out --sdist, or give the released file with it",
             ) from error
     return [f"{patch.file}: {patch.why}" for patch in PATCHES]
-
-
-def _replaced(text: str, old: str, new: str) -> str:
-    """``text`` with the only ``old`` in it replaced.
-
-    Raises:
-        ValueError: it is not there, or several times.
-    """
-    times = text.count(old)
-    if times != 1:
-        raise ValueError(f"{old.strip().splitlines()[0]!r} is there {times} times, not once")
-    return text.replace(old, new)

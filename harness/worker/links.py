@@ -65,7 +65,9 @@ def _start_horovod(ranks: Ranks, environment: dict[str, str], gpus: bool) -> Any
 
 def _started_horovod(ranks: Ranks, environment: dict[str, str], gpus: bool) -> Any:
     place = ranks.topology
-    given = rendezvous.pace(environment, gpus=gpus)
+    facts = horovod_facts()
+    wakes = facts is not None and facts.wakes
+    given = rendezvous.pace(environment, gpus=gpus, wakes=wakes)
     launched = place.source in rendezvous.LAUNCHERS or place.size == 1
     if launched or controller_of(place.source, environment) == "mpi":
         return rendezvous.start(place, given | rendezvous.settings(place, environment, None))

@@ -93,17 +93,20 @@ def test_what_the_user_has_set_stays(meeting: tuple[str, int, str] | None) -> No
 
 
 @pytest.mark.parametrize(
-    ("own", "gpus", "wanted"),
+    ("own", "gpus", "wakes", "wanted"),
     [
-        ({}, False, {"HOROVOD_CYCLE_TIME": "5"}),
-        ({}, True, {}),
-        ({"HOROVOD_CYCLE_TIME": "1"}, False, {}),
+        ({}, False, False, {"HOROVOD_CYCLE_TIME": "5"}),
+        ({}, False, True, {"HOROVOD_CYCLE_TIME": "1", "HOROVOD_IDLE_TIME": "50"}),
+        ({}, True, False, {}),
+        ({}, True, True, {}),
+        ({"HOROVOD_CYCLE_TIME": "1"}, False, False, {}),
+        ({"HOROVOD_CYCLE_TIME": "1"}, False, True, {}),
     ],
 )
 def test_ranks_on_cpus_are_not_asked_every_millisecond(
-    own: dict[str, str], gpus: bool, wanted: dict[str, str]
+    own: dict[str, str], gpus: bool, wakes: bool, wanted: dict[str, str]
 ) -> None:
-    assert pace(own, gpus=gpus) == wanted
+    assert pace(own, gpus=gpus, wakes=wakes) == wanted
 
 
 def test_the_interface_of_this_ranks_own_address_is_named() -> None:

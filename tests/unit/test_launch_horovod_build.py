@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from harness.launch import horovod_build as build
 from harness.launch import horovod_options as opts
 from harness.launch.horovod_machine import Cuda, Machine, Mpi, look
 from harness.launch.horovod_patch import PATCHES, apply_patches
+from harness.launch.horovod_wake import LOOKS
 from harness.launch.logged import Log
 
 CMAKE = """\
@@ -48,7 +50,36 @@ if(GLOO)
 endif()
     add_subdirectory(third_party/compatible_gloo)
 """
-TEXTS = dict(zip([patch.file for patch in PATCHES], [CMAKE, OPERATIONS, FLAGS], strict=True))
+QUEUE_H = """#include <iostream>
+class TensorQueue {
+  void RemoveJoinTensor();
+};
+"""
+QUEUE = """#include <assert.h>
+namespace horovod {
+namespace common {
+Status One() {
+  message_queue_.push(std::move(message));
+  return Status::OK();
+}
+Status Many() {
+  for (;;) {
+    message_queue_.push(std::move(messages[i]));
+  }
+  return Status::OK();
+}
+void Again() {
+  message_queue_.push(std::move(message));
+}
+"""
+LOOP = f"bool RunLoopOnce() {{\n{LOOKS}}}\n"
+TEXTS = dict(
+    zip(
+        [patch.file for patch in PATCHES],
+        [CMAKE, OPERATIONS, FLAGS, QUEUE_H, QUEUE, LOOP],
+        strict=True,
+    )
+)
 CPU = Machine(
     tensorflow="2.21.0",
     tensorflow_cuda="",
@@ -104,6 +135,11 @@ def test_the_changes_are_made_and_told(tmp_path: Path) -> None:
         (True, False),
         (False, True),
     ]
+    queue = (tmp_path / PATCHES[4].file).read_text()
+    one, many, again = re.split("Status Many|void Again", queue.partition("Status One")[2])
+    assert [part.count("NoteAdded();") for part in (one, many, again)] == [1, 1, 0]
+    loop = (tmp_path / PATCHES[5].file).read_text()
+    assert loop.count("HOROVOD_IDLE_TIME") == 1 and LOOKS not in loop
 
 
 @pytest.mark.parametrize("file", TEXTS)

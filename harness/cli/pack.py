@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from harness.worker.pack import Packed
 
-HELP = "pack a folder of pictures into few large files"
+HELP = "pack a folder of pictures, texts or recordings into few large files"
 _SAY = 5
 
 
@@ -32,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_number,
         default=64,
         help="about how large a file is (default 64)",
+    )
+    add(
+        "--medium",
+        choices=("image", "text", "audio"),
+        default="image",
+        help="what the files are: pictures (default), texts (.txt) or recordings (.wav, .flac)",
     )
     _add_pictures(parser)
     add(
@@ -88,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     done = pack_data(
         args.source,
         args.folder,
-        PackOptions(args.shard_mb << 20, args.resize, args.quality),
+        PackOptions(args.shard_mb << 20, args.resize, args.quality, args.medium),
         part=part,
         parts=parts,
         workers=args.workers,
@@ -114,6 +120,13 @@ def _check(args: argparse.Namespace) -> None:
             action="add --resize PX, or leave it out: pictures are packed as they are",
         )
 
+    if args.resize is not None and args.medium != "image":
+        raise UsageError(
+            "--resize shrinks pictures",
+            got=f"--resize {args.resize} with --medium {args.medium}",
+            action="leave it out: texts and recordings are packed as they are",
+        )
+
 
 def _leave(number: int, frame: object) -> None:
     import signal
@@ -137,9 +150,12 @@ def _submit(args: argparse.Namespace) -> int:
         )
     source, folder = absolute(args.source), absolute(args.folder)
     if not source.is_dir():
-        raise DataError(f"{source} is no folder", action="name a folder of pictures")
+        raise DataError(
+            f"{source} is no folder", action="name a folder with a folder for each class"
+        )
     check_places(source, folder)
     words = [str(source), str(folder), "--shard-mb", str(args.shard_mb)]
+    words += ["--medium", args.medium] if args.medium != "image" else []
     for option in ("resize", "quality", "access"):
         value = getattr(args, option)
         words += [f"--{option}", str(value)] if value is not None else []

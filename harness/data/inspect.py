@@ -15,6 +15,7 @@ from harness.data.index import ExampleIndex
 from harness.data.manifest import manifest_index
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
+from harness.data.packed import is_packed
 from harness.data.record_files import RecordOptions
 from harness.data.sets import open_index, refuse_idle_columns
 from harness.errors import DataError
@@ -183,6 +184,10 @@ def open_data(path: str | Path) -> ExampleIndex | PackedExamples:
             "a packed set or a spec",
             action="name the data; `harness validate SPEC` looks at the backbone of a spec",
         )
+    if is_packed(root):  # it says itself what it holds
+        from harness.data.packed_examples import packed_examples  # numpy
+
+        return packed_examples(root)
     return manifest_index(root) if is_manifest(root) else open_index(root)
 
 

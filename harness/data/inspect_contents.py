@@ -11,6 +11,8 @@ import tensorflow as tf
 from harness.data.content import Content, content_of
 from harness.data.index import ExampleIndex
 from harness.data.inspect import AudioFacts, Spread, TextFacts
+from harness.data.inspect_sources import Given, source_of
+from harness.data.packed_examples import PackedExamples
 from harness.data.records import RecordIndex, Unreadable
 from harness.data.sources import Load, reason_for
 from harness.spec.models_data import Audio
@@ -21,7 +23,10 @@ Sizes = tuple[int, ...]
 
 
 def look_at_texts(
-    index: ExampleIndex, load: Load | None, rows: Sequence[int], seen: Seen = lambda count: None
+    index: ExampleIndex | PackedExamples,
+    load: Load | None,
+    rows: Sequence[int],
+    seen: Seen = lambda count: None,
 ) -> TextFacts:
     """Reads some texts, many at a time, as training does.
 
@@ -40,7 +45,7 @@ def look_at_texts(
 
 
 def look_at_recordings(
-    index: ExampleIndex,
+    index: ExampleIndex | PackedExamples,
     load: Load | None,
     rows: Sequence[int],
     audio: Audio,
@@ -56,7 +61,7 @@ def look_at_recordings(
 
 
 def _look(
-    index: ExampleIndex,
+    index: ExampleIndex | PackedExamples,
     load: Load | None,
     rows: Sequence[int],
     content: Content,
@@ -65,7 +70,12 @@ def _look(
 ) -> tuple[list[Sizes], dict[str, str]]:
     """The sizes of those that can be read, and by name why the others cannot."""
 
+    packed = source_of(index, None) if isinstance(index, PackedExamples) else None
+
     def one(row: int) -> tuple[str, Sizes | str]:
+        if packed is not None:
+            return _of_given(packed.some([row])[0], content, sizes)
+        assert isinstance(index, ExampleIndex), "it is no packed set"
         name = index.names[row]
         try:
             return name, sizes(_read(index, load, row, content))
@@ -91,6 +101,17 @@ def _look(
                 else:
                     good.append(what)
     return good, dict(sorted(broken.items()))
+
+
+def _of_given(
+    given: Given, content: Content, sizes: Callable[[tf.Tensor], Sizes]
+) -> tuple[str, Sizes | str]:
+    if given.fault:
+        return given.name, given.fault
+    try:
+        return given.name, sizes(content.decode(tf.constant(given.content)))
+    except tf.errors.OpError:
+        return given.name, content.fault_in(given.content)
 
 
 def _read(index: ExampleIndex, load: Load | None, row: int, content: Content) -> tf.Tensor:

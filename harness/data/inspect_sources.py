@@ -11,6 +11,7 @@ import tensorflow as tf
 from harness.data.corrupt import picture_kind, probe_content
 from harness.data.decode import decode
 from harness.data.index import ExampleIndex
+from harness.data.packed import Features
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import Damaged, Piece
 from harness.data.records import RecordIndex, Unreadable
@@ -102,6 +103,7 @@ class _Packed(_Contents):
 
     def __init__(self, examples: PackedExamples, least: int) -> None:
         self._examples, self._least = examples, least
+        self._features = Features.of(examples.packed.medium)
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -117,9 +119,9 @@ class _Packed(_Contents):
         packed = self._examples.packed
         if not record:
             return Given(packed.place(position), fault=_damage(self._examples, position))
-        features = tf.train.Example.FromString(record).features.feature
-        name = features["image/filename"].bytes_list.value[0].decode()
-        return Given(name, features["image/encoded"].bytes_list.value[0])
+        values, names = tf.train.Example.FromString(record).features.feature, self._features
+        name = values[names.filename].bytes_list.value[0].decode()
+        return Given(name, values[names.encoded].bytes_list.value[0])
 
 
 class _Records(_Contents):

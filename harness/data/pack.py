@@ -2,7 +2,8 @@
 
 The features have the names that TensorFlow's ImageNet scripts made common, so other programs read
 them too: ``image/encoded`` (the bytes of the file), ``image/filename`` (the name of the example),
-``image/class/label`` (int64) and ``image/class/text``.
+``image/class/label`` (int64) and ``image/class/text``.  Texts and recordings have the same ones,
+under ``text/`` and ``audio/``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tensorflow as tf
 
 from harness.data.decode import decode
 from harness.data.pack_plan import QUALITY, PackOptions, Written
-from harness.data.packed import FRAME_BYTES, Shard
+from harness.data.packed import FRAME_BYTES, Features, Shard
 from harness.data.packing import Packing
 from harness.errors import DataError
 from harness.runs.files import file_mode, fsync_dir, sha256_file
@@ -119,6 +120,7 @@ def _write(
     packing: Packing, number: int, path: Path, told: Callable[[int], None]
 ) -> tuple[array[int], Counter[int], int, list[str]]:
     source, at = packing.source, 0
+    features = Features.of(packing.options.medium)
     offsets, labels = array("Q"), Counter[int]()
     content_bytes, undecodable = 0, []
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -131,7 +133,7 @@ def _write(
                 if smaller is None:
                     undecodable.append(name)
                 content = smaller or content
-            record = example(name, content, label, source.classes)
+            record = example(name, content, label, source.classes, features)
             writer.write(record)
             offsets.append(at)
             at += len(record) + FRAME_BYTES
@@ -141,13 +143,15 @@ def _write(
     return offsets, labels, content_bytes, undecodable
 
 
-def example(name: str, content: bytes, label: int, classes: Sequence[str]) -> bytes:
+def example(
+    name: str, content: bytes, label: int, classes: Sequence[str], features: Features
+) -> bytes:
     """A serialized ``tf.train.Example``."""
     values = {
-        "image/class/label": tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        "image/class/text": _bytes(classes[label].encode()),
-        "image/encoded": _bytes(content),
-        "image/filename": _bytes(name.encode()),
+        features.label: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
+        features.text: _bytes(classes[label].encode()),
+        features.encoded: _bytes(content),
+        features.filename: _bytes(name.encode()),
     }
     message = tf.train.Example(features=tf.train.Features(feature=values))
     # Maps have no order of their own, and the same data are to give the same files.

@@ -34,6 +34,7 @@ def index_json(
     return {
         "harness_packed": VERSION,
         "order": ORDER,
+        "medium": plan["medium"],
         "examples": len(source),
         "classes": list(source.classes),
         "counts": [labels[label] for label in range(len(source.classes))],

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from harness.data.media import IMAGE
 from harness.data.packed import Shard
 
 QUALITY = 95
@@ -21,11 +22,21 @@ class PackOptions:
         shard_bytes: about how large a shard is.
         resize: shorter side in pixels that larger pictures are shrunk to; None leaves all as is.
         quality: of a JPEG that was shrunk, 1 to 100; None is :data:`QUALITY`.
+        medium: what the examples are; only pictures are shrunk.
     """
 
     shard_bytes: int = 64 << 20
     resize: int | None = None
     quality: int | None = None
+    medium: str = IMAGE.name
+
+    def to_json(self) -> dict[str, int | None]:
+        """What changes the files of one medium."""
+        return {
+            "shard_bytes": self.shard_bytes,
+            "resize": self.resize,
+            "quality": self.quality,
+        }
 
 
 @dataclass

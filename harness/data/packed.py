@@ -21,11 +21,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.media import IMAGE, medium_of
 from harness.data.nearby import Nearby
 from harness.data.scan import refuse
 from harness.errors import DataError, Problem, StorageError
@@ -43,6 +44,24 @@ FRAME_BYTES = 16
 """Of TFRecord around the content of a record: its length and two checksums."""
 OFFSET = struct.Struct("<Q")
 _THREADS = 16
+
+
+class Features(NamedTuple):
+    """Names of the features of a record; those of pictures are what TensorFlow's ImageNet scripts
+    made common."""
+
+    encoded: str
+    filename: str
+    label: str
+    text: str
+
+    @classmethod
+    def of(cls, medium: str) -> Features:
+        """Those of a medium."""
+        return cls(*(f"{medium}/{name}" for name in _FEATURES))
+
+
+_FEATURES = ("encoded", "filename", "class/label", "class/text")
 
 
 def shard_name(number: int, shards: int) -> str:
@@ -69,6 +88,7 @@ class PackedIndex:
     Attributes:
         root: its folder.
         classes: sorted; a label is a row of it.
+        medium: what the examples are, by the name of a :class:`~harness.data.media.Medium`.
         counts: examples of each class, in their order.
         digest: ``packed:`` and the SHA-256 over classes and shards.
         source_digest: of the data that were packed.
@@ -80,6 +100,8 @@ class PackedIndex:
         self.root = root
         self.near: Nearby | None = None
         self.classes = tuple(map(str, data["classes"]))
+        # Sets of pictures were there first, and need not say so.
+        self.medium = medium_of(str(data.get("medium", IMAGE.name))).name
         self.counts = tuple(map(int, data["counts"]))
         self.shards = tuple(Shard(**shard) for shard in data["shards"])
         self.digest = str(data["digest"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,9 +16,10 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from harness.data.content import Content, content_of
-from harness.data.corrupt import probe_content
 from harness.data.example_bytes import take_bytes
+from harness.data.media import IMAGE
 from harness.data.order import Order, canonical_position, sorted_row
+from harness.data.packed import Features
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import Damaged, Piece
 from harness.data.packed_stream import Streams, stream
@@ -55,6 +57,7 @@ class PackedRows:
         self._examples = examples
         self._streams = Streams()
         self._label_of = np.array(examples.label_of, np.int32)
+        self._parse = partial(parse_record, features=Features.of(examples.packed.medium))
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
         """See the protocol."""
@@ -69,7 +72,7 @@ class PackedRows:
                 share.start + ahead,
                 share.first_lane,
                 share.lanes,
-                parse_record,
+                self._parse,
             )
             # Closed with this one, which ends the threads that read ahead.
             with contextlib.closing(rows):
@@ -98,7 +101,7 @@ class PackedRows:
             rank = np.minimum(at, n - 1)
             records, positions = self._examples.records(rank)
             row = sorted_row(positions, len(self._examples.packed))
-            parsed = [parse_record(record) for record in records]
+            parsed = [self._parse(record) for record in records]
             known = self._known(parsed, row, (at < n).astype(np.float32), np.zeros_like(row))
             return tuple(known[name] for name in _KINDS)
 
@@ -119,7 +122,7 @@ class PackedRows:
             record = Piece(packed, position, 1).record(0)
         except Damaged as fault:
             return name or packed.place(position), str(fault)
-        return name, probe_content(parse_record(record).encoded)
+        return name, self._content.fault_in(self._parse(record).encoded)
 
     def _known(
         self, parsed: Sequence[Parsed], row: np.ndarray, mask: np.ndarray, epoch: np.ndarray
@@ -144,6 +147,9 @@ def _chunk(
     return dict(zip(_KINDS, found, strict=True))
 
 
+OF_PICTURES = Features.of(IMAGE.name)
+
+
 class Parsed(NamedTuple):
     """What training needs of a record."""
 
@@ -152,25 +158,25 @@ class Parsed(NamedTuple):
     label: int
 
 
-def parse_record(record: bytes) -> Parsed:
+def parse_record(record: bytes, features: Features = OF_PICTURES) -> Parsed:
     """What stands in a record; nothing where it is empty or no tf.Example.
 
     Done in the threads that read, while the record is at hand.  TensorFlow's parsing operation
     takes longer, for it has every record copied once more on the way in and out.
     """
-    taken = take_bytes(record, b"image/encoded")
+    taken = take_bytes(record, features.encoded.encode())
     try:
         if taken is not None:
             feature, encoded = tf.train.Features.FromString(taken[1]).feature, taken[0]
         else:
             feature = tf.train.Example.FromString(record).features.feature
-            encoded = _first(feature["image/encoded"].bytes_list.value, b"")
+            encoded = _first(feature[features.encoded].bytes_list.value, b"")
     except DecodeError:
         return _NOTHING
     return Parsed(
         encoded,
-        _first(feature["image/filename"].bytes_list.value, b""),
-        _first(feature["image/class/label"].int64_list.value, 0),
+        _first(feature[features.filename].bytes_list.value, b""),
+        _first(feature[features.label].int64_list.value, 0),
     )
 
 

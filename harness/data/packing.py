@@ -11,7 +11,6 @@ import hashlib
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +81,8 @@ class Packing:
             "source": str(source.root.resolve()),
             "source_digest": source.digest,
             "examples": len(source),
-            "options": asdict(options),
+            "medium": options.medium,
+            "options": options.to_json(),
         }
         self.work = folder / WORK
         if not folder.exists():

@@ -15,7 +15,7 @@ from harness.data.index import ExampleIndex, folder_index
 from harness.data.manifest import ManifestSets, manifest_sets
 from harness.data.manifest_columns import ManifestOptions, refuse_folder
 from harness.data.manifest_rows import is_manifest
-from harness.data.media import IMAGE, medium_of
+from harness.data.media import medium_of
 from harness.data.packed import is_packed
 from harness.data.record_files import RecordOptions, refuse_idle_features
 from harness.data.tfds import is_tfds
@@ -148,16 +148,18 @@ def open_index(
         DataError: it is not usable.
     """
     if is_packed(Path(path)):
-        if medium != IMAGE.name:
-            raise DataError(
-                f"{path} is a packed set, and those hold pictures so far",
-                allowed=f"a folder with one folder of {medium_of(medium).many} for each class, "
-                "or a manifest (.csv, .tsv)",
-                action="name what was packed, or set task: image_classification",
-            )
         from harness.data.packed_examples import packed_examples  # numpy, as below
 
-        return packed_examples(path, classes)
+        packed = packed_examples(path, classes)
+        held = packed.packed.medium
+        if held != medium:
+            raise DataError(
+                f"{path} is a packed set of {medium_of(held).many}",
+                got=f"a task of {medium_of(medium).many}",
+                allowed=f"a set that was packed with --medium {medium}",
+                action=f"name another set, or set task: {held}_classification",
+            )
+        return packed
     if is_tfds(path):
         from harness.data.tfds_index import tfds_index  # numpy, as below
 

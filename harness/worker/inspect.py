@@ -25,6 +25,7 @@ from harness.data.inspect import (
 )
 from harness.errors import UsageError
 from harness.runs.files import write_atomic
+from harness.spec.models_data import Audio
 from harness.spec.plugin_files import load_plugins
 from harness.worker.environment import import_tensorflow, prepare
 
@@ -210,8 +211,10 @@ def _look(
     if sample.count == 0:
         return None
     _tensorflow(say)
-    if spec is not None and spec.medium != "image":
-        return _look_at_contents(index, load, sample, progress, spec)
+    medium = _medium(index, spec)
+    if medium != "image":
+        audio = spec.data.audio if spec is not None else None
+        return _look_at_contents(index, load, sample, progress, medium, audio or _ANY_AUDIO)
     from harness.data.inspect_pictures import look_at
     from harness.data.inspect_sources import source_of
     from harness.worker.counted import Counted
@@ -223,24 +226,36 @@ def _look(
         return look_at(source_of(index, load), rows, counted.add)
 
 
+def _medium(index: ExampleIndex | PackedExamples, spec: Spec | None) -> str:
+    """A packed set says itself what it holds; of a folder only a spec does."""
+    from harness.data.packed_examples import PackedExamples
+
+    if isinstance(index, PackedExamples):
+        return index.packed.medium
+    return spec.medium if spec is not None else "image"
+
+
 def _look_at_contents(
     index: ExampleIndex | PackedExamples,
     load: Load | None,
     sample: Sample,
     progress: TextIO,
-    spec: Spec,
+    medium: str,
+    audio: Audio,
 ) -> TextFacts | AudioFacts:
-    from harness.data.index import ExampleIndex
     from harness.data.inspect_contents import look_at_recordings, look_at_texts
     from harness.data.media import medium_of
     from harness.worker.counted import Counted
 
-    assert isinstance(index, ExampleIndex), "packed sets are of pictures, which is held before"
     rows = sample_rows(len(index), sample.count, sample.seed)
-    with Counted("looked at", medium_of(spec.medium).many, len(rows), progress) as counted:
-        if spec.data.audio is not None:
-            return look_at_recordings(index, load, rows, spec.data.audio, counted.add)
+    with Counted("looked at", medium_of(medium).many, len(rows), progress) as counted:
+        if medium == "audio":
+            return look_at_recordings(index, load, rows, audio, counted.add)
         return look_at_texts(index, load, rows, counted.add)
+
+
+_ANY_AUDIO = Audio(rate_hz=16_000, seconds=1.0)
+"""The rate that a recording is brought to does not change how long it is."""
 
 
 def _tensorflow(say: Callable[[str], None]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.data.index import ExampleIndex, folder_index
+from harness.data.media import medium_of
 from harness.data.pack_plan import PackOptions
 from harness.data.packed import PackedIndex, is_packed
 from harness.data.packed_verify import verify
@@ -65,7 +66,7 @@ def pack_data(
         StorageError: it cannot be written.
     """
     check_places(source, folder)
-    index = _source(source)
+    index = _source(source, options.medium)
     for note in index.notes:
         say(note)
     prepare(os.environ, say)
@@ -100,7 +101,7 @@ def check_sums(index: PackedIndex) -> None:
 
 
 _MOST_BYTES = (1 << 31) - (1 << 20)
-"""Of a picture: a tf.Example with its other features ends at 2 GB."""
+"""Of an example: a tf.Example with its other features ends at 2 GB."""
 
 
 def check_places(source: Path, folder: Path) -> None:
@@ -126,8 +127,8 @@ def check_places(source: Path, folder: Path) -> None:
         )
 
 
-def _source(source: Path) -> ExampleIndex:
-    index = folder_index(source)
+def _source(source: Path, medium: str) -> ExampleIndex:
+    index = folder_index(source, medium=medium_of(medium))
     refuse(
         Problem(
             f"{source / name} is too large for a record",

@@ -76,6 +76,23 @@ def text_spec(folder: Path, backbone: Path, data: Path, **changes) -> Path:
     return write_spec(folder, backbone, data, **changes)
 
 
+def test_packed_texts_give_the_run_of_their_folder(tmp_path, tiny_text_backbone, data, capsys):
+    where = {"folder": data / "test", "packed": tmp_path / "packed"}
+    assert main(["pack", str(where["folder"]), str(where["packed"]), "--medium", "text"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(where["packed"]), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["counts"] == {"cat": 8, "dog": 8} and not found["broken"]
+    runs = {}
+    for name, path in where.items():
+        (tmp_path / name).mkdir(exist_ok=True)
+        changes = {"data.train": str(path), "data.columns": {}, "data.test": str(path)}
+        spec = text_spec(tmp_path, tiny_text_backbone, data, **changes)
+        runs[name] = tmp_path / f"run-{name}"
+        assert main(["run", str(spec), "--run-dir", str(runs[name])]) == 0, capsys.readouterr()
+    assert_equal_losses(*runs.values(), relative=1e-6)
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, tiny_text_backbone, data) -> Path:
     folder = tmp_path_factory.mktemp("undisturbed")

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.cli.main import main
 from harness.data.index import folder_index
 from harness.data.manifest import manifest_index, manifest_sets
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_paths import manifest_texts
-from harness.data.media import TEXT
+from harness.data.media import IMAGE, TEXT
 from harness.data.sets import open_index, open_sets
 from harness.data.split import split_validation
 from harness.errors import DataError, SpecError
@@ -152,10 +153,31 @@ def test_a_manifest_may_name_text_files(tmp_path):
         manifest_index(file, ManifestOptions(medium=TEXT))
 
 
-def test_packed_sets_hold_pictures(tmp_path):
-    (tmp_path / "index.json").write_text('{"harness_packed": 1}')
-    with pytest.raises(DataError, match="packed set, and those hold pictures so far"):
-        open_index(tmp_path, medium="text")
+@pytest.mark.parametrize(
+    ("medium", "asked", "words"),
+    [
+        (IMAGE, "text", "is a packed set of images, got a task of texts"),
+        (TEXT, "image", "is a packed set of texts, got a task of images"),
+    ],
+)
+def test_a_packed_set_says_what_it_holds(tmp_path, medium, asked, words):
+    name = f"1.{medium.extensions[0]}"
+    for label in "ab":
+        (tmp_path / "files" / label).mkdir(parents=True)
+        (tmp_path / "files" / label / name).write_text(f"words of {label}")
+    command = ["pack", str(tmp_path / "files"), str(tmp_path / "packed")]
+    assert main([*command, *(["--medium", "text"] if medium is TEXT else [])]) == 0
+    found = open_index(tmp_path / "packed", medium=medium.name)
+    assert found.packed.medium == medium.name and len(found) == 2
+    with pytest.raises(DataError, match=words):
+        open_index(tmp_path / "packed", medium=asked)
+
+
+def test_texts_are_not_shrunk(tmp_path, capsys):
+    (tmp_path / "a").mkdir()
+    command = ["pack", str(tmp_path), str(tmp_path / "b"), "--medium", "text", "--resize", "32"]
+    assert main(command) == 2
+    assert "--resize shrinks pictures" in capsys.readouterr().err
 
 
 def text_spec(**fields):

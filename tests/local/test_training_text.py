@@ -82,7 +82,7 @@ def test_packed_texts_give_the_run_of_their_folder(tmp_path, tiny_text_backbone,
     capsys.readouterr()
     assert main(["inspect", str(where["packed"]), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["counts"] == {"cat": 8, "dog": 8} and not found["broken"]
+    assert found["counts"] == {"cat": 8, "dog": 8} and not found["texts"]["broken"]
     runs = {}
     for name, path in where.items():
         (tmp_path / name).mkdir(exist_ok=True)

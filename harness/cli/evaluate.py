@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from harness.cli.common import print_json
     from harness.cli.opened import open_run
+    from harness.runs.figures import figure
 
     loaded = open_run(args)
     figures = loaded.evaluate(args.data)
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
         print_json({"step": loaded.step, "metrics": figures})
         return 0
     print(f"step {loaded.step}")
+    width = max(12, *map(len, figures))
     for name, value in figures.items():
-        print(f"  {name:<12} {value:.4f}")
+        print(f"  {name:<{width}} {figure(value)}")
     return 0

@@ -17,8 +17,10 @@ _BROKEN = 20
 def lines_of(found: Inspection) -> list[str]:
     """The whole of it, line by line."""
     one, many = ("class", "classes") if found.several is None else ("label", "labels")
+    if found.targets:
+        many = "target" if len(found.targets) == 1 else "targets"
     lines = [f"{found.where}: {found.examples:,} examples of {len(found.counts)} {many}"]
-    lines += [f"  {line}" for line in _classes(found)]
+    lines += [f"  {line}" for line in (_targets(found) if found.targets else _classes(found))]
     if found.imbalance is not None:
         lines.append(f"  the largest {one} has {found.imbalance:.3g} times the smallest")
     if found.file_bytes is not None:
@@ -47,6 +49,19 @@ def _classes(found: Inspection) -> list[str]:
         return shown
     half = _CLASSES // 2
     return [*shown[:half], f"... {len(shown) - 2 * half} more ...", *shown[-half:]]
+
+
+def _targets(found: Inspection) -> list[str]:
+    width = max(map(len, found.targets))
+    return [
+        f"{name:<{width}}  {one.known:>9,}"
+        + (
+            f"  {one.least:.6g} to {one.most:.6g}, mean {one.mean:.6g}, deviation {one.std:.6g}"
+            if one.known
+            else ""
+        )
+        for name, one in found.targets.items()
+    ]
 
 
 def _looked(found: Inspection) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from harness.data.media import IMAGE, Medium
 from harness.data.multilabel import present
+from harness.data.regression import Values
 from harness.data.scan import (
     Found,
     bad_names,
@@ -43,9 +44,8 @@ class ExampleIndex:
     side of a split (``groups``); ``missing`` counts what it lacked, by kind.
 
     It may give each example several labels at once (``targets``, see
-    :mod:`harness.data.multilabel`); ``classes`` are these then, and ``labels`` are all 0.
-
-    A manifest may hold the examples themselves: ``texts``, UTF-8.
+    :mod:`harness.data.multilabel`) or numbers (``values``); ``classes`` are the names of these
+    then, and ``labels`` are all 0.  It may hold the examples themselves: ``texts``, UTF-8.
 
     A subset keeps where it is from: ``whole`` is the number of examples of the whole set and
     ``rows`` those of the subset in it.  It follows the order of the whole set.
@@ -67,6 +67,7 @@ class ExampleIndex:
     texts: Sequence[bytes] = ()
     missing: dict[str, int] = field(default_factory=dict)
     targets: Sequence[str] = ()
+    values: Values | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -77,7 +78,9 @@ class ExampleIndex:
         return sum(self.sizes) / len(self.sizes) if self.sizes else 0.0
 
     def counts(self) -> dict[str, int]:
-        """Examples of every class; of several labels at once those that surely have it."""
+        """Examples of every class; of several labels or numbers those that surely have it."""
+        if self.values is not None:
+            return dict(zip(self.classes, self.values.known(), strict=True))
         if self.targets:
             return dict(zip(self.classes, present(self.targets, len(self.classes)), strict=True))
         held = Counter(self.labels)
@@ -99,6 +102,7 @@ class ExampleIndex:
             groups=[self.groups[row] for row in rows] if self.groups else (),
             texts=[self.texts[row] for row in rows] if self.texts else (),
             targets=[self.targets[row] for row in rows] if self.targets else (),
+            values=self.values.subset(rows) if self.values is not None else None,
         )
         if self.digest.startswith(_MANIFEST):
             return replace(part, digest=manifest_digest(part))
@@ -167,13 +171,14 @@ def manifest_digest(index: ExampleIndex) -> str:
     Of each its relative name, size in bytes, mtime in ns, label, weight and group.
     """
     digest = hashlib.sha256(b"harness manifest 1\n")
-    if index.targets:
+    several = index.values or index.targets
+    if several:
         digest.update(repr(index.classes).encode())
     for start in range(0, len(index), 4096):
         rows = slice(start, start + 4096)
         names = zip(index.names[rows], index.sizes[rows], index.mtimes[rows], strict=True)
         # Lengths stand first, so that no text in a field can look like the end of it.
-        labels = index.targets[rows] or [index.classes[label] for label in index.labels[rows]]
+        labels = several[rows] or [index.classes[label] for label in index.labels[rows]]
         weights = map(repr, index.weights[rows]) if index.weights else [""] * len(labels)
         groups = index.groups[rows] if index.groups else [""] * len(labels)
         for name, label, weight, group in zip(names, labels, weights, groups, strict=True):

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.index import ExampleIndex
 from harness.data.manifest import manifest_index
-from harness.data.manifest_columns import ManifestOptions
+from harness.data.manifest_columns import ManifestOptions, refuse_folder
 from harness.data.manifest_rows import is_manifest
 from harness.data.packed import is_packed
 from harness.data.record_files import RecordOptions
+from harness.data.regression import Numbers
 from harness.data.sets import open_index, refuse_idle_columns
 from harness.errors import DataError
 
@@ -126,7 +127,8 @@ class Inspection:
         digest: as a run records it.
         pictures, texts, recordings: None where none was looked at.
         several: examples, where each may have several labels at once and ``counts`` holds those
-            that surely have a label; None where each has one class.
+            that surely have a label, or numbers; None where each has one class.
+        targets: of a regression how each of its targets is spread; empty else.
         sensitive: no name of a file is to be shown; ``notes`` then holds none.
     """
 
@@ -142,6 +144,7 @@ class Inspection:
     texts: TextFacts | None = None
     recordings: AudioFacts | None = None
     several: int | None = field(default=None, kw_only=True)
+    targets: dict[str, Numbers] = field(default_factory=dict, kw_only=True)
     sensitive: bool = field(default=False, kw_only=True)
 
     @property
@@ -155,7 +158,10 @@ class Inspection:
 
     @property
     def imbalance(self) -> float | None:
-        """Examples of the largest class for each one of the smallest; None where that has none."""
+        """Examples of the largest class for each one of the smallest; None where that has none, and
+        of a regression."""
+        if self.targets:
+            return None
         least = min(self.counts.values())
         return max(self.counts.values()) / least if least else None
 
@@ -191,11 +197,14 @@ def open_data(path: str | Path) -> ExampleIndex | PackedExamples:
     return manifest_index(root) if is_manifest(root) else open_index(root)
 
 
-def open_training(data: DataSpec, medium: str = "image") -> ExampleIndex | PackedExamples:
+def open_training(
+    data: DataSpec, medium: str = "image", *, numeric: bool = False
+) -> ExampleIndex | PackedExamples:
     """All training examples of a spec that names files; none is split off for validation.
 
     Args:
         medium: what the examples are.
+        numeric: what is learned of them are numbers.
 
     Raises:
         DataError: they cannot be used.
@@ -203,8 +212,10 @@ def open_training(data: DataSpec, medium: str = "image") -> ExampleIndex | Packe
     assert data.train is not None, "a spec without a source names its data"
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
+    options = ManifestOptions.of(data, medium, numeric)
     if is_manifest(data.train):
-        return manifest_index(data.train, ManifestOptions.of(data, medium))
+        return manifest_index(data.train, options)
+    refuse_folder(options, data.train)
     return open_index(data.train, medium=medium, records=RecordOptions.of(data, medium))
 
 
@@ -216,8 +227,10 @@ def describe(
     sensitive: bool = False,
 ) -> Inspection:
     """What the index says, with what was seen in the examples."""
+    values, several = None, False
     if isinstance(index, ExampleIndex):
         sizes, ignored = index.sizes, dict(sorted(index.ignored.items()))
+        values, several = index.values, bool(index.values or index.targets)
     else:
         sizes, ignored = [shard.bytes for shard in index.packed.shards], {}
     return Inspection(
@@ -232,7 +245,8 @@ def describe(
         looked if isinstance(looked, Pictures) else None,
         looked if isinstance(looked, TextFacts) else None,
         looked if isinstance(looked, AudioFacts) else None,
-        several=len(index) if isinstance(index, ExampleIndex) and index.targets else None,
+        several=len(index) if several else None,
+        targets=dict(zip(index.classes, values.each(), strict=True)) if values else {},
         sensitive=sensitive,
     )
 

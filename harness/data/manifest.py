@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import statistics
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,8 +21,10 @@ from harness.data.manifest_columns import (
     places,
 )
 from harness.data.manifest_files import Facts, Root, facts_of_files, facts_of_texts, what_exists
+from harness.data.manifest_notes import manifest_notes
 from harness.data.manifest_rows import Complaints, rows
 from harness.data.manifest_table import Table
+from harness.data.regression import Values
 from harness.data.scan import listed
 from harness.errors import DataError
 
@@ -125,7 +127,7 @@ class _Maker:
         else:
             self._facts = facts_of_texts(table.texts, self._order)
         kept = self._there()
-        given = self._options.labels or classes
+        given = self._options.targets or classes
         known = tuple(given) if given else self._classes(kept["train"])
         for split in wanted:
             self._unknown(kept[split], known)
@@ -190,7 +192,7 @@ class _Maker:
     def _unknown(self, places: Sequence[int], known: Sequence[str]) -> None:
         names, classes = self._table.label_names, set(known)
         strange = {code for code, name in enumerate(names) if name not in classes}
-        if not strange or not known or self._options.labels:
+        if not strange or not known or self._options.targets:
             return
         for at in places:
             row = self._order[at]
@@ -237,8 +239,10 @@ class _Maker:
         fill: float | None,
         named: bool,
     ) -> ExampleIndex:
-        table, facts, signs = self._table, self._facts, self._table.label_names
+        table, facts, options = self._table, self._facts, self._options
         chosen = array("q", (self._order[at] for at in places))
+        signs = table.label_names if options.labels and not options.numeric else []
+        values = Values(table.values, len(classes)).subset(chosen) if options.numeric else None
         weights = array("d", (table.weights[row] for row in chosen) if table.weights else ())
         imputed = self._impute(split, weights, fill)
         row_of = {name: row for row, name in enumerate(classes)}
@@ -248,7 +252,8 @@ class _Maker:
             names=[table.names[row] for row in chosen],
             # Of several labels none is the class: 0 for all.
             labels=array("l", (max(0, code_of[table.labels[row]]) for row in chosen)),
-            targets=[signs[table.labels[row]] for row in chosen] if self._options.labels else (),
+            targets=[signs[table.labels[row]] for row in chosen] if signs else (),
+            values=values,
             classes=classes,
             sizes=array("q", (facts.sizes[at] for at in places)),
             digest="",
@@ -258,7 +263,9 @@ class _Maker:
             texts=[table.texts[row] for row in chosen] if table.texts else (),
             missing={**table.missing[split], **({"weight_imputed": imputed} if imputed else {})},
         )
-        notes = tuple(self._notes(split, index, fill, named or split != "train"))
+        of = f"{self._file} ({split})" if self._options.split is not None else str(self._file)
+        given, again = named or split != "train", table.repeated[split]
+        notes = tuple(manifest_notes(of, index, options, fill, again, given=given))
         return replace(index, digest=manifest_digest(index), notes=notes)
 
     def _impute(self, split: str, weights: array[float], fill: float | None) -> int:
@@ -274,26 +281,3 @@ class _Maker:
             assert fill is not None, "held above"
             weights[at] = fill
         return len(lacking)
-
-    def _notes(
-        self, split: str, index: ExampleIndex, fill: float | None, given: bool
-    ) -> Iterator[str]:
-        of = f"{self._file} ({split})" if self._options.split is not None else str(self._file)
-        absent = [name for name, count in index.counts().items() if not count]
-        if given and absent:
-            some = f"{len(absent)} of {len(index.classes)} classes"
-            yield f"{of} has no examples of {some}: {listed(absent)}"
-        again = self._table.repeated[split]
-        if again:
-            rows = "1 row repeats" if again == 1 else f"{again} rows repeat"
-            yield (
-                f"warning: {of}: {rows} a text that stands further up; where a fraction is split "
-                "off, equal texts may come to both sides, unless they share a data.columns.group"
-            )
-        for kind, count in sorted(index.missing.items()):
-            rows = f"{count} row{'' if count == 1 else 's'}"
-            if kind == "weight_imputed":
-                how = self._options.missing_field
-                yield f"{of}: {rows} without weight, taken as {fill:g} ({how})"
-            else:
-                yield f"{of}: {rows} without {kind.removesuffix('_dropped')} left out"

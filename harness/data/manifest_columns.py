@@ -50,13 +50,15 @@ class ManifestOptions:
     medium: Medium = IMAGE
     labels: tuple[str, ...] = ()
     uncertain: tuple[int, As] | None = None
+    numeric: bool = False
 
     @classmethod
-    def of(cls, data: DataSpec, medium: str = "image") -> ManifestOptions:
+    def of(cls, data: DataSpec, medium: str = "image", numeric: bool = False) -> ManifestOptions:
         """The options that a spec gives.
 
         Args:
             medium: what its examples are.
+            numeric: what is learned of them are numbers, see ``Spec.numeric``.
         """
         columns, missing, uncertain = data.columns, data.missing, data.uncertain
         return cls(
@@ -75,7 +77,13 @@ class ManifestOptions:
             medium_of(medium),
             columns.labels,
             (uncertain.value, uncertain.as_) if uncertain is not None else None,
+            numeric,
         )
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The columns of what an example has side by side; none where it has one class."""
+        return self.labels or ((self.label,) if self.numeric else ())
 
     @property
     def example(self) -> str:
@@ -126,7 +134,7 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
     refuse(problems)
     at, label = found[example], found["labels" if options.labels else "label"]
     assert at is not None and label is not None, "they were held to be there"
-    several = tuple(map(header.index, options.labels))
+    several = tuple(map(header.index, options.targets))
     return Places(len(header), at, label, found["group"], found["weight"], found["split"], several)
 
 
@@ -171,13 +179,20 @@ def looks_like_group(name: str) -> bool:
     return _GROUP.fullmatch(re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")) is not None
 
 
-def refuse_folder(data: DataSpec, path: str) -> None:
-    """Refuses a folder or packed set of a task with several labels at once.
+def refuse_folder(options: ManifestOptions, path: str) -> None:
+    """Refuses a folder or packed set of a task with several labels at once, or of numbers.
 
     Raises:
-        DataError: the spec names columns of labels, which only a manifest has.
+        DataError: what the task learns stands in columns, which only a manifest has.
     """
-    if data.columns.labels:
+    if options.numeric:
+        raise DataError(
+            f"{path} is no manifest, and gives each example a class, not a number",
+            allowed="a manifest (.csv, .tsv) with a column of numbers",
+            action=f"write one, with the columns {listed(list(options.targets))}",
+            path="data.columns",
+        )
+    if options.labels:
         raise DataError(
             f"{path} is no manifest, and gives each example one label only",
             allowed="a manifest (.csv, .tsv) with the columns of data.columns.labels",

@@ -13,6 +13,7 @@ from harness.data.manifest_columns import SPLIT_WORDS, SPLITS, ManifestOptions, 
 from harness.data.manifest_files import Root
 from harness.data.manifest_rows import Complaints
 from harness.data.multilabel import UNKNOWN, sign_of
+from harness.data.regression import number_of
 
 
 class Table:
@@ -20,7 +21,8 @@ class Table:
 
     ``names`` (relative to the root; of texts, what :meth:`_text_name` makes), ``lines``,
     ``labels`` (numbers of ``label_names``), ``weights`` (nan where missing), ``groups``,
-    ``splits`` (rows of ``SPLITS``) and ``texts`` stand side by side, in the order of the file;
+    ``splits`` (rows of ``SPLITS``) and ``texts`` stand side by side, in the order of the file,
+    and so do ``values``, the numbers that a regression learns, all of a row one after the other;
     ``repeated`` counts by split the texts that had come before.  ``missing`` counts by split and
     kind what was left out,
     ``unused`` the rows of splits that are not wanted.
@@ -43,6 +45,7 @@ class Table:
         self.lines = array("q")
         self.labels = array("l")
         self.weights = array("d")
+        self.values = array("d")
         self.groups: list[str] = []
         self.splits = array("b")
         self.texts: list[bytes] = []
@@ -90,6 +93,9 @@ class Table:
             name = self._text_name(name, split)
         self.names.append(name)
         self.lines.append(line)
+        if isinstance(label, tuple):
+            self.values.extend(label)
+            label = ""
         self.labels.append(self._label_codes.setdefault(label, len(self._label_codes)))
         self.splits.append(SPLITS.index(split))
         if self._options.group is not None:
@@ -134,7 +140,9 @@ class Table:
             self._complaints.add(line, "is no split", repr(cell), allowed, "correct the value")
         return split
 
-    def _label(self, line: int, row: Sequence[str], split: str) -> str | None:
+    def _label(self, line: int, row: Sequence[str], split: str) -> str | tuple[float, ...] | None:
+        if self._options.numeric:
+            return self._numbers(line, row, split)
         if self._places.labels:
             return self._signs(line, row, split)
         label = row[self._places.label]
@@ -170,6 +178,31 @@ class Table:
             self.missing[split]["label_dropped"] += 1
             return None
         return "".join(signs)
+
+    def _numbers(self, line: int, row: Sequence[str], split: str) -> tuple[float, ...] | None:
+        """The targets of a regression, nan where not known."""
+        options, numbers = self._options, []
+        for name, place in zip(options.targets, self._places.labels, strict=True):
+            cell = row[place]
+            if cell not in self._absent:
+                number = number_of(cell)
+            elif options.missing_label == "drop":
+                number = math.nan
+            else:
+                what = f"the row has no value of {name!r}"
+                self.leave_out(line, "label", "error", split, what, repr(cell))
+                return None
+            if number is None:
+                what, allowed = f"the target {name!r} is no number", "one as 12.5, -3 or 1e-3"
+                action = "correct it, or add it to data.na_values if it stands for a missing one"
+                self._complaints.add(line, what, repr(cell), allowed, action)
+                return None
+            numbers.append(number)
+        if all(map(math.isnan, numbers)):
+            # Nothing can be learned from it, whatever the policy says of a single cell.
+            self.missing[split]["label_dropped"] += 1
+            return None
+        return tuple(numbers)
 
     def _name(self, line: int, row: Sequence[str], split: str) -> str | None:
         """The path of the example, or, where texts stand in the manifest, the text itself."""

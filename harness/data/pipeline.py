@@ -36,7 +36,7 @@ class Feed:
     """Batches of one split.
 
     A batch is a dict: ``image`` uint8 [b, S, S, 3] or ``text`` string [b], ``label`` int32 [b]
-    (of several labels at once float32 [b, labels], -1 where not known),
+    (of several labels at once float32 [b, labels], -1 where not known; or standardised numbers),
     ``mask`` float32 [b], ``weight`` float32 [b], ``index`` int64 [b] (row in the sorted names of
     the whole set, also where this is a part of one).  Rows with mask 0 are padding or corrupt.
     With ``mixing`` there is more, see :meth:`harness.data.mixing.Mixing.batches`.
@@ -276,7 +276,7 @@ class Feed:
         }
 
     def _class_weight(self, label: tf.Tensor) -> tf.Tensor | float:
-        """1 of several labels at once, whose weights the spec refuses."""
+        """1 of several labels at once or numbers, whose weights the spec refuses."""
         return tf.gather(self._weights, label) if label.dtype.is_integer else 1.0
 
     def _record(self, rows: np.ndarray, names: np.ndarray) -> np.bool_:

@@ -3,8 +3,9 @@
 A source of rows gives *chunks*: dicts of vectors of some rows of a batch, of which ``row`` (int64,
 the example's number among the sorted names of the whole set), ``mask`` (float32), ``epoch``
 (int64), ``name`` (string), ``label`` (int32) and ``weight`` (float32, in the loss) are always
-there.  Of several labels at once ``label`` is float32 [., labels], -1 where
-not known.  How the rest of the data set lies on disk is the matter of each source alone.
+there.  Of several labels at once ``label`` is float32 [., labels], -1 where not known; of a
+regression float32 [., targets], standardised, nan where not known.  How the rest of the data set
+lies on disk is the matter of each source alone.
 """
 
 from __future__ import annotations
@@ -98,10 +99,7 @@ class NamedRows:
         with tf.device("/CPU:0"):
             names = index.names if hold_names else ()
             self._names = tf.constant(np.asarray(names, object), tf.string)
-            labels = (
-                as_numbers(index.targets) if index.targets else np.asarray(index.labels, np.int32)
-            )
-            self._labels = tf.constant(labels)
+            self._labels = tf.constant(_labels(index))
             self._whole = tf.constant(whole)
             self._weights = tf.constant(
                 np.asarray(index.weights or np.ones(len(index)), np.float32)
@@ -223,6 +221,13 @@ def _content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def _labels(index: ExampleIndex) -> np.ndarray:
+    """What is learned of each example, as chunks give it."""
+    if index.values is not None:
+        return index.values.standardised()
+    return as_numbers(index.targets) if index.targets else np.asarray(index.labels, np.int32)
 
 
 def _ranked(index: ExampleIndex, whole: np.ndarray) -> np.ndarray:

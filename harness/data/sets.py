@@ -47,7 +47,12 @@ class Sets:
 
 
 def open_sets(
-    data: DataSpec, seed: int, classes: Sequence[str] | None = None, medium: str = "image"
+    data: DataSpec,
+    seed: int,
+    classes: Sequence[str] | None = None,
+    medium: str = "image",
+    *,
+    numeric: bool = False,
 ) -> Sets:
     """Looks at the files of all splits and reads none of them but manifests.
 
@@ -55,6 +60,7 @@ def open_sets(
         seed: of a split by fraction.
         classes: label names that an earlier attempt recorded; None at the first start.
         medium: what the examples are, see ``Spec.medium``.
+        numeric: what is learned of them are numbers, see ``Spec.numeric``.
 
     Raises:
         DataError: a data set is not usable, or what the spec says of them does not go together.
@@ -63,17 +69,16 @@ def open_sets(
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
     refuse_idle_features(data, given)
-    records = RecordOptions.of(data, medium)
+    records, options = RecordOptions.of(data, medium), ManifestOptions.of(data, medium, numeric)
+    held = ManifestSets({}, {}, None)
     train: ExampleIndex | PackedExamples
-    if not is_manifest(data.train):
-        held = ManifestSets({}, {}, None)
-        refuse_folder(data, data.train)
-        train = open_index(data.train, classes, medium, records)
-    else:
+    if is_manifest(data.train):
         wanted = ("train", *(["validation"] if data.validation is not None else []), "test")
-        options = ManifestOptions.of(data, medium)
         held = manifest_sets(data.train, options, classes, wanted=wanted)
         train = held.sets["train"]
+    else:
+        refuse_folder(options, data.train)
+        train = open_index(data.train, classes, medium, records)
     notes = _unused_notes(data, held)
     names, whole = train.classes, [("train", train)]
     validation: ExampleIndex | PackedExamples | None
@@ -82,19 +87,14 @@ def open_sets(
         notes += validation.notes
     else:
         path = data.validation if isinstance(data.validation, str) else None
-        validation = _given(data, held, "validation", path, names, records)
+        validation = _given(data, held, "validation", path, names, records, options)
         whole += [("validation", validation)] if validation is not None else []
-    test = _given(data, held, "test", data.test, names, records)
+    test = _given(data, held, "test", data.test, names, records, options)
     whole += [("test", test)] if test is not None else []
     notes += _check_groups(data, dict(whole))
-    return Sets(
-        train,
-        validation,
-        test,
-        {name: index.missing for name, index in whole if index.missing},
-        held.fill,
-        tuple(note for _, index in whole for note in index.notes) + notes,
-    )
+    missing = {name: index.missing for name, index in whole if index.missing}
+    notes = tuple(note for _, index in whole for note in index.notes) + notes
+    return Sets(train, validation, test, missing, held.fill, notes)
 
 
 def open_test(
@@ -103,6 +103,8 @@ def open_test(
     classes: Sequence[str],
     fill: float | None = None,
     medium: str = "image",
+    *,
+    numeric: bool = False,
 ) -> ExampleIndex | PackedExamples | None:
     """The examples to measure a trained model on; None if neither path nor spec name any.
 
@@ -111,6 +113,7 @@ def open_test(
         classes: of the trained model.
         fill: what a missing weight is taken as.
         medium: what the examples are.
+        numeric: what is learned of them are numbers.
 
     Raises:
         DataError: they are not usable.
@@ -121,12 +124,13 @@ def open_test(
         if data.columns.split is None or data.train is None or not is_manifest(data.train):
             return None
         path = data.train
+    options = ManifestOptions.of(data, medium, numeric)
     if not is_manifest(path):
-        refuse_folder(data, path)
+        refuse_folder(options, path)
         records = replace(RecordOptions.of(data, medium), split="test")
         return open_index(path, classes, medium, records)
     # Groups matter where examples are shared out, which was done before.
-    options = replace(ManifestOptions.of(data, medium), group=None)
+    options = replace(options, group=None)
     sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
     return sets.sets["test"]
 
@@ -216,6 +220,7 @@ def _given(
     path: str | None,
     classes: Sequence[str],
     records: RecordOptions,
+    options: ManifestOptions,
 ) -> ExampleIndex | PackedExamples | None:
     """The validation or test set: rows of the training manifest, or what ``path`` names."""
     rows = held.sets.get(split)
@@ -231,11 +236,9 @@ def _given(
             action=f"remove data.{split}, or these rows, or data.columns.split",
             path=f"data.{split}",
         )
-    medium = records.medium.name
     if not is_manifest(path):
-        refuse_folder(data, path)
-        return open_index(path, classes, medium, replace(records, split=split))
-    options = ManifestOptions.of(data, medium)
+        refuse_folder(options, path)
+        return open_index(path, classes, records.medium.name, replace(records, split=split))
     sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
     return sets.sets[split]
 

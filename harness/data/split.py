@@ -41,7 +41,7 @@ def split_validation(
     notes = [
         f"class {name!r} has one example: it stays in training, not in validation"
         for name, count in index.counts().items()
-        if count == 1 and not index.targets
+        if count == 1 and not index.targets and index.values is None
     ]
     return _parts(index, held, notes)
 
@@ -203,7 +203,7 @@ def _members(
 
 def _lacking_groups(index: ExampleIndex, held: NDArray[np.bool_]) -> Iterator[str]:
     labels = np.asarray(index.labels, np.int64)
-    if index.targets:
+    if index.targets or index.values is not None:
         return
     there = np.bincount(labels, minlength=len(index.classes))
     chosen = np.bincount(labels[held], minlength=len(index.classes))

@@ -17,6 +17,7 @@ from harness.data.decode import prepare_image
 from harness.errors import TrainingError, UsageError
 from harness.model.backbone import digest_of
 from harness.model.multilabel import Multilabel
+from harness.model.regression import Regression
 from harness.model.task import Task
 from harness.runs.files import PRIVATE, apply_access, fsync_dir, make_dir, to_json, write_atomic
 from harness.runs.storage import storage_error
@@ -25,6 +26,8 @@ _PROBES = 3
 _TEXTS = ("a short text", "Another one, which is longer and ends in a question?", "3")
 _TOLERANCE = 1e-5
 """Probabilities of the reloaded export may differ by this: its graph is optimised anew."""
+_NUMBERS = 10.0
+"""So many times as much may numbers, in units of their spread: they are not squeezed into 0..1."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class _Served(NamedTuple):
 def _served(module: _Module, keras: tf_keras.Model, task: Task, least: int) -> _Served:
     def answers(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = task.probabilities(keras(examples, training=False))
+        if isinstance(task, Regression):
+            return {"values": probabilities}
         if isinstance(task, Multilabel):
             return {"probabilities": probabilities, "present": probabilities >= 0.5}
         best = tf.argmax(probabilities, axis=-1)
@@ -133,8 +138,9 @@ def export(
     ``serving_default`` takes ``texts`` (string [N], UTF-8), of one of recordings ``audio`` (float32
     [N, samples], of the rate and length of the training).  All give ``probabilities`` (float32
     [N, classes]) and ``label`` (string [N]); of several labels at once in its place
-    ``present`` (bool [N, classes]).  Beside it lie ``labels.txt`` and
-    ``card.json``.
+    ``present`` (bool [N, classes]).  Of a regression they give ``values`` alone (float32
+    [N, targets], in the units of the targets).  Beside it lie ``labels.txt``, which names classes
+    or targets, and ``card.json``.
 
     Args:
         least: how small pictures may be decoded, see :func:`harness.data.decode.decode`.
@@ -157,7 +163,7 @@ def export(
         module = _Module(keras, task)
         served = _served(module, keras, task, least)
         tf.saved_model.save(module, str(temporary), signatures=served.signatures)
-        difference = _largest_difference(served, temporary)
+        difference = _largest_difference(served, temporary, task)
         write_atomic(temporary / "labels.txt", "\n".join(task.classes) + "\n")
         write_atomic(temporary / "card.json", to_json(dict(card)))
         digest = digest_of(temporary)
@@ -171,22 +177,32 @@ def export(
     return Exported(folder, digest, difference)
 
 
-def _largest_difference(served: _Served, folder: Path) -> float:
+def _largest_difference(served: _Served, folder: Path, task: Task) -> float:
+    answer = "values" if isinstance(task, Regression) else "probabilities"
     loaded = tf.saved_model.load(str(folder))
     largest = 0.0
     for name, function in served.signatures.items():
         probes = served.probes[name]
-        wanted = function(probes)["probabilities"].numpy()
+        wanted = function(probes)[answer].numpy()
         # By position a loaded signature takes nothing; it has one input.
         (takes,) = loaded.signatures[name].structured_input_signature[1]
-        found = loaded.signatures[name](**{takes: probes})["probabilities"].numpy()
-        difference = float(np.abs(found - wanted).max())
+        found = loaded.signatures[name](**{takes: probes})[answer].numpy()
+        difference = float((np.abs(found - wanted) / _unit(task, wanted)).max())
         if not difference <= _TOLERANCE:  # also true for NaN
             raise TrainingError(
                 f"the exported model answers differently from the run (signature {name})",
-                got=f"probabilities differ by {difference:.2g}",
+                got=f"{answer} differ by {difference:.2g}",
                 allowed=f"at most {_TOLERANCE:.0e}",
                 action="report this with the backbone's handle; the export was not kept",
             )
         largest = max(largest, difference)
     return largest
+
+
+def _unit(task: Task, wanted: np.ndarray) -> np.ndarray | float:
+    """What a difference of answers is measured in: 1 for probabilities; for numbers what the output
+    is in their units, and as much of their mean as float32 rounds off."""
+    if not isinstance(task, Regression):
+        return 1.0
+    mean, std = (np.asarray(each, np.float64) for each in (task.scaling.mean, task.scaling.std))
+    return np.asarray(_NUMBERS * (std + np.abs(wanted - mean)) + np.abs(mean) / _NUMBERS)

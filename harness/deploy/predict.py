@@ -1,4 +1,4 @@
-"""Labels and probabilities for new files."""
+"""Labels and probabilities, or numbers, for new files."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from harness.data.record_index import record_table
 from harness.data.records import Table, Unreadable
 from harness.errors import DataError
 from harness.model.multilabel import Multilabel
+from harness.model.regression import Regression
 from harness.model.task import Task
 
 BATCH = 32
@@ -47,7 +48,8 @@ class Prediction:
     """What the model says of one file, or of one text of a manifest (``manifest.csv:LINE``).
 
     Of several labels at once ``labels`` are those of a probability of one half and more, and
-    ``label`` and ``probability`` are None.
+    ``label`` and ``probability`` are None.  Of a regression there are ``values`` alone: the number
+    of each target, in its units.
 
     ``error`` says why there is no prediction; then ``label`` is None and the rest is empty.
     """
@@ -58,11 +60,14 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     labels: tuple[str, ...] | None = None
+    values: dict[str, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
         if self.error is not None:
             return {"file": self.file, "error": self.error}
+        if self.values is not None:
+            return {"file": self.file, "values": self.values}
         if self.labels is not None:
             labels = list(self.labels)
             return {"file": self.file, "labels": labels, "probabilities": self.probabilities}
@@ -130,6 +135,9 @@ class Predictor:
                 continue
             row = next(rows)
             each = dict(zip(self._task.classes, map(float, row), strict=True))
+            if isinstance(self._task, Regression):
+                yield Prediction(item.name, values=each)
+                continue
             if isinstance(self._task, Multilabel):
                 there = tuple(name for name, value in each.items() if value >= 0.5)
                 yield Prediction(item.name, probabilities=each, labels=there)

@@ -107,8 +107,9 @@ def fork_run(
         for folder in source.folders:
             _copy_checkpoint(folder, made, resolved.spec.access)
         best = {"best": source.best} if source.best else {}
-        # The weights mean something only on this backbone and for these classes in this order.
-        pins = {name: record.get(name) for name in ("backbone_digest", "classes")}
+        # The weights mean something only on this backbone and for these classes in this order, or
+        # for numbers of this scale.
+        pins = {name: record.get(name) for name in ("backbone_digest", "classes", "targets")}
         return {"parent": origin, **best, **{k: v for k, v in pins.items() if v is not None}}
 
     make_run(resolved, paths, fill=fill, plugins=_plugin_sources(parent, record, resolved))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from harness.distribute.topology import Topology
 from harness.errors import HarnessError
 from harness.runs.create import create_run
+from harness.runs.figures import figure
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.runs.state import record_metrics, run_state
@@ -178,9 +179,10 @@ def result_of(paths: RunPaths) -> Result:
 
 def summary(result: Result) -> str:
     """Where the run is, how good, and what to do next."""
-    shown = ("test_accuracy", "test_f1", "test_loss", "val_accuracy", "val_loss")
+    of_test = ("accuracy", "f1", "mae", "r2", "loss")
+    shown = (*(f"test_{name}" for name in of_test), "val_accuracy", "val_mae", "val_loss")
     figures = "  ".join(
-        f"{name} {result.metrics[name]:.4f}" for name in shown if name in result.metrics
+        f"{name} {figure(result.metrics[name])}" for name in shown if name in result.metrics
     )
     where = os.path.relpath(result.path)
     return "\n".join(

@@ -7,10 +7,13 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from harness.data.regression import Scaling
 from harness.errors import SpecError
 from harness.model.metrics import ClassificationSums
 from harness.model.multilabel import Multilabel, MultilabelSums
+from harness.model.regression import Regression, RegressionSums
 from harness.plugins import PREFIX, registry
+from harness.spec.models_model import REGRESSIONS
 
 
 class Task(Protocol):
@@ -21,7 +24,7 @@ class Task(Protocol):
     outputs: int
 
     @property
-    def sums(self) -> ClassificationSums | MultilabelSums:
+    def sums(self) -> ClassificationSums | MultilabelSums | RegressionSums:
         """The figures, as sums."""
         ...
 
@@ -30,7 +33,7 @@ class Task(Protocol):
         ...
 
     def probabilities(self, logits: tf.Tensor) -> tf.Tensor:
-        """float32 [b, outputs] in [0, 1]."""
+        """float32 [b, outputs] in [0, 1]; of a regression the numbers, in their units."""
         ...
 
 
@@ -77,13 +80,16 @@ def make_task(
     *,
     label_smoothing: float,
     metrics: Mapping[str, Mapping[str, Any]],
+    scaling: Scaling | None = None,
 ) -> Task:
     """The task of a spec.
 
     Args:
-        name: ``MEDIUM_classification``, ``MEDIUM_multilabel`` or ``plugin:NAME``, whose callable
-            is called with ``(classes, label_smoothing=..., metrics=...)``.
+        name: ``MEDIUM_classification``, ``MEDIUM_multilabel``, ``MEDIUM_regression`` or
+            ``plugin:NAME``, whose callable is called with ``(classes, label_smoothing=...,
+            metrics=...)``.
         metrics: names of metric plug-ins to their options.
+        scaling: of a regression, whose ``classes`` are its targets.
 
     Raises:
         SpecError: a plug-in task lacks what :class:`Task` asks.
@@ -92,6 +98,9 @@ def make_task(
         metric.removeprefix(PREFIX): _bind(registry.get("metric", metric), options)
         for metric, options in metrics.items()
     }
+    if name in REGRESSIONS:
+        assert scaling is not None, "who opens the data or the run has it"
+        return Regression(classes, scaling, metrics=functions, name=name)
     if not name.startswith(PREFIX):
         kind = Multilabel if name.endswith("_multilabel") else Classification
         return kind(classes, label_smoothing=label_smoothing, metrics=functions, name=name)

@@ -12,6 +12,7 @@ from harness.errors import Problem
 from harness.spec.base import show
 from harness.spec.findings import Findings
 from harness.spec.layers import DEFAULT, Origin, Tree
+from harness.spec.models_model import REGRESSIONS
 from harness.spec.models_training import FEATURE_EXTRACTION
 
 NO_PICTURES = ("text_", "audio_")
@@ -89,10 +90,16 @@ def leave_out_other_media(tree: Tree, findings: Findings) -> None:
 
 
 def choose_best_metric(tree: Tree) -> None:
-    """Without validation the best checkpoint is the one of lowest training loss."""
+    """Without validation the best checkpoint is the one of lowest training loss, and a regression
+    has no accuracy to go by."""
     data, checkpoint = tree.data.get("data"), tree.data.get("checkpoint", {})
-    if not isinstance(data, dict) or "validation" not in data or data["validation"] is not None:
-        return
     best = checkpoint.get("best", {}) if isinstance(checkpoint, dict) else None
-    if isinstance(best, dict) and "metric" not in best:
-        tree.put(("checkpoint", "best", "metric"), "loss", Origin(DEFAULT, Path.cwd()))
+    if not isinstance(data, dict) or not isinstance(best, dict) or "metric" in best:
+        return
+    if "validation" in data and data["validation"] is None:
+        metric = "loss"
+    elif tree.data.get("task") in REGRESSIONS:
+        metric = "val_loss"
+    else:
+        return
+    tree.put(("checkpoint", "best", "metric"), metric, Origin(DEFAULT, Path.cwd()))

@@ -26,9 +26,9 @@ from harness.spec.duration import Duration
 from harness.spec.models_augment import MEDIA_WORDS
 from harness.spec.models_cluster import Cluster
 from harness.spec.models_data import DataSpec
-from harness.spec.models_model import Adaptation, Backbone, Head, TaskText
+from harness.spec.models_model import REGRESSIONS, Adaptation, Backbone, Head, TaskText
 from harness.spec.models_training import EarlyStopping, Training
-from harness.spec.several_labels import several_labels
+from harness.spec.several_labels import regression, several_labels
 
 PluginFile = Annotated[
     str,
@@ -40,7 +40,7 @@ PluginFile = Annotated[
 
 LOWER_IS_BETTER = ("loss", "error", "mae", "mse", "rmse")
 """Endings of the names of metrics whose mode `auto` is min."""
-HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "auc")
+HIGHER_IS_BETTER = ("accuracy", "precision", "recall", "f1", "auc", "r2")
 """Endings of names that are surely not of losses."""
 
 
@@ -90,7 +90,8 @@ class Best(SpecModel):
     """What makes a checkpoint the best one."""
 
     metric: MetricName = "val_accuracy"
-    """The metric compared, once an epoch."""
+    """The metric compared, once an epoch. Of a regression it is `val_loss` unless written, and
+    without validation `loss`."""
     mode: Literal["auto", "min", "max"] = "auto"
     """Whether lower (min) or higher (max) is better; auto: losses and errors lower, else higher."""
 
@@ -162,6 +163,11 @@ class Spec(SpecModel):
                 return medium
         return "image"
 
+    @property
+    def numeric(self) -> bool:
+        """Whether what is learned are numbers: a regression, whose data are manifests."""
+        return self.task in REGRESSIONS
+
     def checks(self) -> Iterator[Complaint]:
         yield from self._other_media()
         lanes, batch = self.data.lanes, self.training.batch_size
@@ -170,7 +176,10 @@ class Spec(SpecModel):
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()
-        yield from several_labels(self.task, self.data)
+        if self.numeric:
+            yield from regression(self.data, self.training.label_smoothing)
+        else:
+            yield from several_labels(self.task, self.data)
 
     def _other_media(self) -> Iterator[Complaint]:
         """What is of pictures where there are none, and the like."""

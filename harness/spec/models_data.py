@@ -29,7 +29,8 @@ class ValidationFraction(SpecModel):
     """Validation examples split off the training examples."""
 
     fraction: Annotated[float, Field(gt=0, lt=1)]
-    """Part of the training examples (0 to 1), drawn by class, fixed by `training.seed`."""
+    """Part of the training examples (0 to 1), drawn by class, fixed by `training.seed`. Where there
+    are no classes, as of a regression, all are drawn alike."""
 
 
 class Columns(SpecModel):
@@ -40,9 +41,10 @@ class Columns(SpecModel):
     text: str | None = None
     """Column of the texts, where these stand in the manifest itself; null where it names files."""
     label: str = "label"
-    """Column of the labels."""
+    """Column of the labels; of a regression that of the numbers that are learned."""
     labels: Many[str] = ()
-    """Of a multi-label task: columns of 0 and 1, one for each label, in this order."""
+    """Of a multi-label task: columns of 0 and 1, one for each label, in this order. Of a regression
+    with several targets: their columns of numbers."""
     group: str | None = None
     """Column of what must stay on one side of a split, such as a patient."""
     weight: str | None = None

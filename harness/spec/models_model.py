@@ -28,6 +28,7 @@ TASKS = tuple(
     for medium in ("image", "text", "audio")
     for kind in ("classification", "multilabel", "regression")
 )
+REGRESSIONS = tuple(task for task in TASKS if task.endswith("_regression"))
 HANDLE_FORMS = (
     "https://... (TensorFlow Hub), hub:PATH or a path (a SavedModel), keras:NAME, "
     "model:PATH, run:RUN or plugin:NAME"

@@ -1,44 +1,98 @@
-"""What the spec of a multi-label task must say, and what means nothing to another one."""
+"""What the spec of a multi-label task or a regression must say, and what means nothing to it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from harness.spec.base import Complaint, show
 from harness.spec.models_data import DataSpec
 
+_TABLES = (".csv", ".tsv")
+
 
 def several_labels(task: str, data: DataSpec) -> Iterator[Complaint]:
-    """Complains of fields that do not go with ``task``."""
+    """Complains of fields that do not go with ``task``, which is no regression."""
     columns, uncertain = data.columns, data.uncertain
     labels = list(columns.labels)
     if not task.endswith("_multilabel"):
-        action = "remove it, or set task: image_multilabel (text_, audio_)"
         if labels:
-            what = "is of multi-label tasks"
+            action = "remove it, or set task: image_multilabel (text_, audio_) or image_regression"
+            what = "is of multi-label tasks and regressions"
             yield Complaint("data.columns.labels", what, show(labels), "[]", action)
-        if uncertain is not None:
-            got = show(uncertain.model_dump(by_alias=True))
-            yield Complaint("data.uncertain", "is of multi-label tasks", got, "null", action)
+        yield from _uncertain(data)
         return
     if not labels:
         allowed, action = "columns of 0 and 1", "write it, as columns: {labels: [edema, fracture]}"
         what = "a multi-label task needs a column for each label"
         yield Complaint("data.columns.labels", what, "[]", allowed, action)
-    if len(set(labels)) < len(labels):
-        what = "names a column twice"
-        yield Complaint("data.columns.labels", what, show(labels), "each column once")
-    if columns.label != type(columns).model_fields["label"].default:
-        what = "is of tasks with one label, and data.columns.labels names the columns here"
-        yield Complaint("data.columns.label", what, show(columns.label), "nothing", "remove it")
+    yield from _columns(data, "tasks with one label")
     if data.source is not None:
         what = "gives each example one label, and the task is a multi-label one"
         yield Complaint("data.source", what, show(data.source.plugin), "null", "name a manifest")
     if data.balance != "none":
         what = "an example of several labels is of no one class that could be balanced"
-        action = "remove it; data.columns.weight gives examples weights"
-        yield Complaint("data.balance", what, data.balance, "none", action)
+        yield Complaint("data.balance", what, data.balance, "none", _USE_WEIGHTS)
     if uncertain is not None and uncertain.value in (0, 1):
         what, action = "means absent or present already", "name the value that means uncertain"
         got = show(uncertain.value)
         yield Complaint("data.uncertain.value", what, got, "another number", action)
+
+
+_USE_WEIGHTS = "remove it; data.columns.weight gives examples weights"
+
+
+def regression(data: DataSpec, label_smoothing: float) -> Iterator[Complaint]:
+    """Complains of what does not go with a task that learns numbers.
+
+    Args:
+        label_smoothing: ``training.label_smoothing``.
+    """
+    if data.columns.labels:
+        yield from _columns(data, "a regression with one target")
+    yield from _uncertain(data)
+    yield from _no_numbers(data)
+    what = "numbers are of no class that could be balanced"
+    if data.balance != "none":
+        yield Complaint("data.balance", what, data.balance, "none", _USE_WEIGHTS)
+    if label_smoothing:
+        what = "is of classes, and the task is a regression"
+        got = show(label_smoothing)
+        yield Complaint("training.label_smoothing", what, got, "0", "remove it")
+
+
+def _no_numbers(data: DataSpec) -> Iterator[Complaint]:
+    """Sources that give each example a class."""
+    instead = "list the examples in a CSV file with a column of numbers (data.columns.label)"
+    if data.source is not None:
+        what = "gives each example a class, and the task is a regression"
+        yield Complaint("data.source", what, show(data.source.plugin), "null", instead)
+    elif data.features is not None:
+        what = "gives each example a class, and the task is a regression"
+        got = show(data.features.model_dump(exclude_defaults=True))
+        yield Complaint("data.features", what, got, "null", instead)
+    else:
+        for name in ("train", "validation", "test"):
+            path = getattr(data, name)
+            if isinstance(path, str) and PurePath(path).suffix.lower() not in _TABLES:
+                what = "a regression learns numbers, which folders and packed sets do not give"
+                allowed = "a manifest (.csv, .tsv)"
+                yield Complaint(f"data.{name}", what, show(path), allowed, instead)
+
+
+def _columns(data: DataSpec, of: str) -> Iterator[Complaint]:
+    """Of columns of labels where those stand in place of the one of ``data.columns.label``."""
+    columns, labels = data.columns, list(data.columns.labels)
+    if len(set(labels)) < len(labels):
+        what = "names a column twice"
+        yield Complaint("data.columns.labels", what, show(labels), "each column once")
+    if columns.label != type(columns).model_fields["label"].default:
+        what = f"is of {of}, and data.columns.labels names the columns here"
+        yield Complaint("data.columns.label", what, show(columns.label), "nothing", "remove it")
+
+
+def _uncertain(data: DataSpec) -> Iterator[Complaint]:
+    if data.uncertain is not None:
+        got = show(data.uncertain.model_dump(by_alias=True))
+        action = "remove it, or set task: image_multilabel (text_, audio_)"
+        yield Complaint("data.uncertain", "is of multi-label tasks", got, "null", action)

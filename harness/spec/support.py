@@ -23,21 +23,11 @@ def _handle(value: Any) -> bool:
     return not str(value).startswith(("keras:", "model:", "run:"))
 
 
-def _task(value: Any) -> bool:
-    return value in _TASKS or str(value).startswith("plugin:")
-
-
-_TASKS = tuple(
-    f"{medium}_{kind}"
-    for medium in ("image", "text", "audio")
-    for kind in ("classification", "multilabel")
-)
 _NULL = _only(None)
 _NUMBER = (lambda value: not isinstance(value, Mapping), "one number")
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "task": (_task, ", ".join((*_TASKS, "plugin:NAME"))),
     "backbone.handle": (_handle, "https://..., hub:PATH, a path, plugin:NAME"),
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,

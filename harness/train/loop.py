@@ -10,6 +10,7 @@ from harness.data.randomness import hidden_random_ops
 from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
 from harness.model.assemble import stable_names
+from harness.runs.figures import figure
 from harness.train.agreement import check_equal
 from harness.train.best import value_of
 from harness.train.keeper import Keeper
@@ -257,7 +258,7 @@ class Trainer:
 
     def _epoch_line(self, phase: Phase, improved: bool) -> str:
         epoch = self.position.last_epoch(phase) + 1
-        shown = ("loss", "accuracy", "val_loss", "val_accuracy")
-        words = [f"{name} {self.metrics[name]:.4f}" for name in shown if name in self.metrics]
+        shown = [f"{of}{name}" for of in ("", "val_") for name in ("loss", "accuracy", "mae")]
+        words = [f"{name} {figure(self.metrics[name])}" for name in shown if name in self.metrics]
         star = "  best so far" if improved else ""
         return f"epoch {epoch}/{self.parts.plan.total_epochs}  {'  '.join(words)}{star}"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness.data.index import ExampleIndex
 from harness.data.packed_examples import PackedExamples
+from harness.data.regression import Scaling, scaling_of
 from harness.data.sets import open_sets, open_test, refuse_idle_columns
 from harness.data.sources import Load, plugin_source
 from harness.data.split import split_validation
@@ -27,7 +29,8 @@ class Datasets:
     """Train, validation and test of a run; the latter two may be missing.
 
     ``missing`` counts by split and kind what manifests lacked; ``weight_fill`` is what a missing
-    weight is taken as, None if none is.
+    weight is taken as, None if none is; ``scaling`` how the targets of a regression are
+    standardised, None of another task.
     """
 
     train: Examples
@@ -35,6 +38,7 @@ class Datasets:
     test: Examples | None
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     weight_fill: float | None = None
+    scaling: Scaling | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,13 +59,18 @@ class Datasets:
 
 
 def open_datasets(
-    spec: Spec, say: Callable[[str], None], classes: Sequence[str] | None = None
+    spec: Spec,
+    say: Callable[[str], None],
+    classes: Sequence[str] | None = None,
+    targets: Mapping[str, Any] | None = None,
 ) -> Datasets:
     """Looks at the files of all splits and reads none of them but manifests.
 
     Args:
         say: hears what is worth knowing of the data.
         classes: label names that an earlier attempt recorded; None at the first start.
+        targets: how it recorded that numbers are standardised; None takes that of the training
+            examples.
 
     Raises:
         DataError: see :func:`harness.data.sets.open_sets`; or no training data is named.
@@ -73,24 +82,50 @@ def open_datasets(
         raise DataError(
             "no training data is named", action="set data.train in the spec", path="data.train"
         )
-    sets = open_sets(data, spec.training.seed, classes, spec.medium)
+    sets = open_sets(data, spec.training.seed, classes, spec.medium, numeric=spec.numeric)
     for note in sets.notes:
         say(note)
+    scaling = _scaling(sets.train, targets)
     train, validation, test = (
-        Examples(index) if index is not None else None
+        Examples(_scaled(index, scaling)) if index is not None else None
         for index in (sets.train, sets.validation, sets.test)
     )
     assert train is not None, "there are always training examples"
-    return Datasets(train, validation, test, sets.missing, sets.weight_fill)
+    return Datasets(train, validation, test, sets.missing, sets.weight_fill, scaling)
+
+
+def _scaling(
+    train: ExampleIndex | PackedExamples, targets: Mapping[str, Any] | None
+) -> Scaling | None:
+    if not isinstance(train, ExampleIndex) or train.values is None:
+        return None
+    if targets is not None:
+        return Scaling.of_json(targets, train.classes)
+    return scaling_of(train.values, train.classes)
+
+
+def _scaled(
+    index: ExampleIndex | PackedExamples, scaling: Scaling | None
+) -> ExampleIndex | PackedExamples:
+    if scaling is None:
+        return index
+    assert isinstance(index, ExampleIndex), "only a manifest gives numbers"
+    assert index.values is not None, "they are of one spec"
+    return replace(index, values=replace(index.values, scaling=scaling))
 
 
 def open_test_set(
-    spec: Spec, path: str | None, classes: Sequence[str], fill: float | None = None
+    spec: Spec,
+    path: str | None,
+    classes: Sequence[str],
+    fill: float | None = None,
+    scaling: Scaling | None = None,
 ) -> Examples | None:
     """What to measure a trained model on: ``path``, or the spec's test set; None without either.
 
     Args:
         fill: what a missing weight is taken as.
+        scaling: how the targets of a regression are standardised.
 
     Raises:
         DataError: the data set is not usable.
@@ -98,8 +133,8 @@ def open_test_set(
     if spec.data.source is not None:
         path = path or spec.data.test
         return _plugin_set(spec, path, classes) if path is not None else None
-    index = open_test(spec.data, path, classes, fill, spec.medium)
-    return Examples(index) if index is not None else None
+    index = open_test(spec.data, path, classes, fill, spec.medium, numeric=spec.numeric)
+    return Examples(_scaled(index, scaling)) if index is not None else None
 
 
 def _of_plugin(spec: Spec, say: Callable[[str], None], classes: Sequence[str] | None) -> Datasets:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.data.regression import Scaling
 from harness.errors import UsageError
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
@@ -59,8 +60,9 @@ class LoadedRun:
         from harness.worker.datasets import open_test_set
         from harness.worker.feeds import make_recorder, one_pass
 
-        fill = self.record.get("weight_fill")
-        examples = open_test_set(self.spec, path, self.model.task.classes, fill)
+        classes, fill = self.model.task.classes, self.record.get("weight_fill")
+        scaling = _scaling(self.record)
+        examples = open_test_set(self.spec, path, classes, fill, scaling)
         if examples is None:
             raise UsageError(
                 "the run's spec names no test data",
@@ -83,6 +85,7 @@ class LoadedRun:
             "name": self.record["name"],
             "step": self.step,
             "classes": list(self.model.task.classes),
+            "targets": self.record.get("targets"),
             "image_size": self.spec.data.image_size,
             "backbone": self.model.backbone.handle,
             "backbone_digest": self.model.backbone.digest,
@@ -152,11 +155,16 @@ def _open(
             got=str(paths.root),
             action="wait for its first one, or run it again",
         )
-    model = build_model(
-        spec, tuple(record["classes"]), choice, record.get("backbone_digest"), trust
-    )
+    classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
+    model = build_model(spec, classes, choice, pinned, trust, _scaling(record))
     load_weights(model, restored)
     return LoadedRun(paths, spec, record, model, choice, restored.step)
+
+
+def _scaling(record: dict[str, Any]) -> Scaling | None:
+    """How the run has standardised its targets; None of one that is no regression."""
+    targets = record.get("targets")
+    return Scaling.of_json(targets, record["classes"]) if targets else None
 
 
 def best_step(record: dict[str, Any], store: Any) -> int | None:

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf_keras
 
 from harness.checkpoint.manifest import list_checkpoints
+from harness.data.regression import Scaling
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.choose import Choice
 from harness.errors import DataError, SpecError
@@ -74,7 +75,7 @@ def make(
     # One reads for all: on a shared disk each rank may see another moment.
     known = ranks.from_first("record", lambda: _known(paths))
     # Before the first checkpoint nothing hangs on the data yet: mended files are just taken.
-    sets = open_datasets(spec, say, known["classes"] if known["begun"] else None)
+    sets = open_datasets(spec, say, *known["named"])
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
     _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
@@ -82,7 +83,7 @@ def make(
     again = {name: count for name, count in sets.counts().items() if name != "test"}
     caches = Caches(spec, again, environment, ranks.topology, say)
     feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"], caches)
-    model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust)
+    model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust, sets.scaling)
     check_synchronised(model.keras, model.backbone.layer, choice.distribution.replicas)
     check_metric_names(spec, model, feeds.validation is not None)
     scaled_for = known["scaled_for"] or choice.distribution.replicas
@@ -104,13 +105,14 @@ def make(
 def _known(paths: RunPaths) -> dict[str, Any]:
     """What the record says of earlier attempts, and whether one has saved anything."""
     record = read_record(paths)
-    names = ("classes", "data_digest", "backbone_digest", "scaled_for")
+    names = ("classes", "targets", "data_digest", "backbone_digest", "scaled_for")
     begun = bool(list_checkpoints(paths.checkpoints))
     # Until then another number of replicas may still be meant.
     kept = {name: record.get(name) for name in names}
     order = {name: record[name] for name in ("block", "window") if begun and name in record}
     return {
         **kept,
+        "named": (kept["classes"], kept["targets"]) if begun else (None, None),
         "order": order,
         "begun": begun,
         "scaled_for": kept["scaled_for"] if begun else None,
@@ -139,14 +141,24 @@ def _check_same(digests: list[dict[str, str]]) -> None:
 
 
 def build_model(
-    spec: Spec, classes: tuple[str, ...], choice: Choice, pinned: str | None, trust: Trust
+    spec: Spec,
+    classes: tuple[str, ...],
+    choice: Choice,
+    pinned: str | None,
+    trust: Trust,
+    scaling: Scaling | None = None,
 ) -> Assembled:
-    """Task, backbone and head of a spec; see :func:`harness.model.assemble.assemble`."""
+    """Task, backbone and head of a spec; see :func:`harness.model.assemble.assemble`.
+
+    Args:
+        scaling: of a regression: how its targets are standardised.
+    """
     task = make_task(
         spec.task,
         classes,
         label_smoothing=spec.training.label_smoothing,
         metrics={ref.plugin: ref.options for ref in spec.training.metrics},
+        scaling=scaling,
     )
     size = spec.data.image_size
     with choice.distribution.scope():
@@ -164,6 +176,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "backbone": model.backbone.handle,
         "backbone_digest": model.backbone.digest,
         "classes": list(made.sets.classes),
+        "targets": made.sets.scaling and made.sets.scaling.to_json(made.sets.classes),
         "counts": {**made.sets.counts(), "missing": made.sets.missing},
         "weight_fill": made.sets.weight_fill,
         "parameters": {"backbone": model.backbone.parameters(), "trainable": trainable},

@@ -210,7 +210,6 @@ def test_a_spec_of_texts_has_no_size_of_pictures_and_no_column_of_paths(tmp_path
         ("image_classification", {"augment": {"word_drop": 0.1}}, "data.augment.word_drop"),
         ("image_classification", {"image_size": None}, "data.image_size"),
         ("image_classification", {"columns": {"text": "t", "path": None}}, "data.columns.text"),
-        ("text_regression", {}, "task"),
     ],
 )
 def test_what_means_nothing_to_the_examples_is_refused(task, data, path):

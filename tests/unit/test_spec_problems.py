@@ -205,7 +205,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"task": "image_regression"}, "task"),
         ({"backbone": {"handle": "keras:MobileNetV2"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),

@@ -69,22 +69,12 @@ def _look(
     seen: Seen,
 ) -> tuple[list[Sizes], dict[str, str]]:
     """The sizes of those that can be read, and by name why the others cannot."""
-
-    packed = source_of(index, None) if isinstance(index, PackedExamples) else None
+    source = source_of(index, load)
 
     def one(row: int) -> tuple[str, Sizes | str]:
-        if packed is not None:
-            return _of_given(packed.some([row])[0], content, sizes)
-        assert isinstance(index, ExampleIndex), "it is no packed set"
-        name = index.names[row]
-        try:
-            return name, sizes(_read(index, load, row, content))
-        except Unreadable as fault:
-            return name, str(fault)
-        except tf.errors.OpError:
-            if isinstance(index, RecordIndex):
-                return name, content.fault_in(index.content(row))
-            return name, reason_for(index, load, name, content.fault)
+        if isinstance(index, ExampleIndex):
+            return _of_index(index, load, row, content, sizes)
+        return _of_given(source.some([row])[0], content, sizes)
 
     def some(start: int) -> list[tuple[str, Sizes | str]]:
         found = [one(row) for row in rows[start : start + _PART]]
@@ -101,6 +91,24 @@ def _look(
                 else:
                     good.append(what)
     return good, dict(sorted(broken.items()))
+
+
+def _of_index(
+    index: ExampleIndex,
+    load: Load | None,
+    row: int,
+    content: Content,
+    sizes: Callable[[tf.Tensor], Sizes],
+) -> tuple[str, Sizes | str]:
+    name = index.names[row]
+    try:
+        return name, sizes(_read(index, load, row, content))
+    except Unreadable as fault:
+        return name, str(fault)
+    except tf.errors.OpError:
+        if isinstance(index, RecordIndex):
+            return name, content.fault_in(index.content(row))
+        return name, reason_for(index, load, name, content.fault)
 
 
 def _of_given(

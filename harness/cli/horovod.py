@@ -1,7 +1,7 @@
 """Builds Horovod for the installed TensorFlow, installs it, and proves it on two ranks.
 
 The released Horovod does not compile with today's TensorFlow as it is.  This fetches its source
-package, makes the two changes that it needs, compiles it (minutes; kept, so only once), installs it
+package, makes the changes that it needs, compiles it (minutes; kept, so only once), installs it
 into the Python that runs this, and sums something over two ranks with it.
 """
 

@@ -17,7 +17,8 @@ from benchmarks.ranks import Group
 from benchmarks.rows import Row, compare
 from harness.distribute.horovod_built import horovod_facts, horovod_hint
 
-STEPS, REPEATS = 1, 7
+STEPS, REPEATS = 1, 25
+"""Single steps in turn with the peer's, many of them: what else the machine does meets both."""
 
 
 def _images_per_s(group: Group) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import uuid
@@ -15,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Group:
-    """Processes of :mod:`benchmarks.rank`, asleep except while they are timed.
+    """Processes of :mod:`benchmarks.rank`, which wait for what they are told to do.
 
     Args:
         work, strategy: see there.
@@ -27,8 +26,6 @@ class Group:
         self, work: str, strategy: str, cores: Sequence[str], *, alone: bool = False
     ) -> None:
         job, size = uuid.uuid4().hex, len(cores)
-        # TensorFlow's workers take one that says nothing for ten seconds for lost.
-        self._sleeps = strategy != "multiworker"
         self._processes = []
         for rank, own in enumerate(cores):
             place = {} if alone or size == 1 else _place(job, rank, size)
@@ -48,7 +45,6 @@ class Group:
             said = self._line(process)
             if said != "ready":
                 raise RuntimeError(f"a process of the bench has ended early, last: {said!r}")
-        self._signal(signal.SIGSTOP)
         return self
 
     def __exit__(
@@ -57,21 +53,16 @@ class Group:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._signal(signal.SIGKILL)
         for process in self._processes:
+            process.kill()
             process.wait()
 
     def seconds(self, count: int) -> float:
         """Seconds that ``count`` times the work take, on average over the processes.
 
-        All others sleep meanwhile: the threads of an idle rank of Horovod look all the time.  The
-        work is done once more before, which does not count: the kernel may have taken pages of
-        those that slept.
+        Groups that wait meanwhile cost nothing: their threads sleep.
         """
-        self._signal(signal.SIGCONT)
-        self._work(1)
         took = self._work(count)
-        self._signal(signal.SIGSTOP)
         return sum(took) / len(took)
 
     def _work(self, count: int) -> list[float]:
@@ -84,12 +75,6 @@ class Group:
     def _line(self, process: subprocess.Popen[str]) -> str:
         assert process.stdout is not None, "it was opened as a pipe"
         return process.stdout.readline().strip()
-
-    def _signal(self, number: signal.Signals) -> None:
-        if not self._sleeps and number != signal.SIGKILL:
-            return
-        for process in self._processes:
-            process.send_signal(number)
 
 
 def _place(job: str, rank: int, size: int) -> dict[str, str]:

@@ -17,9 +17,10 @@ BUCKET_BYTES = 32 << 20
 under way while the rest of the backward pass still computes."""
 
 
-RING_BYTES = 512 << 10
+RING_BYTES = 1 << 20
 """Of a bucket, for each rank of a ring of CPUs: a piece that stays in a core's cache.  Two ranks on
-one machine sum 3.7 MB in four pieces in 0.8 of the time that one takes (``make bench ONLY=P8``)."""
+one machine sum 3.7 MB in two pieces in 0.8 of the time that one takes (``make bench ONLY=P8``).
+Smaller pieces are no faster, and each costs the step what its ranks say to agree on it."""
 
 
 def bucket_bytes(ranks: int, *, gpus: bool) -> int:

@@ -96,7 +96,7 @@ def test_what_the_user_has_set_stays(meeting: tuple[str, int, str] | None) -> No
     ("own", "gpus", "wakes", "wanted"),
     [
         ({}, False, False, {"HOROVOD_CYCLE_TIME": "5"}),
-        ({}, False, True, {"HOROVOD_CYCLE_TIME": "1", "HOROVOD_IDLE_TIME": "50"}),
+        ({}, False, True, {"HOROVOD_CYCLE_TIME": "1", "HOROVOD_IDLE_TIME": "500"}),
         ({}, True, False, {}),
         ({}, True, True, {}),
         ({"HOROVOD_CYCLE_TIME": "1"}, False, False, {}),

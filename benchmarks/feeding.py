@@ -18,11 +18,14 @@ _LOOK_S, _IDLE = 0.1, 0.05
 
 
 def alone() -> None:
-    """TensorFlow without GPUs and with the Keras that the harness uses."""
+    """TensorFlow without GPUs, with the Keras and the heap that a run has."""
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     import tensorflow as tf
 
+    from harness.distribute.heap import hold_pages
+
     tf.config.set_visible_devices([], "GPU")
+    hold_pages()
 
 
 def feed(path: Path, load: Callable[[Any], Any] | None = None) -> Any:

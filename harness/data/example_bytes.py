@@ -8,20 +8,23 @@ feature is stepped over by the lengths that stand before all things in the forma
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
+Record: TypeAlias = "bytes | memoryview"
 _FIELD_1, _FIELD_2 = 0x0A, 0x12
 """Tags of the fields 1 and 2 of a message, where these hold bytes: ``Example.features``, each entry
 of ``Features.feature`` with its key and value, ``Feature.bytes_list``, ``BytesList.value``."""
 
 
-def take_bytes(record: bytes, name: bytes) -> tuple[bytes, bytes] | None:
+def take_bytes(record: Record, name: bytes) -> tuple[Record, bytes] | None:
     """The first bytes of the feature ``name``, and all other features.
 
     Args:
         record: a serialized ``tf.train.Example``.
 
     Returns:
-        (bytes, a serialized ``tf.train.Features``); None where the record is built in another way
-        than writers of Examples do, so that a parser has to look at it.
+        (a part of the record, a serialized ``tf.train.Features``); None where the record is built
+        in another way than writers of Examples do, so that a parser has to look at it.
     """
     try:
         at = _inside(record, 0, _FIELD_1)
@@ -34,7 +37,7 @@ def take_bytes(record: bytes, name: bytes) -> tuple[bytes, bytes] | None:
             at = _end(record, start)
             key = _inside(record, inside, _FIELD_1)
             value = _end(record, inside)
-            if record[key:value] != name:
+            if bytes(record[key:value]) != name:
                 others.append(record[start:at])
             elif found is None:
                 found = _only_bytes(record, value, at)
@@ -45,7 +48,7 @@ def take_bytes(record: bytes, name: bytes) -> tuple[bytes, bytes] | None:
     return None if found is None or at != len(record) else (found, b"".join(others))
 
 
-def _only_bytes(record: bytes, at: int, end: int) -> bytes | None:
+def _only_bytes(record: Record, at: int, end: int) -> Record | None:
     """The one value of the list of bytes at ``at``, where all of it ends at ``end``."""
     ends = []
     for tag in (_FIELD_2, _FIELD_1, _FIELD_1):
@@ -54,7 +57,7 @@ def _only_bytes(record: bytes, at: int, end: int) -> bytes | None:
     return record[at:end] if set(ends) == {end} else None
 
 
-def _inside(record: bytes, at: int, tag: int) -> int:
+def _inside(record: Record, at: int, tag: int) -> int:
     """Where the content of the field at ``at`` begins; IndexError where it has another tag."""
     if record[at] != tag:
         raise IndexError
@@ -64,7 +67,7 @@ def _inside(record: bytes, at: int, tag: int) -> int:
     return at + 1
 
 
-def _end(record: bytes, at: int) -> int:
+def _end(record: Record, at: int) -> int:
     """Where the field at ``at`` ends."""
     size, shift = 0, 0
     while True:

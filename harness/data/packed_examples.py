@@ -88,7 +88,7 @@ class PackedExamples:
         unique, inverse = np.unique(ranks, return_inverse=True)
         positions = self.selection.positions(unique)
         found = np.empty(len(positions), object)
-        found[:] = read_records(self.packed, positions)
+        found[:] = list(map(bytes, read_records(self.packed, positions)))
         return found[inverse], positions[inverse]
 
     def split(self, fraction: float, seed: int) -> tuple[PackedExamples, PackedExamples]:

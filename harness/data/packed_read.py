@@ -7,6 +7,8 @@ byte would end it, where here only the one example is lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from google_crc32c import value as crc32c
 from numpy.typing import NDArray
@@ -40,8 +42,8 @@ def pieces(packed: PackedIndex, positions: NDArray[np.int64]) -> list[tuple[int,
     ]
 
 
-def read_records(packed: PackedIndex, positions: NDArray[np.int64]) -> list[bytes]:
-    """The records of examples; an empty one where it is damaged or cannot be read.
+def read_records(packed: PackedIndex, positions: NDArray[np.int64]) -> Iterator[memoryview]:
+    """The records of examples, one by one; an empty one where it is damaged or cannot be read.
 
     Args:
         positions: canonical, ascending, each once; one or more.
@@ -49,18 +51,16 @@ def read_records(packed: PackedIndex, positions: NDArray[np.int64]) -> list[byte
     Raises:
         DataError: ``offsets.bin`` is not whole.
     """
-    found: list[bytes] = []
     at = 0
     for first, number in pieces(packed, positions):
         piece = Piece(packed, first, number)
         last = int(np.searchsorted(positions, first + number))
         for position in positions[at:last].tolist():
             try:
-                found.append(piece.record(position - first))
+                yield piece.record(position - first)
             except Damaged:
-                found.append(b"")
+                yield memoryview(b"")
         at = last
-    return found
 
 
 class Piece:
@@ -85,8 +85,8 @@ class Piece:
                 raise
             self._read_the_set()
 
-    def record(self, number: int) -> bytes:
-        """The content of a record.
+    def record(self, number: int) -> memoryview:
+        """The content of a record, where it was read: copied, it would need its memory twice.
 
         Raises:
             Damaged: it is not what was packed.
@@ -128,15 +128,16 @@ class Piece:
         elif raw != self._raw and not self._fault:
             near.drop(self._file.name, "holds else than the set")
 
-    def _record(self, number: int) -> bytes:
+    def _record(self, number: int) -> memoryview:
         if self._fault:
             raise Damaged(self._fault)
         begin, end = (at - self._bounds[0] for at in self._bounds[number : number + 2])
         if end > len(self._raw):
             raise Damaged("its shard ends before it")
         (length,) = LENGTH.unpack_from(self._raw, begin)
-        content = self._raw[begin + HEAD : end - CHECKSUM.size]
+        first, last = begin + HEAD, end - CHECKSUM.size
         (sum_,) = CHECKSUM.unpack_from(self._raw, end - CHECKSUM.size)
-        if length != len(content) or masked(crc32c(content)) != sum_:
+        # Sums are made of bytes alone; these are gone before they leave the processor's cache.
+        if length != last - first or masked(crc32c(self._raw[first:last])) != sum_:
             raise Damaged("its record has a wrong checksum")
-        return content
+        return memoryview(self._raw)[first:last]

@@ -122,7 +122,7 @@ class PackedRows:
             record = Piece(packed, position, 1).record(0)
         except Damaged as fault:
             return name or packed.place(position), str(fault)
-        return name, self._content.fault_in(self._parse(record).encoded)
+        return name, self._content.fault_in(bytes(self._parse(record).encoded))
 
     def _known(
         self, parsed: Sequence[Parsed], row: np.ndarray, mask: np.ndarray, epoch: np.ndarray
@@ -130,7 +130,7 @@ class PackedRows:
         """All that is known of some examples; no content where one is damaged."""
         name, content = np.empty(len(parsed), object), np.empty(len(parsed), object)
         name[:] = [one.name for one in parsed]
-        content[:] = [one.encoded for one in parsed]
+        content[:] = [bytes(one.encoded) for one in parsed]
         label = self._label_of[[one.label for one in parsed]]
         weight = np.ones(len(parsed), np.float32)
         found = (row, mask, epoch, name, label, weight, content)
@@ -151,14 +151,14 @@ OF_PICTURES = Features.of(IMAGE.name)
 
 
 class Parsed(NamedTuple):
-    """What training needs of a record."""
+    """What training needs of a record; ``encoded`` may be a part of it, not a copy."""
 
-    encoded: bytes
+    encoded: bytes | memoryview
     name: bytes
     label: int
 
 
-def parse_record(record: bytes, features: Features = OF_PICTURES) -> Parsed:
+def parse_record(record: bytes | memoryview, features: Features = OF_PICTURES) -> Parsed:
     """What stands in a record; nothing where it is empty or no tf.Example.
 
     Done in the threads that read, while the record is at hand.  TensorFlow's parsing operation
@@ -169,7 +169,7 @@ def parse_record(record: bytes, features: Features = OF_PICTURES) -> Parsed:
         if taken is not None:
             feature, encoded = tf.train.Features.FromString(taken[1]).feature, taken[0]
         else:
-            feature = tf.train.Example.FromString(record).features.feature
+            feature = tf.train.Example.FromString(bytes(record)).features.feature
             encoded = _first(feature[features.encoded].bytes_list.value, b"")
     except DecodeError:
         return _NOTHING

@@ -50,7 +50,7 @@ def stream(
     start: int,
     first_lane: int,
     lanes: int,
-    parse: Callable[[bytes], Any],
+    parse: Callable[[memoryview], Any],
 ) -> Generator[Rows, None, None]:
     """The rows of some lanes in every global batch from ``start`` on, without end.
 
@@ -225,7 +225,7 @@ class _Readers:
     """
 
     def __init__(
-        self, threads: int, examples: PackedExamples, parse: Callable[[bytes], Any]
+        self, threads: int, examples: PackedExamples, parse: Callable[[memoryview], Any]
     ) -> None:
         self._packed, self._parse = examples.packed, parse
         self._jobs: queue.SimpleQueue[tuple[Future[list[Any]], NDArray[np.int64]] | None]
@@ -254,8 +254,9 @@ class _Readers:
                 future.cancel()
                 continue
             try:
+                # Parsed one by one, while the copy of a record is in the processor's cache.
                 records = read_records(self._packed, positions)
-                future.set_result([self._parse(record) for record in records])
+                future.set_result(list(map(self._parse, records)))
             # Whatever it is, it is raised where the result is asked for.
             except BaseException as error:
                 future.set_exception(error)

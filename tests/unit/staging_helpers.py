@@ -11,6 +11,7 @@ import numpy as np
 from google_crc32c import value as crc32c
 
 from harness.data.packed import FRAME_BYTES, INDEX, ORDER, VERSION, PackedIndex, open_packed
+from harness.data.packed_read import read_records
 from harness.runs.files import to_json
 
 
@@ -69,3 +70,8 @@ def flip(path: Path, at: int) -> None:
         (byte,) = file.read(1)
         file.seek(at)
         file.write(bytes([byte ^ 4]))
+
+
+def records(index: PackedIndex, positions: np.ndarray) -> list[bytes]:
+    """What :func:`harness.data.packed_read.read_records` reads."""
+    return list(map(bytes, read_records(index, positions)))

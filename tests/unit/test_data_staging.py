@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from staging_helpers import flip, make_set
+from staging_helpers import flip, make_set, records
 
 from harness.data.nearby import Nearby
 from harness.data.packed import INDEX, PackedIndex, open_packed
-from harness.data.packed_read import Damaged, Piece, read_records
+from harness.data.packed_read import Damaged, Piece
 from harness.data.staging import StagedSet, Stopped, remove_unused, staged_folder
 from harness.data.staging_room import room_at
 from harness.errors import DataError, StorageError
@@ -52,7 +52,7 @@ def read_near(one: StagedSet) -> tuple[list[bytes], list[tuple[str, str]]]:
     """All records by way of the copies, and what was told of these."""
     index, told = open_packed(one.index.root), []
     index.near = Nearby(one.folder, lambda name, why: told.append((name, why)))
-    return read_records(index, EVERY), told
+    return records(index, EVERY), told
 
 
 def test_a_copy_is_a_packed_set_of_its_own_that_nobody_else_reads(staged: StagedSet) -> None:
@@ -66,7 +66,7 @@ def test_a_copy_is_a_packed_set_of_its_own_that_nobody_else_reads(staged: Staged
     finally:
         os.umask(before)
     assert staged.is_whole()
-    assert read_records(open_packed(staged.folder), EVERY) == read_records(staged.index, EVERY)
+    assert records(open_packed(staged.folder), EVERY) == records(staged.index, EVERY)
     names = {path.name for path in staged.folder.iterdir()}
     assert names == {item.name for item in staged.items} | {INDEX}
     assert {stat.S_IMODE(p.stat().st_mode) for p in staged.folder.iterdir()} == {0o600}
@@ -75,7 +75,7 @@ def test_a_copy_is_a_packed_set_of_its_own_that_nobody_else_reads(staged: Staged
 
 
 def test_what_is_copied_is_read_and_the_rest_is_not_missed(staged: StagedSet) -> None:
-    wanted = read_records(staged.index, EVERY)
+    wanted = records(staged.index, EVERY)
     for item in staged.missing()[:3]:
         staged.copy(item)
     # Two shards have a copy: without them in the set, only these can have been read.
@@ -83,19 +83,19 @@ def test_what_is_copied_is_read_and_the_rest_is_not_missed(staged: StagedSet) ->
         (staged.index.root / shard.file).rename(staged.index.root / f"{shard.file}.away")
     index = staged.index
     index.near = Nearby(staged.folder, lambda name, why: pytest.fail(f"{name} {why}"))
-    assert read_records(index, EVERY) == wanted
+    assert records(index, EVERY) == wanted
     index.near = None
-    assert read_records(index, EVERY) == [b""] * 8 + wanted[8:]
+    assert records(index, EVERY) == [b""] * 8 + wanted[8:]
 
 
 @pytest.mark.parametrize("where", ["record", "length", "checksum", "offsets", "cut", "gone"])
 def test_a_damaged_copy_costs_no_example_and_is_read_no_more(staged: StagedSet, where: str) -> None:
     copy_all(staged)
-    wanted = read_records(staged.index, EVERY)
+    wanted = records(staged.index, EVERY)
     shard = staged.folder / staged.index.shards[2].file
     index, told = open_packed(staged.index.root), []
     index.near = Nearby(staged.folder, lambda name, why: told.append((name, why)))
-    assert read_records(index, EVERY) == wanted
+    assert records(index, EVERY) == wanted
     assert told == []
     size = shard.stat().st_size
     if where == "offsets":
@@ -110,8 +110,8 @@ def test_a_damaged_copy_costs_no_example_and_is_read_no_more(staged: StagedSet, 
     else:
         flip(shard, {"record": 100, "length": 2, "checksum": size - 2}[where])
         named, words = shard.name, "holds else than the set"
-    assert read_records(index, EVERY) == wanted
-    assert read_records(index, EVERY) == wanted
+    assert records(index, EVERY) == wanted
+    assert records(index, EVERY) == wanted
     assert told == [(named, words)], "once"
     assert not (staged.folder / named).exists(), "nobody else reads it either"
 
@@ -119,7 +119,7 @@ def test_a_damaged_copy_costs_no_example_and_is_read_no_more(staged: StagedSet, 
 @pytest.mark.parametrize("at", range(0, 160, 3))
 def test_any_flipped_bit_of_the_offsets_is_found(staged: StagedSet, at: int) -> None:
     copy_all(staged)
-    wanted = read_records(staged.index, EVERY)
+    wanted = records(staged.index, EVERY)
     flip(staged.folder / "offsets.bin", at)
     found, told = read_near(staged)
     assert found == wanted

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 from spec_helpers import changed
-from staging_helpers import flip, make_set
+from staging_helpers import flip, make_set, records
 
 from harness.cli.main import main
 from harness.data.packed import PackedIndex, open_packed
-from harness.data.packed_read import read_records
 from harness.data.staging import StagedSet, staged_folder
 from harness.errors import DataError, UsageError
 from harness.launch.packed_check import check_packed
@@ -70,7 +69,7 @@ def test_all_is_copied_beside_and_stays_for_the_next(memory: Path, tmp_path: Pat
     same = open_packed(tmp_path / "train")
     place = Place(memory, "TMPDIR")
     begun = Begun(place, {"data.train": [train, same], "data.test": [test]})
-    wanted = read_records(open_packed(train.root), np.arange(20))
+    wanted = records(open_packed(train.root), np.arange(20))
     facts = begun.facts()
     assert (facts["files"], facts["of_files"]) == (8, 8)
     assert facts["bytes"] == facts["of_bytes"] == facts["copied_bytes"]
@@ -78,7 +77,7 @@ def test_all_is_copied_beside_and_stays_for_the_next(memory: Path, tmp_path: Pat
     for index in (train, same):
         for shard in index.shards:
             (index.root / shard.file).unlink(missing_ok=True)
-        assert read_records(index, np.arange(20)) == wanted
+        assert records(index, np.arange(20)) == wanted
     begun.staging.close()
     shutil.rmtree(tmp_path / "train")
     again = Begun(place, {"data.train": [make_set(tmp_path / "train")]}, SLURMD_NODENAME="n7")
@@ -117,7 +116,7 @@ def test_a_ram_disk_takes_half_of_what_the_job_has_left(memory: Path, tmp_path: 
     assert facts["of_bytes"] > 40 * MB
     (text,) = [one["text"] for one in begun.told]
     assert "there is no room for the rest: /dev/shm is memory, and half of the" in text
-    found = read_records(index, np.arange(20))
+    found = records(index, np.arange(20))
     assert all(found), "what has no copy is read from the set"
     # By hand it is all or nothing.
     environment = {**os.environ, "SLURM_MEM_PER_NODE": "50"}
@@ -141,7 +140,7 @@ def test_a_full_disk_costs_the_copy_and_not_the_run(tmp_path: Path) -> None:
         begun.staging.close()
         assert 2 * MB < facts["bytes"] < 4 * MB
         assert "are free there, of which" in begun.told[0]["text"]
-        assert all(read_records(index, np.arange(8)))
+        assert all(records(index, np.arange(8)))
     finally:
         subprocess.run(["umount", str(disk)], check=True)
 
@@ -155,7 +154,7 @@ def test_what_is_in_a_folder_of_the_job_goes_with_it(memory: Path, tmp_path: Pat
     assert StagedSet(index, place.base).is_whole(), "another rank still uses it"
     other.staging.close()
     assert list(memory.iterdir()) == []
-    assert all(read_records(index, np.arange(20))), "and from the set itself all the same"
+    assert all(records(index, np.arange(20))), "and from the set itself all the same"
 
 
 def test_a_damaged_shard_of_the_set_is_named_and_the_others_are_staged(
@@ -324,7 +323,7 @@ def test_the_verb_says_what_it_did(memory: Path, tmp_path: Path, capsys) -> None
     assert facts["damaged"] == [index.shards[1].file]
     assert (facts["copied_files"], facts["files"]) == (2, 8)
     assert facts["copied_bytes"] == index.shards[1].bytes + 8 * 20
-    assert read_records(open_packed(folder), np.arange(20)) == read_records(index, np.arange(20))
+    assert records(open_packed(folder), np.arange(20)) == records(index, np.arange(20))
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,11 @@ def spec_from_arguments(args: argparse.Namespace, *, check_files: bool = False) 
     return load_spec(args.spec, overrides=args.overrides, site=args.site, check_files=check_files)
 
 
+def is_spec(path: Path) -> bool:
+    """Whether an argument that may name data or a spec is a spec, by its ending."""
+    return path.suffix.lower() in (".yaml", ".yml") and not path.is_dir()
+
+
 def add_json(parser: argparse.ArgumentParser) -> None:
     """``--json``."""
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")

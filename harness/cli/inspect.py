@@ -164,6 +164,7 @@ def _facts(shown: Shown) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> None:
+    from harness.cli.common import is_spec
     from harness.errors import UsageError
 
     if args.augment is None:
@@ -179,7 +180,7 @@ def _check(args: argparse.Namespace) -> None:
             got="--all, --sample 0 or --copies 0 with --augment",
             allowed="--sample N and --copies K, 1 or more",
         )
-    if _is_spec(args.data):
+    if is_spec(args.data):
         return
     given = {
         "--augment": args.augment is not None,
@@ -196,12 +197,10 @@ def _check(args: argparse.Namespace) -> None:
         )
 
 
-def _is_spec(path: Path) -> bool:
-    return path.suffix.lower() in (".yaml", ".yml") and not path.is_dir()
-
-
 def _spec(args: argparse.Namespace) -> Resolved | None:
-    if not _is_spec(args.data):
+    from harness.cli.common import is_spec
+
+    if not is_spec(args.data):
         return None
     from harness.spec import load_spec
 

@@ -1,4 +1,8 @@
-"""Packs a folder per class into few large files that shared storage reads fast.
+"""Packs examples into few large files that shared storage reads fast.
+
+SRC is a folder with one folder for each class, a manifest (CSV or TSV), or a spec (YAML), of which
+the training data are packed, or with --split its validation or test data: with its columns, its
+root, and what it says is done about missing values.
 
 The files are standard TFRecord of tf.Example, in a mixed order, with an index beside them.  What is
 interrupted goes on where it was when the same command is given again; several processes, or the
@@ -14,8 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.worker.pack import Packed
+    from harness.worker.pack_source import PackSource
 
-HELP = "pack a folder of pictures, texts or recordings into few large files"
+HELP = "pack pictures, texts or recordings into few large files"
 _SAY = 5
 
 
@@ -24,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.common_slurm import add_slurm
 
     add = parser.add_argument
-    add("source", metavar="SRC", type=Path, help="a folder with one folder for each class")
+    add("source", metavar="SRC", type=Path, help="a folder per class, a manifest or a spec")
     add("folder", metavar="DST", type=Path, help="the packed set: a new folder, or an earlier one")
     add(
         "--shard-mb",
@@ -33,13 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=64,
         help="about how large a file is (default 64)",
     )
-    add(
-        "--medium",
-        choices=("image", "text", "audio"),
-        default="image",
-        help="what the files are: pictures (default), texts (.txt) or recordings (.wav, .flac)",
-    )
-    _add_pictures(parser)
+    _add_content(parser)
     add(
         "--part",
         metavar="K/N",
@@ -59,7 +58,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_slurm(parser)
 
 
-def _add_pictures(parser: argparse.ArgumentParser) -> None:
+def _add_content(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--medium",
+        choices=("image", "text", "audio"),
+        help="what the files are: pictures (default), texts (.txt) or recordings (.wav, .flac); a "
+        "spec says it itself",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="train",
+        help="which data of a spec (default train)",
+    )
     parser.add_argument(
         "--resize",
         metavar="PX",
@@ -83,18 +94,19 @@ def run(args: argparse.Namespace) -> int:
     from harness.data.pack_plan import PackOptions
     from harness.worker.pack import check_sums, pack_data
 
-    _check(args)
+    source = _source(args)
+    _check(args, source)
     if args.slurm:
-        return _submit(args)
+        return _submit(args, source)
     refuse_without_slurm(args, **{"--jobs": args.jobs, "-o": args.overrides})
     # Ends as Ctrl-C does: the files that are being written are removed, the others stay.
     for asked in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(asked, _leave)
     part, parts = args.part or (0, 1)
     done = pack_data(
-        args.source,
+        source,
         args.folder,
-        PackOptions(args.shard_mb << 20, args.resize, args.quality, args.medium),
+        PackOptions(args.shard_mb << 20, args.resize, args.quality, source.held),
         part=part,
         parts=parts,
         workers=args.workers,
@@ -110,7 +122,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check(args: argparse.Namespace) -> None:
+def _source(args: argparse.Namespace) -> PackSource:
+    from harness.cli.common import is_spec
+    from harness.worker.pack_source import PackSource
+
+    if not is_spec(args.source):
+        return PackSource(args.source, args.medium, None, args.split)
+    from harness.spec import load_spec
+
+    return PackSource(args.source, args.medium, load_spec(str(args.source)).spec, args.split)
+
+
+def _check(args: argparse.Namespace, source: PackSource) -> None:
     from harness.errors import UsageError
 
     if args.quality is not None and args.resize is None:
@@ -120,10 +143,10 @@ def _check(args: argparse.Namespace) -> None:
             action="add --resize PX, or leave it out: pictures are packed as they are",
         )
 
-    if args.resize is not None and args.medium != "image":
+    if args.resize is not None and source.held != "image":
         raise UsageError(
             "--resize shrinks pictures",
-            got=f"--resize {args.resize} with --medium {args.medium}",
+            got=f"--resize {args.resize} with examples that are {source.held}",
             action="leave it out: texts and recordings are packed as they are",
         )
 
@@ -138,7 +161,7 @@ def _leave(number: int, frame: object) -> None:
     sys.exit(128 + number)
 
 
-def _submit(args: argparse.Namespace) -> int:
+def _submit(args: argparse.Namespace, what: PackSource) -> int:
     from harness.cli.common_slurm import absolute, submit_job, typed
     from harness.errors import DataError, UsageError
     from harness.launch.verb_spec import VerbJob
@@ -149,28 +172,35 @@ def _submit(args: argparse.Namespace) -> int:
             "--part is of one process", got="--part with --slurm", action="use --jobs N"
         )
     source, folder = absolute(args.source), absolute(args.folder)
-    if not source.is_dir():
+    if not source.exists():
         raise DataError(
-            f"{source} is no folder", action="name a folder with a folder for each class"
+            f"{source} does not exist",
+            allowed="a folder with a folder for each class, a manifest, or a spec",
+            action="correct the path",
         )
-    check_places(source, folder)
-    words = [str(source), str(folder), "--shard-mb", str(args.shard_mb)]
-    words += ["--medium", args.medium] if args.medium != "image" else []
-    for option in ("resize", "quality", "access"):
-        value = getattr(args, option)
-        words += [f"--{option}", str(value)] if value is not None else []
+    check_places(what, folder)
     job = VerbJob(
         "pack",
-        (*words, *(["--verify"] if args.verify else [])),
+        (str(source), str(folder), *_words(args)),
         folder,
-        (source, folder),
+        (source, folder, *what.paths),
         folder,
         typed(),
         parts=args.jobs or 1,
         cpus=args.workers,
         workers=True,
     )
-    return submit_job(args, job, args.overrides)
+    return submit_job(args, job, args.overrides, what.cluster)
+
+
+def _words(args: argparse.Namespace) -> list[str]:
+    """The options of the job: those that are not of this machine."""
+    words = ["--shard-mb", str(args.shard_mb)]
+    words += ["--split", args.split] if args.split != "train" else []
+    for option in ("medium", "resize", "quality", "access"):
+        value = getattr(args, option)
+        words += [f"--{option}", str(value)] if value is not None else []
+    return words + (["--verify"] if args.verify else [])
 
 
 def _facts(done: Packed, *, verified: bool) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 The features have the names that TensorFlow's ImageNet scripts made common, so other programs read
 them too: ``image/encoded`` (the bytes of the file), ``image/filename`` (the name of the example),
-``image/class/label`` (int64) and ``image/class/text``.  Texts and recordings have the same ones,
+``image/class/label`` (int64) and ``image/class/text``, and where a manifest gives them
+``image/weight`` (float) and ``image/group`` (bytes).  Texts and recordings have the same ones,
 under ``text/`` and ``audio/``.
 """
 
@@ -13,16 +14,19 @@ import os
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
+from types import MappingProxyType
 
 import tensorflow as tf
 
 from harness.data.decode import decode
+from harness.data.index import ExampleIndex
 from harness.data.pack_plan import QUALITY, PackOptions, Written
 from harness.data.packed import FRAME_BYTES, Features, Shard
 from harness.data.packing import Packing
+from harness.data.records import RecordIndex, Unreadable
 from harness.errors import DataError
 from harness.runs.files import file_mode, fsync_dir, sha256_file
 from harness.runs.storage import storage_error
@@ -127,13 +131,14 @@ def _write(
         for position in packing.positions(number):
             row = packing.rows[position]
             name, label = source.names[row], int(source.labels[row])
-            content = _read(source.root / name, source.sizes[row])
+            content = _content(source, row)
             if packing.options.resize is not None:
                 smaller = shrunk(content, packing.options)
                 if smaller is None:
                     undecodable.append(name)
                 content = smaller or content
-            record = example(name, content, label, source.classes, features)
+            more = _more(source, row, features)
+            record = example(name, content, label, source.classes, features, more)
             writer.write(record)
             offsets.append(at)
             at += len(record) + FRAME_BYTES
@@ -143,15 +148,32 @@ def _write(
     return offsets, labels, content_bytes, undecodable
 
 
+def _more(source: ExampleIndex, row: int, features: Features) -> dict[str, tf.train.Feature]:
+    """What only some sets say of an example."""
+    more = {}
+    if source.weights:
+        weight = tf.train.FloatList(value=[source.weights[row]])
+        more[features.weight] = tf.train.Feature(float_list=weight)
+    if source.groups:
+        more[features.group] = _bytes(source.groups[row].encode())
+    return more
+
+
 def example(
-    name: str, content: bytes, label: int, classes: Sequence[str], features: Features
+    name: str,
+    content: bytes,
+    label: int,
+    classes: Sequence[str],
+    features: Features,
+    more: Mapping[str, tf.train.Feature] = MappingProxyType({}),
 ) -> bytes:
-    """A serialized ``tf.train.Example``."""
+    """A serialized ``tf.train.Example``, with ``more`` features in it."""
     values = {
         features.label: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
         features.text: _bytes(classes[label].encode()),
         features.encoded: _bytes(content),
         features.filename: _bytes(name.encode()),
+        **more,
     }
     message = tf.train.Example(features=tf.train.Features(feature=values))
     # Maps have no order of their own, and the same data are to give the same files.
@@ -182,6 +204,22 @@ def shrunk(content: bytes, options: PackOptions) -> bytes | None:
     else:
         encoded = tf.io.encode_png(pixels)
     return bytes(encoded.numpy())
+
+
+def _content(source: ExampleIndex, row: int) -> bytes:
+    """The bytes of an example, wherever they are."""
+    if source.texts:
+        return source.texts[row]
+    if not isinstance(source, RecordIndex):
+        return _read(source.root / source.names[row], source.sizes[row])
+    try:
+        return source.content(row)
+    except Unreadable as error:
+        raise DataError(
+            f"{source.root / source.names[row]} cannot be read",
+            got=str(error),
+            action="write that file again, or leave the record out of it",
+        ) from None
 
 
 def _read(path: Path, size: int) -> bytes:

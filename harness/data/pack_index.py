@@ -39,6 +39,7 @@ def index_json(
         "classes": list(source.classes),
         "counts": [labels[label] for label in range(len(source.classes))],
         "digest": f"packed:{digest.hexdigest()}",
+        "missing": dict(source.missing),
         "source": plan["source"],
         "source_digest": source.digest,
         "options": plan["options"],

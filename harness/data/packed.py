@@ -4,9 +4,10 @@
     offsets.bin                     where each example begins in its shard: uint64, little-endian
     labels.bin                      the label of each example: int32, little-endian
     keys.bin                        a hash of the name of each example: uint64, little-endian
+    groups.bin                      a hash of the group of each example, where they have groups
     data-00000-of-00012.tfrecord    tf.Example records, in canonical order over all shards
 
-The index in memory has an entry for each shard; what there is of each example stands in the three
+The index in memory has an entry for each shard; what there is of each example stands in the
 other files, which are read in pieces when it is asked for.  So nothing grows with the number of
 examples.
 """
@@ -34,9 +35,11 @@ from harness.runs.files import read_json
 
 INDEX, WORK, PLAN = "index.json", ".packing", "plan.json"
 """Names in a packed set; WORK is a folder in one that is not finished, with PLAN in it."""
-OFFSETS, LABELS, KEYS = "offsets.bin", "labels.bin", "keys.bin"
+OFFSETS, LABELS, KEYS, GROUPS = "offsets.bin", "labels.bin", "keys.bin", "groups.bin"
 ENTRIES = {OFFSETS: "<u8", LABELS: "<i4", KEYS: "<u8"}
 """Files with an entry for each example, and what numpy calls its type."""
+KINDS = {**ENTRIES, GROUPS: "<u8"}
+"""With those that a set has only where its examples have what they hold."""
 VERSION = 1
 ORDER = "canonical 1"
 """In which order the examples stand: that of :data:`harness.data.order.CANONICAL_SEED`."""
@@ -54,6 +57,8 @@ class Features(NamedTuple):
     filename: str
     label: str
     text: str
+    weight: str
+    group: str
 
     @classmethod
     def of(cls, medium: str) -> Features:
@@ -61,7 +66,7 @@ class Features(NamedTuple):
         return cls(*(f"{medium}/{name}" for name in _FEATURES))
 
 
-_FEATURES = ("encoded", "filename", "class/label", "class/text")
+_FEATURES = ("encoded", "filename", "class/label", "class/text", "weight", "group")
 
 
 def shard_name(number: int, shards: int) -> str:
@@ -93,6 +98,8 @@ class PackedIndex:
         digest: ``packed:`` and the SHA-256 over classes and shards.
         source_digest: of the data that were packed.
         content_bytes: bytes of the examples without the framing of the files.
+        kinds: its files with an entry for each example, see :data:`KINDS`.
+        missing: what the data that were packed lacked, by kind.
         near: copies of its files on this node, which are read first where they are there.
     """
 
@@ -108,7 +115,10 @@ class PackedIndex:
         self.source_digest = str(data["source_digest"])
         self.content_bytes = int(data["content_bytes"])
         self.options = dict(data["options"])
-        self.entry_sums = {name: str(data["entries"][name]) for name in ENTRIES}
+        names = [*ENTRIES, *(name for name in KINDS if name in data["entries"])]
+        self.kinds = {name: KINDS[name] for name in names}
+        self.entry_sums = {name: str(data["entries"][name]) for name in self.kinds}
+        self.missing = {str(kind): int(n) for kind, n in data.get("missing", {}).items()}
         self._starts = [0, *accumulate(shard.examples for shard in self.shards)]
 
     def __len__(self) -> int:
@@ -153,7 +163,7 @@ class PackedIndex:
         return f"{self.shards[number].file}#{position - self._starts[number]}"
 
     def entries(self, name: str, first: int, count: int, *, near: bool = False) -> NDArray[Any]:
-        """What the file ``name`` (:data:`ENTRIES`) holds of [first, first + count).
+        """What the file ``name`` (one of ``kinds``) holds of [first, first + count).
 
         Args:
             near: see :meth:`bounds`.
@@ -161,7 +171,7 @@ class PackedIndex:
         Raises:
             DataError: it is not whole.
         """
-        path, kind = self.root / name, np.dtype(ENTRIES[name])
+        path, kind = self.root / name, np.dtype(self.kinds[name])
         if near and self.near is not None:
             held = self.near.read(name, first * kind.itemsize, count * kind.itemsize)
             if held is not None:
@@ -244,7 +254,7 @@ def checked(root: Path, data: Any) -> PackedIndex:
 
 def _missing(index: PackedIndex) -> Iterator[Problem]:
     wanted = [(shard.file, shard.bytes) for shard in index.shards]
-    wanted += [(name, len(index) * np.dtype(kind).itemsize) for name, kind in ENTRIES.items()]
+    wanted += [(name, len(index) * np.dtype(kind).itemsize) for name, kind in index.kinds.items()]
     # A look at each file: most of the time goes into waiting for a network file system.
     with ThreadPoolExecutor(_THREADS) as pool:
         sizes: Sequence[int | str] = list(pool.map(lambda one: _size(index.root / one[0]), wanted))

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.data.packed import KEYS, LABELS, PackedIndex, open_packed
+from harness.data.packed import GROUPS, KEYS, LABELS, PackedIndex, open_packed
 from harness.data.scan import listed, refuse
 from harness.data.selection import Positions, Selection
-from harness.data.split import held_back
+from harness.data.split import held_back, held_back_groups, lacking_groups
 from harness.errors import Problem
 
 _CHUNK = 1 << 18
@@ -35,7 +35,7 @@ class PackedExamples:
         label_of: for each class of the set its row in ``classes``.
         by_class: examples of each of ``classes``.
         notes: sentences for the user.
-        missing: what its source lacked; nothing is known of that.
+        missing: what the data that were packed lacked, by kind.
     """
 
     packed: PackedIndex
@@ -97,8 +97,16 @@ class PackedExamples:
         Raises:
             DataError: it cannot be split, or files of the set are not whole.
         """
-        bits = held_back(self._keys_and_labels(), len(self.classes), fraction, seed)
         whole = len(self.packed)
+        if GROUPS in self.packed.kinds:
+            bits, notes = self._groups_held_back(fraction, seed)
+        else:
+            bits = held_back(self._keys_and_labels(), len(self.classes), fraction, seed)
+            notes = [
+                f"class {name!r} has one example: it stays in training, not in validation"
+                for name, count in self.counts().items()
+                if count == 1
+            ]
         counts = np.zeros(len(self.classes), np.int64)
         held = Selection(whole, bits)
         for start, (_, labels) in zip(
@@ -107,23 +115,43 @@ class PackedExamples:
             chosen = labels[held.holds(start, len(labels))]
             counts += np.bincount(chosen, minlength=len(self.classes))
         rest = np.array(self.by_class) - counts
-        notes = [
-            f"class {name!r} has one example: it stays in training, not in validation"
-            for name, count in self.counts().items()
-            if count == 1
-        ]
         train = Selection(whole, bits, others=True)
         return (
             replace(self, selection=train, by_class=tuple(rest.tolist())),
             replace(self, selection=held, by_class=tuple(counts.tolist()), notes=tuple(notes)),
         )
 
-    def _keys_and_labels(self) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
+    def _groups_held_back(self, fraction: float, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
+        """As :func:`harness.data.split.split_validation` has it, and which classes it lacks.
+
+        While it draws it holds 16 bytes of each example: a group may have them anywhere.
+        """
+        chunks = list(self._keys_and_labels(GROUPS))
+        keys = np.concatenate([keys for keys, _ in chunks])
+        labels = np.concatenate([labels for _, labels in chunks])
+        held = held_back_groups(keys, labels, len(self.classes), fraction, seed)
+        notes = list(lacking_groups(self.classes, labels, held))
+        return np.packbits(held, bitorder="little"), notes
+
+    def group_keys(self) -> NDArray[Any]:
+        """Hashes of the groups of these examples, each once, ascending; none where none are known.
+
+        Raises:
+            DataError: files of the set are not whole.
+        """
+        found = np.empty(0, np.uint64)
+        for start in range(0, len(self.packed) if GROUPS in self.packed.kinds else 0, _CHUNK):
+            count = min(_CHUNK, len(self.packed) - start)
+            keys = self.packed.entries(GROUPS, start, count)
+            found = np.union1d(found, keys[self.selection.holds(start, count)])
+        return found
+
+    def _keys_and_labels(self, name: str = KEYS) -> Iterator[tuple[NDArray[Any], NDArray[Any]]]:
         rows = np.array(self.label_of, np.int64)
         for start in range(0, len(self.packed), _CHUNK):
             count = min(_CHUNK, len(self.packed) - start)
             labels = rows[self.packed.entries(LABELS, start, count)]
-            yield self.packed.entries(KEYS, start, count), labels
+            yield self.packed.entries(name, start, count), labels
 
 
 def packed_examples(path: str | Path, classes: Sequence[str] | None = None) -> PackedExamples:
@@ -163,4 +191,5 @@ def packed_examples(path: str | Path, classes: Sequence[str] | None = None) -> P
         tuple(row_of.get(name, 0) for name in packed.classes),
         tuple(by_class.get(name, 0) for name in known),
         tuple(notes),
+        packed.missing,
     )

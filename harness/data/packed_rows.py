@@ -132,7 +132,7 @@ class PackedRows:
         name[:] = [one.name for one in parsed]
         content[:] = [bytes(one.encoded) for one in parsed]
         label = self._label_of[[one.label for one in parsed]]
-        weight = np.ones(len(parsed), np.float32)
+        weight = np.array([one.weight for one in parsed], np.float32)
         found = (row, mask, epoch, name, label, weight, content)
         return dict(zip(_KINDS, found, strict=True))
 
@@ -156,6 +156,7 @@ class Parsed(NamedTuple):
     encoded: bytes | memoryview
     name: bytes
     label: int
+    weight: float = 1.0
 
 
 def parse_record(record: bytes | memoryview, features: Features = OF_PICTURES) -> Parsed:
@@ -177,6 +178,7 @@ def parse_record(record: bytes | memoryview, features: Features = OF_PICTURES) -
         encoded,
         _first(feature[features.filename].bytes_list.value, b""),
         _first(feature[features.label].int64_list.value, 0),
+        _first(feature[features.weight].float_list.value, 1.0),
     )
 
 

@@ -22,7 +22,9 @@ from harness.data.pack_index import index_json
 from harness.data.pack_plan import PackOptions, Written, shard_bounds
 from harness.data.packed import (
     ENTRIES,
+    GROUPS,
     INDEX,
+    KINDS,
     LABELS,
     OFFSETS,
     PLAN,
@@ -84,6 +86,7 @@ class Packing:
             "medium": options.medium,
             "options": options.to_json(),
         }
+        self.kinds = (*ENTRIES, GROUPS) if source.groups else tuple(ENTRIES)
         self.work = folder / WORK
         if not folder.exists():
             make_dir(folder, access or PRIVATE)
@@ -176,8 +179,8 @@ class Packing:
             except FileNotFoundError:
                 if not self._finished_meanwhile():
                     raise
-        for name, kind in ENTRIES.items():
-            if _size(self.folder / name) != np.dtype(kind).itemsize * len(self.source):
+        for name in self.kinds:
+            if _size(self.folder / name) != np.dtype(KINDS[name]).itemsize * len(self.source):
                 write_atomic(self.folder / name, self._entries(name))
         shutil.rmtree(self.work, ignore_errors=True)  # another process may be at it as well
         return self._finished
@@ -188,7 +191,7 @@ class Packing:
             (self.work / f"{number:05d}.offsets").read_bytes() for number in range(self.shards)
         )
         sums = {}
-        for name in ENTRIES:
+        for name in self.kinds:
             content = offsets if name == OFFSETS else self._entries(name)
             write_atomic(self.folder / name, content)
             sums[name] = hashlib.sha256(content).hexdigest()
@@ -201,9 +204,11 @@ class Packing:
         if name == OFFSETS:
             found = [record_offsets(self.folder / self.name(n)) for n in range(self.shards)]
             return b"".join(one.tobytes() for one in found)
-        source, kind = self.source, np.dtype(ENTRIES[name])
+        source, kind = self.source, np.dtype(KINDS[name])
         if name == LABELS:
             each: Iterator[int] = (source.labels[row] for row in self.rows)
+        elif name == GROUPS:
+            each = (name_key(source.groups[row]) for row in self.rows)
         else:
             each = (name_key(source.names[row]) for row in self.rows)
         return np.fromiter(each, kind, len(source)).tobytes()

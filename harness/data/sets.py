@@ -16,7 +16,7 @@ from harness.data.manifest import ManifestSets, manifest_sets
 from harness.data.manifest_columns import ManifestOptions, refuse_folder
 from harness.data.manifest_rows import is_manifest
 from harness.data.media import medium_of
-from harness.data.packed import is_packed
+from harness.data.packed import GROUPS, is_packed
 from harness.data.record_files import RecordOptions, refuse_idle_features
 from harness.data.tfds import is_tfds
 from harness.errors import DataError
@@ -269,11 +269,7 @@ def _unused_notes(data: DataSpec, held: ManifestSets) -> tuple[str, ...]:
 def _check_groups(
     data: DataSpec, sets: dict[str, ExampleIndex | PackedExamples]
 ) -> tuple[str, ...]:
-    grouped = {
-        name: index
-        for name, index in sets.items()
-        if isinstance(index, ExampleIndex) and index.groups
-    }
+    grouped = {name: index for name, index in sets.items() if _has_groups(index)}
     if len(grouped) > 1:
         from harness.data.split import refuse_shared_groups
 
@@ -282,6 +278,12 @@ def _check_groups(
     if not grouped or not rest:
         return ()
     return (f"warning: the groups of the {' and '.join(rest)} data are not known, so not compared",)
+
+
+def _has_groups(index: ExampleIndex | PackedExamples) -> bool:
+    if isinstance(index, ExampleIndex):
+        return bool(index.groups)
+    return GROUPS in index.packed.kinds
 
 
 def _is_train(data: DataSpec, path: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,11 +31,13 @@ def split_validation(
         SpecError: ``fraction`` is not between 0 and 1.
         DataError: nothing can be held back without taking all of a class.
     """
-    if index.groups:
-        held = held_back_groups(index, fraction, seed)
-        return _parts(index, held, _lacking_groups(index, held))
-    keys = np.fromiter(map(name_key, index.names), np.uint64, len(index))
     labels = np.asarray(index.labels, np.int64)
+    if index.groups:
+        groups, codes = _coded(index.groups)
+        keys = np.fromiter(map(name_key, groups), np.uint64, len(groups))[codes]
+        held = held_back_groups(keys, labels, len(index.classes), fraction, seed)
+        return _parts(index, held, _lacking(index, labels, held))
+    keys = np.fromiter(map(name_key, index.names), np.uint64, len(index))
     bits = held_back([(keys, labels)], len(index.classes), fraction, seed)
     held = np.unpackbits(bits, count=len(index), bitorder="little").astype(bool)
     notes = [
@@ -111,7 +113,9 @@ def _check_fraction(fraction: float) -> None:
         )
 
 
-def held_back_groups(index: ExampleIndex, fraction: float, seed: int) -> NDArray[np.bool_]:
+def held_back_groups(
+    keys: NDArray[Any], labels: NDArray[np.int64], classes: int, fraction: float, seed: int
+) -> NDArray[np.bool_]:
     """Which examples are validation examples, so that no group is on both sides.
 
     A group is held back as a whole when its draw, a hash of (seed, group), is below ``fraction``.
@@ -122,15 +126,20 @@ def held_back_groups(index: ExampleIndex, fraction: float, seed: int) -> NDArray
     back, the group with the smallest draw goes to validation, of those that leave each of their
     classes another group in training.
 
+    Args:
+        keys: of the group of each example, :func:`name_key`, uint64.
+        labels: rows of the classes.
+        classes: how many there are.
+
     Raises:
         SpecError: ``fraction`` is not between 0 and 1.
         DataError: no group can go without taking all of a class with it.
     """
     _check_fraction(fraction)
-    names, codes = _coded(index.groups)
-    drawn = draws(np.fromiter(map(name_key, names), np.uint64, len(names)), seed)
+    known, codes = np.unique(keys, return_inverse=True)
+    drawn = draws(known, seed)
     held = drawn < fraction
-    classes_of, groups_of = _members(codes, index, len(names))
+    classes_of, groups_of = _members(codes, labels, len(known), classes)
     for groups in groups_of:
         if groups and held[groups].all():
             held[max(groups, key=drawn.__getitem__)] = False
@@ -147,7 +156,7 @@ def held_back_groups(index: ExampleIndex, fraction: float, seed: int) -> NDArray
     if not held.any():
         raise DataError(
             "no group can be held back without taking all of a class with it",
-            got=f"{len(names)} groups of {len(index.classes)} classes",
+            got=f"{len(known)} groups of {classes} classes",
             allowed="a class with two groups or more",
             action="add groups, give data.validation a path of its own, or set it to null",
             path="data.validation",
@@ -155,8 +164,17 @@ def held_back_groups(index: ExampleIndex, fraction: float, seed: int) -> NDArray
     return held[codes]
 
 
-def refuse_shared_groups(sets: Mapping[str, ExampleIndex], hide: bool = False) -> None:
+class Grouped(Protocol):
+    """A packed set with groups."""
+
+    def group_keys(self) -> NDArray[Any]:
+        """:func:`name_key` of its groups."""
+
+
+def refuse_shared_groups(sets: Mapping[str, ExampleIndex | Grouped], hide: bool = False) -> None:
     """Holds that no group has examples in two of these sets, by their names.
+
+    A packed set knows its groups by their hashes: such as only it has are counted, not named.
 
     Args:
         hide: do not name the groups in the error (``data.sensitive``).
@@ -164,19 +182,30 @@ def refuse_shared_groups(sets: Mapping[str, ExampleIndex], hide: bool = False) -
     Raises:
         DataError: some have; names them.
     """
-    of_set = {name: set(index.groups) for name, index in sets.items()}
+    of_set: dict[str, dict[int, str]] = {}
+    named: dict[int, str] = {}
+    for name, index in sets.items():
+        if isinstance(index, ExampleIndex):
+            of_set[name] = {name_key(group): group for group in set(index.groups)}
+            named |= of_set[name]
+        else:
+            of_set[name] = dict.fromkeys(index.group_keys().tolist(), "")
     refuse(
         Problem(
             f"{len(shared)} group{'' if len(shared) == 1 else 's'} both in {one} and in {other}",
-            got=None if hide else listed(sorted(shared)),
+            got=_names(shared, {} if hide else named),
             allowed="each group on one side, or the figures are too good",
             action="move all examples of a group to one side, or let harness split by group "
             "(data.validation: {fraction: 0.1})",
             path="data.columns.group",
         )
         for one, other in combinations(of_set, 2)
-        if (shared := of_set[one] & of_set[other])
+        if (shared := of_set[one].keys() & of_set[other].keys())
     )
+
+
+def _names(shared: Iterable[int], named: Mapping[int, str]) -> str | None:
+    return listed(sorted(named[key] for key in shared if key in named)) or None
 
 
 def _coded(groups: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
@@ -188,26 +217,32 @@ def _coded(groups: Sequence[str]) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _members(
-    codes: NDArray[np.int64], index: ExampleIndex, groups: int
+    codes: NDArray[np.int64], labels: NDArray[np.int64], groups: int, classes: int
 ) -> tuple[list[list[int]], list[list[int]]]:
     """For each group its classes, and for each class its groups."""
     classes_of: list[list[int]] = [[] for _ in range(groups)]
-    groups_of: list[list[int]] = [[] for _ in index.classes]
-    width = len(index.classes)
-    for pair in np.unique(codes * width + np.asarray(index.labels, np.int64)).tolist():
-        group, label = divmod(pair, width)
+    groups_of: list[list[int]] = [[] for _ in range(classes)]
+    for pair in np.unique(codes * classes + labels).tolist():
+        group, label = divmod(pair, classes)
         classes_of[group].append(label)
         groups_of[label].append(group)
     return classes_of, groups_of
 
 
-def _lacking_groups(index: ExampleIndex, held: NDArray[np.bool_]) -> Iterator[str]:
-    labels = np.asarray(index.labels, np.int64)
-    if index.targets or index.values is not None:
-        return
-    there = np.bincount(labels, minlength=len(index.classes))
-    chosen = np.bincount(labels[held], minlength=len(index.classes))
-    for name, count, some in zip(index.classes, there.tolist(), chosen.tolist(), strict=True):
+def _lacking(
+    index: ExampleIndex, labels: NDArray[np.int64], held: NDArray[np.bool_]
+) -> Iterator[str]:
+    if not index.targets and index.values is None:
+        yield from lacking_groups(index.classes, labels, held)
+
+
+def lacking_groups(
+    classes: Sequence[str], labels: NDArray[np.int64], held: NDArray[np.bool_]
+) -> Iterator[str]:
+    """Sentences that say which classes have no validation examples."""
+    there = np.bincount(labels, minlength=len(classes))
+    chosen = np.bincount(labels[held], minlength=len(classes))
+    for name, count, some in zip(classes, there.tolist(), chosen.tolist(), strict=True):
         if count and not some:
             yield f"class {name!r} has no group to spare: it stays in training, not in validation"
 

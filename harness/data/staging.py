@@ -25,7 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from harness.data.packed import ENTRIES, INDEX, OFFSETS, PackedIndex, checked
+from harness.data.packed import INDEX, OFFSETS, PackedIndex, checked
 from harness.errors import DataError, StorageError
 from harness.runs.files import TEMPORARY, fsync_dir, sha256_file, write_atomic
 from harness.runs.own import locked, own_folder
@@ -71,7 +71,7 @@ class StagedSet:
         count = len(index)
         entries = {
             name: Item(name, count * np.dtype(kind).itemsize, index.entry_sums[name])
-            for name, kind in ENTRIES.items()
+            for name, kind in index.kinds.items()
         }
         # In the order in which a run has use for them.
         self.items = (

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from harness.data.index import ExampleIndex, folder_index
-from harness.data.media import medium_of
 from harness.data.pack_plan import PackOptions
 from harness.data.packed import PackedIndex, is_packed
 from harness.data.packed_verify import verify
 from harness.data.packing import Packing
-from harness.data.scan import refuse, refuse_bad_names
-from harness.errors import DataError, Problem, UsageError
+from harness.data.scan import refuse_bad_names
+from harness.errors import DataError, UsageError
 from harness.worker.environment import import_tensorflow, prepare
+from harness.worker.pack_source import PackSource
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Packed:
 
 
 def pack_data(
-    source: Path,
+    source: PackSource,
     folder: Path,
     options: PackOptions,
     *,
@@ -52,7 +51,7 @@ def pack_data(
     say: Callable[[str], None],
     progress: TextIO | None = None,
 ) -> Packed:
-    """Packs a folder per class, or one of ``parts`` of it; what is there already stays.
+    """Packs a data set, or one of ``parts`` of it; what is there already stays.
 
     Args:
         part: from 0.
@@ -66,7 +65,7 @@ def pack_data(
         StorageError: it cannot be written.
     """
     check_places(source, folder)
-    index = _source(source, options.medium)
+    index = source.index()
     for note in index.notes:
         say(note)
     prepare(os.environ, say)
@@ -100,46 +99,29 @@ def check_sums(index: PackedIndex) -> None:
         raise DataError(problems)
 
 
-_MOST_BYTES = (1 << 31) - (1 << 20)
-"""Of an example: a tf.Example with its other features ends at 2 GB."""
-
-
-def check_places(source: Path, folder: Path) -> None:
-    """Looks whether one folder may be packed into the other, and into neither.
+def check_places(source: PackSource, folder: Path) -> None:
+    """Looks whether data may be packed into a folder.
 
     Raises:
         UsageError: it may not.
         DataError: a name is not valid UTF-8.
     """
-    refuse_bad_names([str(source), str(folder)])
-    if is_packed(source):
+    refuse_bad_names([str(source.path), str(folder)])
+    of, inside = source.folder, folder.resolve()
+    if of is None:
+        return
+    if is_packed(of):
         raise UsageError(
-            f"{source} is packed already",
+            f"{of} is packed already",
             allowed="a folder with one folder for each class",
             action="name the folder that it was packed from",
         )
-    inside = folder.resolve()
-    if inside == source.resolve() or source.resolve() in inside.parents:
+    if inside == of.resolve() or of.resolve() in inside.parents:
         raise UsageError(
             f"{folder} lies in the data that are to be packed",
             allowed="a folder outside of them, since each folder in them is a class",
             action="name another folder",
         )
-
-
-def _source(source: Path, medium: str) -> ExampleIndex:
-    index = folder_index(source, medium=medium_of(medium))
-    refuse(
-        Problem(
-            f"{source / name} is too large for a record",
-            got=f"{size} bytes",
-            allowed=f"less than {_MOST_BYTES} bytes",
-            action="remove it from the folder",
-        )
-        for name, size in zip(index.names, index.sizes, strict=True)
-        if size >= _MOST_BYTES
-    )
-    return index
 
 
 class Progress:

@@ -154,8 +154,11 @@ def test_of_a_record_its_picture_name_and_label_are_taken():
     # As the thread that reads gives it: a part of what was read.
     view = memoryview(b"before" + record + b"behind")[6:-6]
     for form in (record, view):
-        assert parse_record(form) == (b"pixels", b"a/1.png", 7)
+        assert parse_record(form) == (b"pixels", b"a/1.png", 7, 1.0)
     assert parse_record(view).encoded.obj is view.obj, "it was not copied"
     for nothing in (b"", b"\xff\xff\xff", tf.train.Example().SerializeToString()):
         for form in (nothing, memoryview(nothing)):
-            assert parse_record(form) == (b"", b"", 0)
+            assert parse_record(form) == (b"", b"", 0, 1.0)
+    features["image/weight"] = feature(float_list=tf.train.FloatList(value=[2.5]))
+    example = tf.train.Example(features=tf.train.Features(feature=features))
+    assert parse_record(example.SerializeToString()).weight == 2.5

@@ -109,6 +109,24 @@ def test_a_spec_gives_site_and_account_and_no_gpus(capsys, folder: Path) -> None
     ]
 
 
+def test_a_spec_says_what_is_packed_and_where(capsys, folder: Path) -> None:
+    spec = {
+        "harness_spec": 1,
+        "name": "x",
+        "backbone": {"handle": "https://tfhub.dev/x/1"},
+        "data": {"train": "all.csv", "columns": {"split": "use"}},
+        "cluster": {"account": "lab"},
+    }
+    (folder / "all.csv").write_text("file,label,use\n")
+    (folder / "spec.yaml").write_text(json.dumps(spec))
+    text = script(capsys, "pack", "spec.yaml", "out", "--split", "test")
+    assert step(text) == [
+        *("pack", str(folder / "spec.yaml"), str(folder / "out"), "--shard-mb", "64"),
+        *("--split", "test", "--workers", "4"),
+    ]
+    assert options(text)["account"] == "lab"
+
+
 def test_a_job_of_the_same_data_has_the_same_folder(capsys, folder: Path) -> None:
     outs = [
         options(script(capsys, "pack", "pictures", out))["output"].rpartition("/slurm/")[0]
@@ -206,7 +224,7 @@ def test_how_a_job_ends(capsys, folder: Path, ends: str, code: int, words: str) 
         ("pack pictures out --slurm -o cluster.ranks_per_node=2", 3, "cluster.strategy is single"),
         ("pack pictures out --slurm --jobs 2 -o cluster.continue_by=chain", 2, "cannot each be"),
         ("pack pictures pictures/out --slurm", 2, "lies in the data that are to be packed"),
-        ("pack nowhere out --slurm", 4, "is no folder"),
+        ("pack nowhere out --slurm", 4, "nowhere does not exist"),
         ("pack pictures out --slurm --quality 3", 2, "--quality is of pictures"),
         ("inspect pictures --no-preflight", 2, "--no-preflight belongs to a job"),
         ("inspect nowhere --slurm", 4, "does not exist"),

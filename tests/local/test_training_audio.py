@@ -13,7 +13,13 @@ import pytest
 import soundfile
 
 from harness.cli.main import main
-from tests.local.training_helpers import assert_same_result, call, mischief, write_spec
+from tests.local.training_helpers import (
+    assert_equal_losses,
+    assert_same_result,
+    call,
+    mischief,
+    write_spec,
+)
 
 HERTZ = {"high": (900, 1800), "low": (150, 500)}
 EACH = 17
@@ -154,3 +160,18 @@ def test_any_step_can_be_the_first(data):
     rows = [list(index.names).index("low/zz.wav")]
     masks = [m for b in whole[:5] for r, m in zip(b["index"], b["mask"], strict=True) if r in rows]
     assert masks and not any(masks)
+
+
+def test_packed_recordings_give_the_run_of_their_folder(
+    tmp_path, tiny_audio_backbone, data, undisturbed
+):
+    for part in ("train", "test"):
+        command = ["pack", str(data / part), str(tmp_path / part), "--medium", "audio"]
+        assert main(command) == 0
+    spec = audio_spec(tmp_path, tiny_audio_backbone, tmp_path, **mischief(tmp_path))
+    code, _, err = call("run", str(spec), "--run-dir", str(tmp_path / "run"))
+    assert code == 0, err
+    # The recording that is none is named as it is in the folder.
+    (line,) = (tmp_path / "run" / "corrupt.jsonl").read_text().splitlines()
+    assert json.loads(line)["name"] == "low/zz.wav"
+    assert_equal_losses(undisturbed, tmp_path / "run", relative=1e-6)

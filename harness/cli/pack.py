@@ -116,9 +116,9 @@ def run(args: argparse.Namespace) -> int:
     if args.verify and done.index is not None:
         check_sums(done.index)
     if args.json:
-        print_json(_facts(done, verified=args.verify and done.index is not None))
+        print_json(_facts(args, done, sensitive=source.sensitive))
     else:
-        _tell(args, done)
+        _tell(args, done, sensitive=source.sensitive)
     return 0
 
 
@@ -203,13 +203,13 @@ def _words(args: argparse.Namespace) -> list[str]:
     return words + (["--verify"] if args.verify else [])
 
 
-def _facts(done: Packed, *, verified: bool) -> dict[str, Any]:
+def _facts(args: argparse.Namespace, done: Packed, *, sensitive: bool) -> dict[str, Any]:
     index = done.index
     facts: dict[str, Any] = {
         "written": done.written,
         "missing_shards": done.missing,
-        "undecodable": list(done.undecodable),
-        "verified": verified,
+        "undecodable": len(done.undecodable) if sensitive else list(done.undecodable),
+        "verified": args.verify and index is not None,
         "finished": index is not None,
     }
     if index is not None:
@@ -224,13 +224,13 @@ def _facts(done: Packed, *, verified: bool) -> dict[str, Any]:
     return facts
 
 
-def _tell(args: argparse.Namespace, done: Packed) -> None:
+def _tell(args: argparse.Namespace, done: Packed, *, sensitive: bool) -> None:
     if done.undecodable:
         names = ", ".join(done.undecodable[:_SAY])
         more = len(done.undecodable) - _SAY
         rest = f" and {more} more" if more > 0 else ""
-        print(f"{len(done.undecodable)} could not be decoded and are packed as they are: ", end="")
-        print(names + rest)
+        print(f"{len(done.undecodable)} could not be decoded and are packed as they are", end="")
+        print("" if sensitive else f": {names}{rest}")
     if done.index is None:
         print(f"packed {done.written} examples; {done.missing} files are still to come")
         if args.verify:

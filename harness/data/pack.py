@@ -131,7 +131,7 @@ def _write(
         for position in packing.positions(number):
             row = packing.rows[position]
             name, label = source.names[row], int(source.labels[row])
-            content = _content(source, row)
+            content = _content(packing, row)
             if packing.options.resize is not None:
                 smaller = shrunk(content, packing.options)
                 if smaller is None:
@@ -206,35 +206,37 @@ def shrunk(content: bytes, options: PackOptions) -> bytes | None:
     return bytes(encoded.numpy())
 
 
-def _content(source: ExampleIndex, row: int) -> bytes:
+def _content(packing: Packing, row: int) -> bytes:
     """The bytes of an example, wherever they are."""
+    source = packing.source
     if source.texts:
         return source.texts[row]
     if not isinstance(source, RecordIndex):
-        return _read(source.root / source.names[row], source.sizes[row])
+        path = source.root / source.names[row]
+        return _read(path, source.sizes[row], packing.shown(row))
     try:
         return source.content(row)
     except Unreadable as error:
         raise DataError(
-            f"{source.root / source.names[row]} cannot be read",
+            f"{packing.shown(row)} cannot be read",
             got=str(error),
             action="write that file again, or leave the record out of it",
         ) from None
 
 
-def _read(path: Path, size: int) -> bytes:
+def _read(path: Path, size: int, shown: str) -> bytes:
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read",
+            f"{shown} cannot be read",
             got=str(error.strerror),
             action="put it back, or remove it and pack into a new folder; the shards that are "
             "written stay",
         ) from error
     if len(content) != size:
         raise DataError(
-            f"{path} has changed since the folder was listed",
+            f"{shown} has changed since the data were listed",
             got=f"{len(content)} bytes",
             allowed=f"{size} bytes",
             action="pack what does not change meanwhile, into a new folder",

@@ -118,7 +118,7 @@ class PackedIndex:
         names = [*ENTRIES, *(name for name in KINDS if name in data["entries"])]
         self.kinds = {name: KINDS[name] for name in names}
         self.entry_sums = {name: str(data["entries"][name]) for name in self.kinds}
-        self.missing = {str(kind): int(n) for kind, n in data.get("missing", {}).items()}
+        self.missing = {str(kind): int(n) for kind, n in dict(data.get("missing", {})).items()}
         self._starts = [0, *accumulate(shard.examples for shard in self.shards)]
 
     def __len__(self) -> int:

@@ -124,11 +124,14 @@ class PackedExamples:
     def _groups_held_back(self, fraction: float, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
         """As :func:`harness.data.split.split_validation` has it, and which classes it lacks.
 
-        While it draws it holds 16 bytes of each example: a group may have them anywhere.
+        While it draws it holds about 80 bytes of each example: a group may have them anywhere.
         """
-        chunks = list(self._keys_and_labels(GROUPS))
-        keys = np.concatenate([keys for keys, _ in chunks])
-        labels = np.concatenate([labels for _, labels in chunks])
+        keys = np.empty(len(self.packed), np.uint64)
+        labels = np.empty(len(self.packed), np.int64)
+        start = 0
+        for some, its in self._keys_and_labels(GROUPS):
+            keys[start : start + len(some)], labels[start : start + len(some)] = some, its
+            start += len(some)
         held = held_back_groups(keys, labels, len(self.classes), fraction, seed)
         notes = list(lacking_groups(self.classes, labels, held))
         return np.packbits(held, bitorder="little"), notes

@@ -21,6 +21,9 @@ from harness.errors import DataError
 MOST_SKIPPED = 8
 """Records between two that are wanted, up to which all are read: cheaper than another read."""
 
+_DENSE = 1.25
+"""Records read for each that is wanted, up to which no copy is made of it."""
+
 
 class Damaged(Exception):
     """A record is not what was packed; says why."""
@@ -55,9 +58,12 @@ def read_records(packed: PackedIndex, positions: NDArray[np.int64]) -> Iterator[
     for first, number in pieces(packed, positions):
         piece = Piece(packed, first, number)
         last = int(np.searchsorted(positions, first + number))
+        # A record that is kept keeps all that was read with it, too much where few were wanted.
+        dense = number <= _DENSE * (last - at)
         for position in positions[at:last].tolist():
             try:
-                yield piece.record(position - first)
+                record = piece.record(position - first)
+                yield record if dense else memoryview(bytes(record))
             except Damaged:
                 yield memoryview(b"")
         at = last

@@ -1,6 +1,6 @@
 """Packs a data set: which examples go into which shard, and how far that has come.
 
-A folder is packed by any number of processes in any number of starts.  Each shard is written to a
+A set is packed by any number of processes in any number of starts.  Each shard is written to a
 temporary file, synced and renamed, and only then noted; who finds all shards noted writes the
 index.
 """
@@ -62,6 +62,7 @@ class Packing:
         folder: the packed set; made if it is not there.
         access: ``private`` or ``group``; None leaves a folder that is there as it is, and makes a
             new one private.
+        sensitive: no message names an example.
 
     Raises:
         UsageError: something else was begun in ``folder``, or it holds other files.
@@ -75,14 +76,19 @@ class Packing:
         folder: Path,
         options: PackOptions,
         access: str | None,
+        *,
+        sensitive: bool = False,
     ) -> None:
         self.source, self.rows, self.folder, self.options = source, rows, folder, options
+        self._sensitive = sensitive
         self.bounds = shard_bounds([source.sizes[row] for row in rows], options.shard_bytes)
         self._plan = {
             "harness_packing": VERSION,
             "source": str(source.root.resolve()),
             "source_digest": source.digest,
             "examples": len(source),
+            # A label in a record is a row of them, and of test data they are those of training.
+            "classes": list(source.classes),
             "medium": options.medium,
             "options": options.to_json(),
         }
@@ -108,6 +114,12 @@ class Packing:
     def name(self, number: int) -> str:
         """The file of a shard."""
         return shard_name(number, self.shards)
+
+    def shown(self, row: int) -> str:
+        """What messages call an example of the source."""
+        if self._sensitive:
+            return "an example, which is not named (data.sensitive),"
+        return str(self.source.root / self.source.names[row])
 
     def todo(self, part: int = 0, parts: int = 1) -> list[int]:
         """The shards of one of ``parts`` that are not there yet."""

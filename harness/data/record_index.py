@@ -206,7 +206,9 @@ class _Maker:
         for one in self._scanned:
             digest.update(f"{one.file}\0{one.bytes}\0{one.mtime_ns}\n".encode())
         features = (options.example, options.label, options.weight, options.group)
-        digest.update(json.dumps([features, self._classes, len(index)]).encode())
+        # Of samples that are numbers a recording of this rate is made.
+        rate = [] if options.rate_hz is None else [options.rate_hz]
+        digest.update(json.dumps([features, self._classes, len(index), *rate]).encode())
         for numbers in (index.labels, index.weights, index.table.numbers):
             digest.update(array("d" if numbers is index.weights else "q", numbers).tobytes())
         digest.update("\0".join(index.groups).encode())

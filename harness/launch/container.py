@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from harness.errors import Problem, SpecError
 from harness.runs.paths import RunPaths
@@ -60,8 +61,13 @@ class Inside:
     hidden: tuple[str, ...]
 
 
-def inside_of(resolved: Resolved, paths: RunPaths) -> Inside | None:
+def inside_of(
+    resolved: Resolved, paths: RunPaths, sees: Mapping[str, str] = MappingProxyType({})
+) -> Inside | None:
     """The container that the ranks run in; None where they run in none.
+
+    Args:
+        sees: more paths that they must see, each with what names it.
 
     Raises:
         SpecError: a path that they must see cannot be mounted.
@@ -76,6 +82,7 @@ def inside_of(resolved: Resolved, paths: RunPaths) -> Inside | None:
     binds = {
         str(paths.root): "the run directory",
         **{path: field for field, path in paths_of(resolved.spec)},
+        **sees,
         **dict.fromkeys(wanted.binds, f"{_FIELD}.binds"),
         **dict.fromkeys(site.binds, "the site's environment.container.binds"),
     }

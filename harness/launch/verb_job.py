@@ -134,7 +134,8 @@ def _start(job: VerbJob, resolved: Resolved, paths: RunPaths, slurm: Slurm) -> J
 def _executor(job: VerbJob, resolved: Resolved, paths: RunPaths, slurm: Slurm) -> RunSlurmExecutor:
     request = make_request(resolved)
     check_path(paths)
-    inside = inside_of(resolved, paths)
+    sees = {str(path): f"what harness {job.verb} reads" for path in job.sees}
+    inside = inside_of(resolved, paths, sees)
     made = parameters(request, paths, resolved.site, "private", inside=inside, resume=job.resume)
     setup = made["setup"]
     at = setup.index("harness_start")

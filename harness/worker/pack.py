@@ -1,4 +1,4 @@
-"""Packing a data set from its folder to its shards, as the verb and the job do it."""
+"""Packing a data set into its shards, as the verb and the job do it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from harness.data.pack_plan import PackOptions
-from harness.data.packed import PackedIndex, is_packed
+from harness.data.packed import PackedIndex
 from harness.data.packed_verify import verify
 from harness.data.packing import Packing
 from harness.data.scan import refuse_bad_names
@@ -66,7 +66,7 @@ def pack_data(
     """
     check_places(source, folder)
     index = source.index()
-    for note in index.notes:
+    for note in () if source.sensitive else index.notes:
         say(note)
     prepare(os.environ, say)
     with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here
@@ -78,7 +78,8 @@ def pack_data(
     # The files are to be the same everywhere, and several of these may share a node.
     hide_gpus()
 
-    packing = Packing(index, canonical_rows(len(index)), folder, options, access)
+    rows = canonical_rows(len(index))
+    packing = Packing(index, rows, folder, options, access, sensitive=source.sensitive)
     todo = packing.todo(part, parts)
     total = sum(len(packing.positions(number)) for number in todo)
     with Progress(total, progress or sys.stderr) as shown:
@@ -107,16 +108,16 @@ def check_places(source: PackSource, folder: Path) -> None:
         DataError: a name is not valid UTF-8.
     """
     refuse_bad_names([str(source.path), str(folder)])
-    of, inside = source.folder, folder.resolve()
-    if of is None:
-        return
-    if is_packed(of):
+    if source.packed is not None:
         raise UsageError(
-            f"{of} is packed already",
-            allowed="a folder with one folder for each class",
-            action="name the folder that it was packed from",
+            f"{source.packed} is packed already",
+            allowed="a folder with one folder for each class, a manifest, or a spec",
+            action="name what it was packed from",
         )
-    if inside == of.resolve() or of.resolve() in inside.parents:
+    inside = folder.resolve()
+    for of in source.folders:
+        if inside != of.resolve() and of.resolve() not in inside.parents:
+            continue
         raise UsageError(
             f"{folder} lies in the data that are to be packed",
             allowed="a folder outside of them, since each folder in them is a class",

@@ -71,14 +71,14 @@ import harness.data.pack as pack
 
 read, count = pack._read, 0
 
-def slow(path, size):
+def slow(path, size, shown):
     global count
     count += 1
     if count == 40:
         print("40 read", flush=True)
     if count > 39:
         time.sleep(1)
-    return read(path, size)
+    return read(path, size, shown)
 
 pack._read = slow
 sys.argv = ["harness", *sys.argv[1:]]

@@ -325,6 +325,8 @@ def test_another_pack_is_not_mixed_in(source: Path, tmp_path: Path) -> None:
         ({"counts": [7, 7, 8]}, "is broken"),
         ({"shards": [{"file": "x"}]}, "is broken"),
         ({"classes": None}, "is broken"),
+        ({"missing": [1]}, "is broken"),
+        ({"missing": None}, "is broken"),
     ],
 )
 def test_an_index_that_is_not_ours_is_refused(

@@ -119,12 +119,23 @@ def test_a_spec_says_what_is_packed_and_where(capsys, folder: Path) -> None:
     }
     (folder / "all.csv").write_text("file,label,use\n")
     (folder / "spec.yaml").write_text(json.dumps(spec))
-    text = script(capsys, "pack", "spec.yaml", "out", "--split", "test")
+    (folder / "image.sif").touch()
+    command = ["pack", "spec.yaml", "out", "--split", "test"]
+    text = script(capsys, *command)
     assert step(text) == [
         *("pack", str(folder / "spec.yaml"), str(folder / "out"), "--shard-mb", "64"),
         *("--split", "test", "--workers", "4"),
     ]
     assert options(text)["account"] == "lab"
+    # In a container: all that the spec and its manifest name, and where the set is to be.
+    text = script(capsys, *command, "-o", f"cluster.container.image={folder / 'image.sif'}")
+    seen = [shlex.split(line)[1] for line in text.splitlines() if line.startswith("harness_see ")]
+    for path in (folder, folder / "all.csv", folder / "spec.yaml", folder / "out"):
+        assert str(path) in seen
+    text = script(
+        capsys, "pack", "all.csv", "out", "-o", f"cluster.container.image={folder / 'image.sif'}"
+    )
+    assert f"harness_see {folder} " in text, "its paths start where it lies"
 
 
 def test_a_job_of_the_same_data_has_the_same_folder(capsys, folder: Path) -> None:

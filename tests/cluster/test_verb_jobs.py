@@ -115,7 +115,7 @@ def test_what_cannot_run_is_refused_before_anything_is_queued(
     _, err = harness.said(*pack, "-o", "cluster.partition=nosuch", code=2)
     assert "cluster.partition: there is no such partition" in err
     _, err = harness.said("pack", "nowhere", "packed", "--slurm", code=4)
-    assert "is no folder" in err
+    assert "nowhere does not exist" in err
     assert not (tmp_path / "runs").exists()
     held = harness.json(*pack, *SMALL, "-o", "cluster.sbatch.hold=true")
     _, err = harness.said(*pack, *SMALL, code=2)

@@ -92,15 +92,19 @@ def test_what_the_user_has_set_stays(meeting: tuple[str, int, str] | None) -> No
     assert set(made) | set(own) >= set(settings(place, {}, meeting, [2]))
 
 
+YIELD = {"OMPI_MCA_mpi_yield_when_idle": "1"}
+
+
 @pytest.mark.parametrize(
     ("own", "gpus", "wakes", "wanted"),
     [
-        ({}, False, False, {"HOROVOD_CYCLE_TIME": "5"}),
-        ({}, False, True, {"HOROVOD_CYCLE_TIME": "1", "HOROVOD_IDLE_TIME": "500"}),
+        ({}, False, False, {"HOROVOD_CYCLE_TIME": "5"} | YIELD),
+        ({}, False, True, {"HOROVOD_CYCLE_TIME": "1", "HOROVOD_IDLE_TIME": "500"} | YIELD),
         ({}, True, False, {}),
         ({}, True, True, {}),
-        ({"HOROVOD_CYCLE_TIME": "1"}, False, False, {}),
-        ({"HOROVOD_CYCLE_TIME": "1"}, False, True, {}),
+        ({"HOROVOD_CYCLE_TIME": "1"}, False, False, YIELD),
+        ({"HOROVOD_CYCLE_TIME": "1"}, False, True, YIELD),
+        (dict.fromkeys(YIELD, "0"), False, False, {"HOROVOD_CYCLE_TIME": "5"}),
     ],
 )
 def test_ranks_on_cpus_are_not_asked_every_millisecond(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from harness.data.packed_examples import PackedExamples
     from harness.spec import Spec
 
-TRAIN, VALIDATION, TEST = SPLITS = ("train", "validation", "test")
+TRAIN, VALIDATION = "train", "validation"
 _MOST_BYTES = (1 << 31) - (1 << 20)
 """Of an example: a tf.Example with its other features ends at 2 GB."""
 

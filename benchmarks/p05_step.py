@@ -85,7 +85,7 @@ def _model(spec):
     task = make_task("image_classification", names, label_smoothing=0.0, metrics={})
     device = SingleDevice()
     backbone = Backbone("bench", pixels, None, None)
-    return assemble(spec, backbone, task, device, SIDE), device
+    return assemble(spec, backbone, task, device, (SIDE,)), device
 
 
 def _harness() -> Callable[[], object]:
@@ -98,7 +98,7 @@ def _harness() -> Callable[[], object]:
     spec = _spec()
     model, device = _model(spec)
     steps = Steps(model, make_optimizer(spec), device, BATCH)
-    many = steps.compile(make_plan(spec, 10**6).phases[0])
+    many = steps.compile(make_plan(spec, lambda batch: 10**6).phases[0])
     batches, count = _endless(), tf.constant(STEPS)
     return lambda: (many(batches, count), steps.progress())
 

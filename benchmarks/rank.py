@@ -77,7 +77,10 @@ def _fine_tuning(distribution: Any) -> Callable[[int], object]:
             "name": "bench",
             "backbone": {"handle": "plugin:bench"},
             "data": {"train": ".", "image_size": SIDE},
-            "training": {"batch_size": BATCH * distribution.replicas},
+            "training": {
+                "batch_size": BATCH * distribution.replicas,
+                "phases": [{"name": "all", "epochs": 1, "unfreeze": "all"}],
+            },
         }
     ).spec
     tf_keras.utils.set_random_seed(1)
@@ -85,15 +88,12 @@ def _fine_tuning(distribution: Any) -> Callable[[int], object]:
         body = tf_keras.applications.MobileNetV2(
             (SIDE, SIDE, 3), include_top=False, weights=None, pooling="avg"
         )
-        # Inference mode of its norms: their layers are frozen, all else is trained.
-        for layer in body.layers:
-            layer.trainable = not isinstance(layer, tf_keras.layers.BatchNormalization)
         names = tuple(map(str, range(CLASSES)))
         task = make_task("image_classification", names, label_smoothing=0.0, metrics={})
-        model = assemble(spec, Backbone("bench", body, None, None), task, distribution, SIDE)
+        model = assemble(spec, Backbone("bench", body, None, None), task, distribution, (SIDE,))
     examples = BATCH * distribution.replicas
     steps = Steps(model, make_optimizer(spec), distribution, examples)
-    many = steps.compile(make_plan(spec, 10**6).phases[0])
+    many = steps.compile(make_plan(spec, lambda batch: 10**6).phases[0])
     random = np.random.default_rng(0)
     rows = BATCH * distribution.local_replicas
     batch = {

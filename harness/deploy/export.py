@@ -53,7 +53,8 @@ class _Module(tf.Module):
         super().__init__(name="harness")
         self.kept_variables = list(keras.weights)
         backbone = next((layer for layer in keras.layers if layer.name == "backbone"), None)
-        self.kept_backbone = getattr(backbone, "_func", None)  # its lookup tables, if any
+        inner = getattr(backbone, "inner", None)
+        self.kept_backbone = getattr(inner, "_func", None)  # its lookup tables, if any
         self.labels = tf.constant(task.classes)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.data.index import ExampleIndex
-from harness.data.lanes import steps_per_epoch
+from harness.data.lanes import lane_count, steps_per_epoch
 from harness.data.resampling import resampling_of
 from harness.data.sets import Sets, open_sets
 from harness.distribute.asked import replicas_of
@@ -81,9 +82,7 @@ def make(resolved: Resolved) -> Planned:
     train = None if sets is None else sets.train
     plan = None
     if train is not None:
-        examples = spec.training.batch_size * spec.training.accumulate
-        steps = steps_per_epoch(_each_epoch(spec, train), examples, lanes)
-        plan = make_plan(spec, steps, replicas_of(spec.cluster))
+        plan = make_plan(spec, _steps_of(spec, train), replicas_of(spec.cluster))
     return Planned(
         resolved,
         counts,
@@ -93,6 +92,17 @@ def make(resolved: Resolved) -> Planned:
         _estimates(spec, counts, notes) | _to_stage(spec, sets, notes),
         notes,
     )
+
+
+def _steps_of(spec: Spec, train: ExampleIndex | PackedExamples) -> Callable[[int], int]:
+    """Steps of an epoch by the size of a batch."""
+    each_epoch, parts = _each_epoch(spec, train), spec.training.accumulate
+
+    def steps(batch: int) -> int:
+        lanes = lane_count(batch * parts, spec.data.lanes)
+        return steps_per_epoch(each_epoch, batch * parts, lanes)
+
+    return steps
 
 
 def _each_epoch(spec: Spec, train: ExampleIndex | PackedExamples) -> int:
@@ -135,9 +145,11 @@ def _to_stage(spec: Spec, sets: Sets | None, notes: list[str]) -> dict[str, int]
 
 def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:
     found = {"files_of_the_run": files_of_the_run(spec)}
-    sizes = _image_sizes(spec)
-    if sizes:
-        pixels = spec.training.batch_size * max(sizes) ** 2 * 3
+    if spec.image_sizes():
+        pixels = max(
+            (phase.batch_size or spec.training.batch_size) * (spec.image_size_of(at) or 0) ** 2 * 3
+            for at, phase in enumerate(spec.training.phases)
+        )
         batch = {
             "batch_bytes_to_device": pixels,
             "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
@@ -156,11 +168,6 @@ def files_of_the_run(spec: Spec) -> int:
     """Files that a run makes at most, without those of its jobs."""
     # One checkpoint more than are kept, since the new one is written before an old one goes.
     return _FILES_OF_A_RUN + _FILES_OF_A_CHECKPOINT * (spec.checkpoint.keep + 1)
-
-
-def _image_sizes(spec: Spec) -> list[int]:
-    sizes = (phase.image_size or spec.data.image_size for phase in spec.training.phases)
-    return [size for size in sizes if size is not None]
 
 
 def flat_values(spec: Spec) -> dict[str, Any]:
@@ -187,11 +194,17 @@ def _phase_json(phase: Phase) -> dict[str, Any]:
         "epochs": phase.epochs,
         "steps_per_epoch": phase.steps_per_epoch,
         "steps": phase.steps,
+        "batch_size": phase.batch_size,
         "image_size": phase.image_size,
         "learning_rate": phase.learning_rate,
         "schedule": phase.schedule,
         "warmup_steps": phase.warmup_steps,
         "start_from": phase.start_from,
+        "unfreeze": phase.unfreeze,
+        "backbone_rate": phase.backbone_rate,
+        "decay_per_block": phase.decay_per_block,
+        "backbone_mode": phase.backbone_mode,
+        "optimizer_state": phase.optimizer_state,
     }
 
 
@@ -239,13 +252,36 @@ def _phase_lines(plan: Plan) -> list[str]:
         rate = f"{phase.schedule} from {phase.learning_rate:g}"
         if phase.warmup_steps:
             rate += f" after {phase.warmup_steps} warm-up steps"
-        size = f"{phase.image_size} px, " if phase.image_size is not None else ""
+        size = f"batches of {phase.batch_size}, "
+        size += f"{phase.image_size} px, " if phase.image_size is not None else ""
         lines.append(
             f"  {phase.name:<12}{phase.epochs} epochs of {phase.steps_per_epoch} steps, steps "
             f"{step} to {step + phase.steps}, {size}{rate}, "
             f"from the {phase.start_from} weights"
         )
+        lines += [f"  {'':<12}{line}" for line in _trained_lines(phase)]
         step += phase.steps
+    return lines
+
+
+def _trained_lines(phase: Phase) -> list[str]:
+    """What a phase trains beside the head, and how; nothing of one that trains the head alone."""
+    if phase.unfreeze == "none":
+        return []
+    found = f"trains the head and {phase.unfreeze} of the backbone"
+    if phase.backbone_rate is not None:
+        found += f", this from {phase.backbone_rate:g}"
+    if phase.decay_per_block != 1:
+        found += f", times {phase.decay_per_block:g} from block to block"
+    lines = [found]
+    if phase.backbone_mode == "training":
+        lines.append(
+            "backbone in training mode: its moving averages move and its dropout draws; of a "
+            "SavedModel that is all or nothing"
+        )
+    if phase.index > 0:
+        verb = "begins anew" if phase.optimizer_state == "restart" else "is kept"
+        lines.append(f"the optimizer's state {verb}")
     return lines
 
 

@@ -120,8 +120,8 @@ def checked_lanes(spec: Spec) -> int:
         SpecError: ``data.lanes`` does not fit the batch.
         EnvironmentNotAble: the replicas cannot share them; names numbers that fit.
     """
-    training = spec.training
-    examples = training.batch_size * training.accumulate
-    lanes = lane_count(examples, spec.data.lanes)
-    check_replicas(lanes, replicas_of(spec.cluster), examples, training.accumulate)
-    return lanes
+    lanes, parts = [], spec.training.accumulate
+    for batch in spec.batch_sizes().values():
+        lanes.append(lane_count(batch * parts, spec.data.lanes))
+        check_replicas(lanes[-1], replicas_of(spec.cluster), batch * parts, parts)
+    return lanes[0]

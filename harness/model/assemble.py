@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import tensorflow as tf
 import tf_keras
 
 from harness.data.content import content_of_spec
 from harness.distribute.base import Distribution
+from harness.errors import DataError, SpecError
 from harness.model import backbone as backbones
 from harness.model.backbone import Backbone
+from harness.model.blocks import blocks_of
 from harness.model.draws import Draws
+from harness.model.fit import check_fit
 from harness.model.head import dense_head, plugin_head
 from harness.model.pixels import UNIT, Pixels
+from harness.model.pretrained import Pretrained
 from harness.model.task import Task
+from harness.model.unfreeze import Unfrozen, unfrozen
 from harness.plugins import PREFIX
 from harness.spec import Spec, Trust
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a phase trains of the backbone, and whether this is in training mode the while."""
+
+    unfrozen: Unfrozen = field(default_factory=Unfrozen)
+    learns: bool = False
 
 
 @dataclass(frozen=True)
@@ -25,69 +38,124 @@ class Assembled:
     """The model of a run and what its training needs beside it.
 
     ``keras`` maps uint8 images [b, S, S, 3], texts, string [b], or recordings, float32
-    [b, samples], to float32 logits [b, outputs].
+    [b, samples], to float32 logits [b, outputs].  ``phases`` says what each phase trains.
     """
 
     keras: tf_keras.Model
     backbone: Backbone
     task: Task
     draws: Draws
+    pretrained: Pretrained
+    phases: tuple[Trained, ...]
 
-    def trainable(self) -> list[tf.Variable]:
-        """The variables that training changes: the head's, as the backbone is frozen."""
-        return list(self.keras.trainable_variables)
+    def head(self) -> list[tf.Variable]:
+        """The variables of the head that training changes."""
+        pretrained = {id(weight) for weight in self.backbone.layer.weights}
+        return [v for v in self.keras.trainable_variables if id(v) not in pretrained]
 
-    def state(self) -> dict[str, tf.Variable]:
-        """Every variable that training may change, by a name that a later process gives again.
+    def trainable(self, phase: int | None = None) -> list[tf.Variable]:
+        """The variables that a phase changes by their gradients; None: that any phase changes."""
+        phases = self.phases if phase is None else (self.phases[phase],)
+        found = {id(v): v for each in phases for v in each.unfrozen.variables}
+        return [*self.head(), *found.values()]
 
-        The weights of a frozen backbone with a digest are not in it: the digest stands for them.
+    def enter(self, phase: int) -> None:
+        """Gives the backbone the mode of a phase, for the graphs that are made from now on."""
+        trained = self.phases[phase]
+        self.pretrained.set_mode(trained.learns, trained.unfrozen.variables)
+
+    def state(self, phase: int | None = None) -> dict[str, tf.Variable]:
+        """Every variable that training has changed by the end of a phase (None: of the last one),
+        by a name that a later process gives again.
+
+        Of a backbone with a digest, what is frozen is not in it: the digest stands for it.
         A plug-in backbone has none, so its weights, which came from anywhere, are kept.
         """
-        pinned = self.backbone.layer.weights if self.backbone.digest is not None else []
-        frozen = {id(weight) for weight in pinned}
-        kept = [weight for weight in self.keras.weights if id(weight) not in frozen]
-        return dict(zip(stable_names(kept), kept, strict=True))
+        weights = self.keras.weights
+        named = zip(stable_names(weights), weights, strict=True)
+        if self.backbone.digest is None:
+            return dict(named)
+        last = len(self.phases) - 1 if phase is None else phase
+        changed = self._changed(last)
+        frozen = {id(weight) for weight in self.backbone.layer.weights} - changed
+        return {name: weight for name, weight in named if id(weight) not in frozen}
+
+    def _changed(self, last: int) -> set[int]:
+        """Ids of what the phases up to ``last`` change of the backbone."""
+        found: set[int] = set()
+        for phase in self.phases[: last + 1]:
+            # Moving averages move in training mode, wherever they are.
+            changed = self.backbone.layer.weights if phase.learns else phase.unfrozen.variables
+            found |= {id(variable) for variable in changed}
+        return found
 
     def not_exact(self) -> list[str]:
         """Reasons why a resumed run would not repeat an undisturbed one bit for bit."""
+        resting = set()
+        if not any(phase.learns for phase in self.phases):
+            resting = {id(layer) for layer in self.pretrained.submodules}
         return [
             f"layer {layer.name} ({type(layer).__name__}) draws random numbers from its own state"
             for layer in self.keras.submodules
             if isinstance(layer, tf_keras.layers.Layer)
+            and id(layer) not in resting
             and hasattr(layer, "_random_generator")
             and not (isinstance(layer, tf_keras.layers.Dropout) and layer.rate == 0)
         ]
 
 
-def load_backbone(spec: Spec, image_size: int | None, pinned: str | None, trust: Trust) -> Backbone:
+def load_backbone(spec: Spec, sizes: Sequence[int], pinned: str | None, trust: Trust) -> Backbone:
     """The backbone that ``spec`` names, held against the digests that spec and run pin.
 
     Nothing of it is loaded before it is seen to be trusted and unchanged.
 
     Args:
+        sizes: height and width in pixels of the pictures that it is to take; none of no pictures.
         pinned: digest in the run's record, None at its first start.
+
+    Raises:
+        DataError: it is not there, not the one, not trusted, or does not fit.
+        SpecError: it does not take the size that a phase has.
     """
+    backbone = _loaded(spec, pinned, trust)
+    content = content_of_spec(spec)
+    for size in sizes or (None,):
+        try:
+            check_fit(backbone.layer, backbones.input_of(content.element(size)))
+        except DataError as error:
+            for at, phase in enumerate(spec.training.phases):
+                if phase.image_size == size and size is not None:
+                    field = f"training.phases.{at}.image_size"
+                    problem = replace(error.problems[0], path=field, action=f"change {field}")
+                    raise SpecError(problem) from error
+            raise
+    return backbone
+
+
+def _loaded(spec: Spec, pinned: str | None, trust: Trust) -> Backbone:
     handle = spec.backbone.handle
     # Unnamed layers are numbered a process long; a second run in one process must get the
     # names of the first, as its checkpoints go by them.
     tf_keras.backend.reset_uids()
     _seed(spec)
-    takes = backbones.input_of(content_of_spec(spec).element(image_size))
     if handle.startswith(PREFIX):
-        return backbones.load_plugin(handle, spec.backbone.options or {}, image_size, takes)
+        return backbones.load_plugin(handle, spec.backbone.options or {}, spec.data.image_size)
     folder = backbones.locate(handle)
     digest = backbones.digest_of(folder)
     backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
     backbones.check_digest(digest, pinned, handle, "the run")
     backbones.check_trusted(folder, digest, trust)
     wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
-    return backbones.load_hub(folder, handle, digest, takes, wanted)
+    return backbones.load_hub(folder, handle, digest, wanted)
 
 
 def assemble(
-    spec: Spec, backbone: Backbone, task: Task, distribution: Distribution, image_size: int | None
+    spec: Spec, backbone: Backbone, task: Task, distribution: Distribution, sizes: Sequence[int]
 ) -> Assembled:
     """Builds the model; its initial weights depend on ``training.seed`` alone.
+
+    Args:
+        sizes: of pictures that it is to take; of several it takes any, of one that alone.
 
     Raises:
         SpecError: the head plug-in's result does not fit.
@@ -95,12 +163,14 @@ def assemble(
     head = spec.head
     draws = Draws(spec.training.seed, distribution)
     _seed(spec)  # again: the head must not depend on how much the backbone has drawn
-    element = content_of_spec(spec).element(image_size)
+    content = content_of_spec(spec)
+    element = content.element(sizes[0] if len(sizes) == 1 else None)
     inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
     prepared = inputs
     if element.dtype == tf.uint8:
         prepared = Pixels(spec.backbone.pixels or UNIT, name="from_bytes")(inputs)
-    features = backbone.layer(prepared)
+    pretrained = Pretrained(backbone.layer, name="backbone")
+    features = pretrained(prepared)
     if head.plugin is not None:
         logits = plugin_head(head.plugin.plugin, head.plugin.options, features, task.outputs, draws)
     else:
@@ -115,7 +185,31 @@ def assemble(
             batch_norm=head.batch_norm,
         )
     model = tf_keras.Model(inputs, logits, name="harness")
-    return Assembled(model, backbone, task, draws)
+    one = backbones.input_of(content.element(sizes[0] if sizes else None))
+    phases = trained_by_phase(spec, backbone, one, distribution)
+    return Assembled(model, backbone, task, draws, pretrained, phases)
+
+
+def trained_by_phase(
+    spec: Spec, backbone: Backbone, takes: tf.TensorSpec, distribution: Distribution
+) -> tuple[Trained, ...]:
+    """What each phase of a spec trains of the backbone.
+
+    Raises:
+        SpecError: ``unfreeze`` of one means nothing for this backbone.
+    """
+    phases = spec.training.phases
+    if all(phase.unfreeze == "none" for phase in phases):
+        return tuple(Trained() for _ in phases)
+    blocks = blocks_of(backbone.layer, takes, distribution)
+    trainable = backbone.trainable()
+    return tuple(
+        Trained(
+            unfrozen(phase.unfreeze, blocks, trainable, f"training.phases.{at}.unfreeze"),
+            phase.backbone_mode == "training",
+        )
+        for at, phase in enumerate(phases)
+    )
 
 
 def _seed(spec: Spec) -> None:

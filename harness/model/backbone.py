@@ -15,6 +15,7 @@ import tensorflow_hub as hub
 import tf_keras
 
 from harness.errors import DataError
+from harness.model.fit import first_line
 from harness.model.text_ops import import_text_ops
 from harness.plugins import PREFIX, registry
 from harness.spec import Trust
@@ -41,6 +42,15 @@ class Backbone:
     def parameters(self) -> int:
         """Number of scalars in all its variables."""
         return sum(int(weight.shape.num_elements() or 0) for weight in self.layer.weights)
+
+    def trainable(self) -> list[tf.Variable]:
+        """What of it can be trained: nothing where a signature is called, or a TF1 module."""
+        if getattr(self.layer, "_signature", None) is not None:
+            return []
+        self.layer.trainable = True
+        found = list(self.layer.trainable_weights)
+        self.layer.trainable = False
+        return found
 
 
 class Called(NamedTuple):
@@ -137,17 +147,11 @@ def check_digest(found: str, pinned: str | None, handle: str, pinned_by: str) ->
         )
 
 
-def load_hub(
-    folder: Path, handle: str, digest: str, takes: tf.TensorSpec, called: Called
-) -> Backbone:
-    """Loads a SavedModel through ``hub.KerasLayer``, frozen, and checks that it fits.
-
-    Args:
-        takes: one example as it is given to it.
+def load_hub(folder: Path, handle: str, digest: str, called: Called) -> Backbone:
+    """Loads a SavedModel through ``hub.KerasLayer``, frozen.
 
     Raises:
-        DataError: no SavedModel, one that cannot be called, or one that does not take such
-            examples or whose output is not [b, f].
+        DataError: no SavedModel, or one that cannot be called.
         EnvironmentNotAble: it needs TensorFlow Text, which is not installed.
     """
     if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
@@ -169,9 +173,7 @@ def load_hub(
             layer = _loaded(folder, called)
         except Exception as again:
             raise _unloadable(again, called) from again
-    backbone = Backbone(handle, layer, digest, folder)
-    _check_fit(backbone, takes)
-    return backbone
+    return Backbone(handle, layer, digest, folder)
 
 
 def _loaded(folder: Path, called: Called) -> tf_keras.layers.Layer:
@@ -188,7 +190,7 @@ def _unloadable(error: Exception, called: Called) -> DataError:
     is_named = called.signature is not None
     return DataError(
         "the backbone cannot be loaded",
-        got=f"{type(error).__name__}: {_first_line(error)}",
+        got=f"{type(error).__name__}: {first_line(error)}",
         allowed="a TF2 SavedModel that can be called (Hub format)"
         + (f", with the signature {called.signature!r}" if is_named else ""),
         action="load it once with tensorflow_hub.load to see more",
@@ -196,14 +198,11 @@ def _unloadable(error: Exception, called: Called) -> DataError:
     )
 
 
-def load_plugin(
-    name: str, options: Mapping[str, Any], image_size: int | None, takes: tf.TensorSpec
-) -> Backbone:
+def load_plugin(name: str, options: Mapping[str, Any], image_size: int | None) -> Backbone:
     """A backbone made by the user's function ``(image_size, **options) -> Keras layer``.
 
     Args:
         image_size: None where the examples are no pictures.
-        takes: one example as it is given to it.
     """
     layer = registry.get("backbone", name)(image_size, **options)
     if not isinstance(layer, tf_keras.layers.Layer):
@@ -215,69 +214,4 @@ def load_plugin(
             path="backbone.handle",
         )
     layer.trainable = False
-    backbone = Backbone(PREFIX + name.removeprefix(PREFIX), layer, None, None)
-    _check_fit(backbone, takes)
-    return backbone
-
-
-def _check_fit(backbone: Backbone, takes: tf.TensorSpec) -> None:
-    example = tf_keras.Input(takes.shape, dtype=takes.dtype)
-    try:
-        features = backbone.layer(example)
-    except Exception as error:
-        # What KerasLayer says of backbone.output.
-        if "output key" in str(error) or "`output_key`" in str(error):
-            raise DataError(
-                "the backbone has no such output",
-                got=_first_line(error),
-                action="correct backbone.output, or leave it out where there is one output only",
-                path="backbone.output",
-            ) from error
-        sizes = "".join(f", {side}" for side in takes.shape)
-        field = {"images": "data.image_size", "audio": "data.audio"}.get(takes.name)
-        other = f"set {field} to what the backbone takes, or " if field else ""
-        raise DataError(
-            f"the backbone does not take these {takes.name}",
-            got=f"{takes.dtype.name} [batch{sizes}]",
-            allowed=_accepted(backbone.layer) or _first_line(error),
-            action=f"{other}take another backbone",
-            path="backbone.handle",
-        ) from error
-    _check_features(features)
-
-
-def _check_features(features: Any) -> None:
-    if isinstance(features, Mapping):
-        raise DataError(
-            "the backbone gives several outputs, and none is chosen",
-            got=", ".join(sorted(map(str, features))),
-            allowed="the name of one of them in backbone.output",
-            action="set backbone.output, as to pooled_output",
-            path="backbone.output",
-        )
-    shape = getattr(features, "shape", None)
-    if shape is None or len(shape) != 2 or shape[-1] is None:
-        got = f"shape {tuple(shape)}" if shape is not None else type(features).__name__
-        raise DataError(
-            "the backbone gives no feature vector",
-            got=got,
-            allowed="one tensor [batch, features] of known width",
-            action="use the feature-vector version of the module",
-            path="backbone.handle",
-        )
-
-
-def _accepted(layer: tf_keras.layers.Layer) -> str | None:
-    """The input signatures of a restored function, in words; None when there are none."""
-    function = getattr(getattr(layer, "_func", None), "__call__", None)  # noqa: B004 - its signatures
-    shapes = set()
-    for concrete in getattr(function, "concrete_functions", ()):
-        for spec in tf.nest.flatten(concrete.structured_input_signature[0]):
-            if isinstance(spec, tf.TensorSpec):
-                shapes.add(f"{spec.dtype.name} {spec.shape.as_list()}")
-    return " or ".join(sorted(shapes)) or None
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return Backbone(PREFIX + name.removeprefix(PREFIX), layer, None, None)

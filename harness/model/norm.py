@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+import tensorflow_hub as hub
 import tf_keras
 
 from harness.errors import SpecError
@@ -87,25 +88,25 @@ class SyncBatchNorm(tf_keras.layers.Layer):
         return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
 
 
-def check_synchronised(model: tf_keras.Model, frozen: tf_keras.layers.Layer, replicas: int) -> None:
+def check_synchronised(
+    model: tf_keras.Model, backbone: tf_keras.layers.Layer, replicas: int, learns: str | None = None
+) -> None:
     """Holds that no layer being trained takes its moments from the rows of one replica.
 
     Args:
-        frozen: the backbone, whose norms are in inference mode.
+        backbone: its norms are in inference mode, unless ``learns``.
+        learns: the phase that puts it into training mode; None if none does.
 
     Raises:
         SpecError: one does, and there are several replicas.
     """
     if replicas == 1:
         return
-    inside = {id(layer) for layer in (frozen, *frozen.submodules)}
-    own = [
-        layer.name
-        for layer in model.submodules
-        if isinstance(layer, tf_keras.layers.BatchNormalization)
-        and layer.trainable
-        and id(layer) not in inside
+    inside = {id(layer) for layer in (backbone, *backbone.submodules)}
+    norms = [
+        layer for layer in model.submodules if isinstance(layer, tf_keras.layers.BatchNormalization)
     ]
+    own = [layer.name for layer in norms if layer.trainable and id(layer) not in inside]
     if own:
         raise SpecError(
             "a batch normalisation that each replica does by itself gives results that hang on "
@@ -114,4 +115,15 @@ def check_synchronised(model: tf_keras.Model, frozen: tf_keras.layers.Layer, rep
             allowed="harness.model.norm.SyncBatchNorm(draws.distribution), or one replica",
             action="use it in the head plug-in in the place of tf_keras.layers.BatchNormalization",
             path="head.plugin",
+        )
+    unseen = isinstance(backbone, hub.KerasLayer)  # whether it has norms, and how, is inside of it
+    if learns is not None and (unseen or any(id(layer) in inside for layer in norms)):
+        raise SpecError(
+            "the backbone's batch normalisation would take the moments of one replica's rows, so "
+            "results would hang on their number",
+            got=f"backbone_mode: training with {replicas} replicas"
+            + (", of a SavedModel, whose normalisation is fused inside" if unseen else ""),
+            allowed="inference with several replicas, or one replica",
+            action="leave backbone_mode out: its weights are trained all the same",
+            path=learns,
         )

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from harness.spec.load import load_spec as load_spec
     from harness.spec.load import spec_from_file_resolved as spec_from_file_resolved
     from harness.spec.models import Spec as Spec
+    from harness.spec.models_phases import Phase as Phase
     from harness.spec.models_site import Site as Site
-    from harness.spec.models_training import Phase as Phase
     from harness.spec.plugin_files import LoadedPlugin as LoadedPlugin
     from harness.spec.plugin_files import load_plugins as load_plugins
     from harness.spec.reference import spec_reference_markdown as spec_reference_markdown
@@ -53,7 +53,7 @@ _HOMES = {
     "load_spec": "load",
     "spec_from_file_resolved": "load",
     "Spec": "models",
-    "Phase": "models_training",
+    "Phase": "models_phases",
     "Difference": "resume",
     "differences": "resume",
     "never_fields": "resume",

@@ -13,7 +13,7 @@ from harness.spec.base import show
 from harness.spec.findings import Findings
 from harness.spec.layers import DEFAULT, Origin, Tree
 from harness.spec.models_model import REGRESSIONS
-from harness.spec.models_training import FEATURE_EXTRACTION
+from harness.spec.models_phases import FEATURE_EXTRACTION
 
 NO_PICTURES = ("text_", "audio_")
 """What the names of tasks begin with that are not about pictures."""

@@ -168,11 +168,30 @@ class Spec(SpecModel):
         """Whether what is learned are numbers: a regression, whose data are manifests."""
         return self.task in REGRESSIONS
 
+    def image_size_of(self, phase: int) -> int | None:
+        """Height and width in pixels in a phase; None of what is no picture."""
+        return self.training.phases[phase].image_size or self.data.image_size
+
+    def image_sizes(self) -> tuple[int, ...]:
+        """The sizes of all phases, from small to large; none of what is no picture."""
+        sizes = {self.image_size_of(phase) for phase in range(len(self.training.phases))}
+        return tuple(sorted(size for size in sizes if size is not None))
+
+    def batch_sizes(self) -> dict[str, int]:
+        """Examples of a global batch, by the field that says so."""
+        own = {
+            f"training.phases.{at}.batch_size": phase.batch_size
+            for at, phase in enumerate(self.training.phases)
+        }
+        found = {field: batch for field, batch in own.items() if batch is not None}
+        return {"training.batch_size": self.training.batch_size, **found}
+
     def checks(self) -> Iterator[Complaint]:
         yield from self._other_media()
-        lanes, batch = self.data.lanes, self.training.batch_size
-        if lanes is not None and batch % lanes:
-            yield Complaint("data.lanes", f"must divide training.batch_size ({batch})", show(lanes))
+        lanes = self.data.lanes
+        for field, batch in self.batch_sizes().items():
+            if lanes is not None and batch % lanes:
+                yield Complaint("data.lanes", f"must divide {field} ({batch})", show(lanes))
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()

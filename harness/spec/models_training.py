@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag
 
@@ -13,18 +13,15 @@ from harness.spec.base import (
     Complaint,
     Many,
     MetricName,
-    Name,
     Part,
     PluginRef,
     SpecModel,
-    Words,
     kind_of,
     new,
     show,
 )
 from harness.spec.duration import Duration
-
-Rate = Annotated[float, Field(gt=0, le=1000)]
+from harness.spec.models_phases import FEATURE_EXTRACTION, Phase
 
 
 class Optimizer(SpecModel):
@@ -88,54 +85,6 @@ class FeatureCache(SpecModel):
     """Differently augmented copies of every example."""
     dtype: Literal["float16", "float32"] = "float16"
     """Number format in which features are stored."""
-
-
-class LearningRates(SpecModel):
-    """Learning rates of the parts of the model."""
-
-    head: Rate
-    """Rate of the head."""
-    backbone: Rate
-    """Rate of the backbone's last block."""
-    decay_per_block: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Factor from each block of the backbone to the one before it."""
-
-
-UnfreezeText = Annotated[
-    str,
-    Field(pattern=r"^(none|all|last:[1-9][0-9]{0,4})$"),
-    Words("none, all or last:N (the last N blocks)"),
-]
-LearningRate = Annotated[
-    Annotated[LearningRates, Tag(MAPPING)] | Annotated[Rate, Tag(SCALAR)],
-    Discriminator(kind_of),
-]
-
-
-class Phase(SpecModel):
-    """A part of training with its own trainable set, learning rate and image size."""
-
-    name: Name
-    """Name of the phase, unique in the run."""
-    epochs: Annotated[int, Field(ge=1, le=1_000_000)]
-    """Passes over the training examples."""
-    unfreeze: UnfreezeText = "none"
-    """Trainable part of the backbone: `none`, `last:N` (its last N blocks) or `all`."""
-    learning_rate: LearningRate = 1e-3
-    """Largest learning rate of the phase; or `{head: R, backbone: R, decay_per_block: F}`."""
-    image_size: Annotated[int, Field(ge=8, le=8192)] | None = None
-    """Height and width in pixels in this phase; null is `data.image_size`."""
-    start_from: Literal["last", "best"] = "last"
-    """Weights it starts from: the last ones of the phase before, or the best so far."""
-
-
-FEATURE_EXTRACTION: dict[str, Any] = {
-    "name": "head",
-    "epochs": 10,
-    "unfreeze": "none",
-    "learning_rate": 1e-3,
-}
-"""The one phase of the strategy feature_extraction."""
 
 
 def _feature_extraction() -> tuple[Phase, ...]:

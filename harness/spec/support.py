@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from harness.errors import Problem
@@ -24,7 +24,6 @@ def _handle(value: Any) -> bool:
 
 
 _NULL = _only(None)
-_NUMBER = (lambda value: not isinstance(value, Mapping), "one number")
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
@@ -38,9 +37,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "training.feature_cache": _only("auto", "off"),
     "training.jit_compile": _only(False),
     "training.strategy": _only(None, "feature_extraction"),
-    "training.phases.*.unfreeze": _only("none"),
-    "training.phases.*.learning_rate": _NUMBER,
-    "training.phases.*.image_size": _NULL,
     "adaptation": _NULL,
     "logging.profile": _NULL,
     "logging.histograms": _only(False),

@@ -6,9 +6,13 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import tensorflow as tf
+
+from harness.distribute.together import assign_here
 from harness.errors import TrainingError
 from harness.model.assemble import Assembled
 from harness.train import state
+from harness.train.beginnings import Beginnings
 from harness.train.parts import Parts, RestoredState
 from harness.train.position import Position
 
@@ -16,9 +20,14 @@ from harness.train.position import Position
 class Keeper:
     """Saves and restores everything that :class:`~harness.train.loop.Trainer` works with."""
 
-    def __init__(self, parts: Parts, sums: state.Sums) -> None:
+    def __init__(self, parts: Parts, sums: state.Sums, beginnings: Beginnings) -> None:
         self._parts = parts
         self._sums = sums
+        self._beginnings = beginnings
+        first = parts.model.state(0)
+        later = {name: v for name, v in parts.model.state().items() if name not in first}
+        # Of what is unfrozen later: the weights from before are these, and no checkpoint has them.
+        self._pretrained = state.snapshot(later, "")
         self._saved: Position | None = None
         self._saved_at = time.monotonic()
 
@@ -36,11 +45,11 @@ class Keeper:
         if self._saved == position:
             return
         parts = self._parts
-        weights = state.snapshot(parts.model.state(), state.MODEL)
+        weights = state.snapshot(parts.model.state(position.phase), state.MODEL)
         state.check_finite(weights, position.step)
         tensors = {
             **weights,
-            **state.snapshot(state.optimizer_state(parts.optimizer), state.OPTIMIZER),
+            **state.snapshot(self._optimizer(position.phase), state.OPTIMIZER),
             **self._sums.tensors(),
         }
         best_step = parts.best.step
@@ -68,7 +77,8 @@ class Keeper:
         restored, head = self._fetch(None)
         if restored is not None:
             load_weights(model, restored)
-            state.assign(optimizer, restored.tensors, state.OPTIMIZER)
+            kept = self._optimizer(phase_of(restored))
+            state.assign(kept, restored.tensors, state.OPTIMIZER)
             self._sums.restore(restored.tensors)
         self._parts.distribution.broadcast([*model.state().values(), *optimizer.values()])
         if head is None:
@@ -88,14 +98,17 @@ class Keeper:
         told = restored and {"state": restored.state, "metrics": dict(restored.metrics)}
         return restored, distribution.tell_all(told)
 
-    def load(self, step: int) -> dict[str, float]:
-        """Gives the model the weights of a checkpoint, on all ranks; its figures."""
+    def load(self, step: int) -> tuple[dict[str, float], int]:
+        """Gives the model the weights of a checkpoint, on all ranks; its figures and its phase."""
         restored, head = self._fetch(step)
         assert head is not None, "the store raises for a step that it does not have"
         if restored is not None:
             load_weights(self._parts.model, restored)
+            then, now = self._parts.model.state(phase_of(restored)), self._parts.model.state()
+            for name in now.keys() - then.keys():
+                assign_here(now[name], self._pretrained[name])
         self._parts.distribution.broadcast(list(self._parts.model.state().values()))
-        return dict(head["metrics"])
+        return dict(head["metrics"]), int(head["state"]["position"]["phase"])
 
     def load_best(self) -> None:
         """Gives the model the best weights so far; everything else goes on.
@@ -114,8 +127,15 @@ class Keeper:
         self.load(step)
         self._parts.watch.say(f"starts from the best weights, those of step {step}")
 
+    def _optimizer(self, phase: int) -> dict[str, tf.Variable]:
+        """What the optimizer keeps of the variables that were trained by the end of a phase."""
+        idle = self._beginnings.idle_slots(phase)
+        every = state.optimizer_state(self._parts.optimizer)
+        return {name: variable for name, variable in every.items() if id(variable) not in idle}
+
     def _json_parts(self) -> dict[str, state.HasJson]:
         parts: dict[str, state.HasJson] = {
+            "beginnings": self._beginnings,
             "best": self._parts.best,
             "callbacks": self._parts.callbacks,
         }
@@ -127,7 +147,14 @@ class Keeper:
 def load_weights(model: Assembled, restored: RestoredState) -> None:
     """Gives ``model`` the weights of a checkpoint and nothing else of it.
 
+    What only later phases train is not in it, and keeps its values.
+
     Raises:
         TrainingError: they do not fit the model.
     """
-    state.assign(model.state(), restored.tensors, state.MODEL)
+    state.assign(model.state(phase_of(restored)), restored.tensors, state.MODEL)
+
+
+def phase_of(restored: RestoredState) -> int:
+    """The phase in which a checkpoint was made."""
+    return int(restored.state["position"]["phase"])

@@ -12,6 +12,7 @@ from harness.errors import StoppedEarly
 from harness.model.assemble import stable_names
 from harness.runs.figures import figure
 from harness.train.agreement import check_equal
+from harness.train.beginnings import Beginnings
 from harness.train.best import value_of
 from harness.train.keeper import Keeper
 from harness.train.optimizer import learning_rate
@@ -37,7 +38,8 @@ class Trainer:
         )
         self._sums = Sums(self._steps, parts.model.task.sums.zeros())
         self._pace = Pace(agree=parts.distribution.first)
-        self.keeper = Keeper(parts, self._sums)
+        self._beginnings = Beginnings(parts.model, parts.optimizer)
+        self.keeper = Keeper(parts, self._sums, self._beginnings)
 
     def run(self) -> Position:
         """Trains to the end of the plan and returns the last position.
@@ -99,14 +101,19 @@ class Trainer:
         return None
 
     def _enter_phase(self, phase: Phase) -> None:
-        if self.position.phase_step == 0 and phase.start_from == "best":
+        begins = self.position.phase_step == 0
+        if begins and phase.start_from == "best":
             self.keeper.load_best()
+        self._beginnings.enter(phase, anew=begins)
         self._steps.set_position(self.position.step, self.position.phase_step)
         self._many = self._steps.compile(phase)
         self._pace.restart()
         self._iterator = iter(
             self.parts.data.training(
-                self.position.epoch_of(phase), self.position.epoch_step(phase), phase.image_size
+                self.position.epoch_of(phase),
+                self.position.epoch_step(phase),
+                phase.image_size,
+                phase.batch_size,
             )
         )
         self._look_for_hidden_randomness()
@@ -174,7 +181,7 @@ class Trainer:
         self._look_at_replicas(f"after step {self.position.step}", parts.model.state())
         if parts.validate is not None:
             parts.callbacks.on_test_begin()
-            found = parts.validate(self.leave_if_asked)
+            found = parts.validate(self.leave_if_asked, phase.image_size)
             parts.callbacks.on_test_end(found)
         # All lines after the validation: a stop in its midst repeats it, and so them.
         self._write_line_if_due(phase)

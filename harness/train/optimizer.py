@@ -8,20 +8,25 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 import tf_keras
 
+from harness.train.parted import parted
 from harness.train.plan import Phase
 
 if TYPE_CHECKING:
     from harness.spec import Spec
 
 _MAKERS = {
-    "adam": tf_keras.optimizers.Adam,
-    "adamw": tf_keras.optimizers.AdamW,
-    "sgd": tf_keras.optimizers.SGD,
-    "rmsprop": tf_keras.optimizers.RMSprop,
+    "adam": parted(tf_keras.optimizers.Adam),
+    "adamw": parted(tf_keras.optimizers.AdamW),
+    "sgd": parted(tf_keras.optimizers.SGD),
+    "rmsprop": parted(tf_keras.optimizers.RMSprop),
 }
 
-# What the field calls norm parameters is spelled differently by every layer.
-_EXCLUDE = {"bias": "bias|beta", "norm": "norm|gamma|beta"}
+# What the field calls these is spelled differently by every layer and library: a name is looked
+# at from its layer on (`bert/layer_0/LayerNorm/gamma`, `layer.0.norm1.weight`, `bn_Conv1/beta`).
+_EXCLUDE = {
+    "bias": r"(?i)(bias|beta)[^/.]*$",
+    "norm": r"(?i)(gamma|beta)[^/.]*$|(norm|bn)[^/.]*[/.][^/.]*$",
+}
 
 
 def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
@@ -43,7 +48,7 @@ def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
         options["momentum"] = wanted.momentum or 0.0
     optimizer = _MAKERS[wanted.name](**options)
     if wanted.weight_decay and wanted.exclude:
-        names = [_EXCLUDE.get(name, name) for name in wanted.exclude]
+        names = [_EXCLUDE[name] for name in wanted.exclude]
         optimizer.exclude_from_weight_decay(var_names=names)
     return optimizer
 

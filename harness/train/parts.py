@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 class TrainingData(Protocol):
     """Endless batches from any place, and the account of what could not be read."""
 
-    def training(self, epoch: int, step: int, image_size: int | None) -> tf.data.Dataset:
+    def training(
+        self, epoch: int, step: int, image_size: int | None, batch_size: int | None = None
+    ) -> tf.data.Dataset:
         """Batches from step ``step`` of epoch ``epoch`` on, over all epochs."""
         ...
 
@@ -150,8 +152,9 @@ class Parts:
     optimizer: tf_keras.optimizers.Optimizer
     distribution: Distribution
     data: TrainingData
-    validate: Callable[[Callable[[], None]], dict[str, float]] | None
-    """Validation figures; calls its argument about once a second.  None: no validation set."""
+    validate: Callable[[Callable[[], None], int | None], dict[str, float]] | None
+    """Validation figures at a size of pictures; calls its first argument about once a second.
+    None: no validation set."""
     saver: Saver
     writer: Writer
     watch: Watch

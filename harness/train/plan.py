@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.spec import Spec
-    from harness.spec.models_training import LearningRates
+    from harness.spec.models_phases import LearningRates
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,27 @@ class Phase:
     warmup_steps: int
     schedule: str
     start_from: str
+    unfreeze: str = "none"
+    backbone_rate: float | None = None
+    decay_per_block: float = 1.0
+    backbone_mode: str = "inference"
+    optimizer_state: str = "keep"
+    batch_size: int | None = None
 
     @property
     def steps(self) -> int:
         """Steps of the whole phase."""
         return self.epochs * self.steps_per_epoch
+
+    def factor(self, distance: int) -> float:
+        """The rate of a block of the backbone, as a multiple of :attr:`learning_rate`.
+
+        Args:
+            distance: blocks between it and the head; 0 is the last one.
+        """
+        if self.backbone_rate is None:
+            return 1.0
+        return self.backbone_rate / self.learning_rate * self.decay_per_block**distance
 
 
 @dataclass(frozen=True)
@@ -68,33 +85,45 @@ def scaled_rate(rate: float, rule: str, replicas: int) -> float:
     raise ValueError(f"scale_learning_rate must be none, linear or sqrt, was {rule!r}")
 
 
-def _one_rate(rate: float | LearningRates) -> float:
-    # The spec refuses rates by part for as long as only the head is trained.
-    if not isinstance(rate, float):
-        raise ValueError(f"a phase of the head has one learning rate, had {rate}")
-    return rate
+def _rates(rate: float | LearningRates) -> tuple[float, float | None, float]:
+    """Of the head, of the backbone's last block (None: the same), and from block to block."""
+    if isinstance(rate, float):
+        return rate, None, 1.0
+    return rate.head, rate.backbone, rate.decay_per_block
 
 
-def make_plan(spec: Spec, steps_per_epoch: int, replicas: int = 1) -> Plan:
-    """The plan of ``spec`` on data that gives ``steps_per_epoch`` global batches an epoch."""
+def make_plan(spec: Spec, steps_of: Callable[[int], int], replicas: int = 1) -> Plan:
+    """The plan of ``spec``.
+
+    Args:
+        steps_of: steps of an epoch with batches of so many examples.
+    """
     training = spec.training
     phases = []
     for index, phase in enumerate(training.phases):
+        batch_size = phase.batch_size or training.batch_size
+        steps_per_epoch = steps_of(batch_size)
         steps = phase.epochs * steps_per_epoch
         warmup = training.schedule.warmup
+        head, backbone, decay = _rates(phase.learning_rate)
+        rule = training.scale_learning_rate
         phases.append(
             Phase(
                 index=index,
                 name=phase.name,
                 epochs=phase.epochs,
                 steps_per_epoch=steps_per_epoch,
-                image_size=phase.image_size or spec.data.image_size,
-                learning_rate=scaled_rate(
-                    _one_rate(phase.learning_rate), training.scale_learning_rate, replicas
-                ),
+                image_size=spec.image_size_of(index),
+                learning_rate=scaled_rate(head, rule, replicas),
                 warmup_steps=warmup.steps(steps_per_epoch, steps) if warmup else 0,
                 schedule=training.schedule.name,
                 start_from=phase.start_from,
+                unfreeze=phase.unfreeze,
+                backbone_rate=backbone and scaled_rate(backbone, rule, replicas),
+                decay_per_block=decay,
+                backbone_mode=phase.backbone_mode,
+                optimizer_state=phase.optimizer_state,
+                batch_size=batch_size,
             )
         )
     return Plan(tuple(phases))

@@ -26,7 +26,7 @@ class Steps:
     steps run without Python.  ``first_bad`` is the first step whose loss was not finite, or -1.
 
     Args:
-        examples: of one update, over all replicas.
+        examples: of one update, over all replicas, where a phase does not say it.
         accumulate: parts in which a replica computes its rows of them, one after the other.
     """
 
@@ -43,18 +43,19 @@ class Steps:
         self._distribution = distribution
         self._examples = float(examples)
         self._parts = model.draws.parts = accumulate
-        self._variables = model.trainable()
+        self._variables: list[tf.Variable] = []
+        self._added: list[tf.Variable] = []
         zeros = model.task.sums.zeros()
         with distribution.scope():
-            optimizer.build(self._variables)
-            self._added = self._accumulators(zeros) if accumulate > 1 else []
+            # Of all phases: an optimizer of Keras is built once.
+            optimizer.build(model.trainable())
         with tf.device("/CPU:0"):
             self.step = model.draws.step
             self.phase_step = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.first_bad = tf.Variable(-1, dtype=tf.int64, trainable=False)
             self._sums = {name: tf.Variable(zero, trainable=False) for name, zero in zeros.items()}
 
-    def _accumulators(self, zeros: Mapping[str, np.ndarray]) -> list[tf.Variable]:
+    def _accumulators(self) -> list[tf.Variable]:
         """Room for the gradients and sums of the parts of a step, on each replica its own."""
         own = {
             "trainable": False,
@@ -63,11 +64,23 @@ class Steps:
         }
         return [
             *(tf.Variable(tf.zeros(v.shape, v.dtype), **own) for v in self._variables),
-            *(tf.Variable(tf.constant(zero), **own) for zero in zeros.values()),
+            *(
+                tf.Variable(tf.constant(zero), **own)
+                for zero in self._model.task.sums.zeros().values()
+            ),
         ]
 
     def compile(self, phase: Phase) -> Any:
-        """The ``tf.function`` of ``(iterator, steps)`` that carries out steps of ``phase``."""
+        """The ``tf.function`` of ``(iterator, steps)`` that carries out steps of ``phase``.
+
+        It trains what the phase trains, and no other phase's function is called after it.
+        """
+        self._model.enter(phase.index)
+        self._variables = self._model.trainable(phase.index)
+        if phase.batch_size is not None:
+            self._examples = float(phase.batch_size * self._parts)
+        with self._distribution.scope():
+            self._added = self._accumulators() if self._parts > 1 else []
 
         @tf.function(reduce_retracing=True)
         def many(iterator: Iterator[Batch], steps: tf.Tensor) -> None:

@@ -56,37 +56,30 @@ class Feeds:
         data, batch = spec.data, examples_per_step(spec)
         self._recorders = _recorders(spec, sets, paths, ranks)
         lanes = lane_count(batch, data.lanes)
-        check_replicas(lanes, distribution.replicas, batch, spec.training.accumulate)
-        train = sets.train.index
-        resampling = _resampling(spec, train)
-        count = len(train if resampling is None else resampling)
-        blocks = _reading(spec, train, lanes, kept or {})
-        self.order = Order(count, batch, lanes, spec.training.seed, *blocks)
+        self._set = sets.train
+        self._resampling = _resampling(spec, sets.train.index)
+        self._blocks = _reading(spec, sets.train.index, lanes, kept or {})
         self.content = content_of_spec(spec)
         self.augmenter = self.content.augmenter(data.augment, spec.training.seed)
-        self.train = Feed(
-            train,
-            order=self.order,
-            augment=self.augmenter,
-            mixing=mixing_of(data.augment, spec.training.seed),
-            class_weights=_weights(spec, train),
-            recorder=self._recorders["train"],
-            load=sets.train.load,
-            content=self.content,
-            resampling=resampling,
-            cache=self._cache("train"),
-        )
+        orders = {size: self._order(size) for size in spec.batch_sizes().values()}
+        self._orders = orders
+        self.order = orders[spec.training.batch_size]
+        self.train = self._training(self.order)
         self.validation = self._plain(sets.validation, "validation")
         self.test = self._plain(sets.test, "test")
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Global batches an epoch."""
-        return self.train.steps_per_epoch
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Steps of an epoch with global batches of so many examples."""
+        return self._orders[batch_size].steps_per_epoch
 
-    def training(self, epoch: int, step: int, image_size: int | None) -> Any:
+    def training(
+        self, epoch: int, step: int, image_size: int | None, batch_size: int | None = None
+    ) -> Any:
         """See the protocol."""
         place = self._distribution.topology
+        order = self._orders[batch_size or self._spec.training.batch_size]
+        if self.train.order is not order:  # two would read ahead, and hold their memory
+            self.train = self._training(order)
         batches = self.train.training(
             epoch,
             step,
@@ -112,7 +105,11 @@ class Feeds:
         return sum(map(len, self._recorders.values()))
 
     def evaluate(
-        self, feed: Feed, evaluator: Evaluator, between: Callable[[], None]
+        self,
+        feed: Feed,
+        evaluator: Evaluator,
+        between: Callable[[], None],
+        image_size: int | None,
     ) -> dict[str, float]:
         """Figures over one pass of ``feed``; calls ``between`` about once a second."""
 
@@ -120,7 +117,32 @@ class Feeds:
             self.check()
             between()
 
-        return one_pass(self._spec, feed, evaluator, check, self._distribution.topology)
+        place = self._distribution.topology
+        return one_pass(self._spec, feed, evaluator, image_size, check, place)
+
+    def _order(self, batch_size: int) -> Order:
+        """The order of batches of one size; blocks and windows are those of the run."""
+        spec, parts = self._spec, self._spec.training.accumulate
+        batch = batch_size * parts
+        lanes = lane_count(batch, spec.data.lanes)
+        check_replicas(lanes, self._distribution.replicas, batch, parts)
+        chosen = self._set.index if self._resampling is None else self._resampling
+        return Order(len(chosen), batch, lanes, spec.training.seed, *self._blocks)
+
+    def _training(self, order: Order) -> Feed:
+        data, train = self._spec.data, self._set.index
+        return Feed(
+            train,
+            order=order,
+            augment=self.augmenter,
+            mixing=mixing_of(data.augment, self._spec.training.seed),
+            class_weights=_weights(self._spec, train),
+            recorder=self._recorders["train"],
+            load=self._set.load,
+            content=self.content,
+            resampling=self._resampling,
+            cache=self._cache("train"),
+        )
 
     def _plain(self, examples: Examples | None, split: str) -> Feed | None:
         if examples is None:
@@ -204,6 +226,7 @@ def one_pass(
     spec: Spec,
     feed: Feed,
     evaluator: Evaluator,
+    image_size: int | None,
     between: Callable[[], None] = lambda: None,
     place: Topology | None = None,
 ) -> dict[str, float]:
@@ -215,7 +238,7 @@ def one_pass(
     place = place or Topology()
     batch = spec.training.batch_size
     batches = math.ceil(len(feed.index) / batch)
-    rows = feed.evaluation(batch, spec.data.image_size, place.rank, place.size)
+    rows = feed.evaluation(batch, image_size, place.rank, place.size)
     return evaluator.run(rows, batches, between)
 
 

@@ -32,6 +32,8 @@ class LoadedRun:
     model: Assembled
     choice: Choice
     step: int
+    image_size: int | None
+    """Height and width in pixels of the phase that made these weights; None of no pictures."""
 
     def predict(self, names: Sequence[str]) -> Iterator[Prediction]:
         """One prediction for each example that ``names`` (files, folders, manifests) mean."""
@@ -42,7 +44,7 @@ class LoadedRun:
 
         spec, content = self.spec, content_of_spec(self.spec)
         keras, task = self.model.keras, self.model.task
-        predictor = Predictor(keras, task, spec.data.image_size, content)
+        predictor = Predictor(keras, task, self.image_size, content)
         options = ManifestOptions.of(spec.data, spec.medium)
         records = options_for_prediction(spec.data, spec.medium)
         return predictor.files(expand(names, options, records))
@@ -73,7 +75,7 @@ class LoadedRun:
         content = content_of_spec(self.spec)
         feed = Feed(examples.index, recorder=recorder, load=examples.load, content=content)
         evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)
-        return one_pass(self.spec, feed, evaluator, recorder.check)
+        return one_pass(self.spec, feed, evaluator, self.image_size, recorder.check)
 
     def export(self, folder: Path) -> Exported:
         """Writes a SavedModel; see :func:`harness.deploy.export.export`."""
@@ -86,7 +88,7 @@ class LoadedRun:
             "step": self.step,
             "classes": list(self.model.task.classes),
             "targets": self.record.get("targets"),
-            "image_size": self.spec.data.image_size,
+            "image_size": self.image_size,
             "backbone": self.model.backbone.handle,
             "backbone_digest": self.model.backbone.digest,
             "spec_digest": self.record["spec_digest"],
@@ -137,7 +139,7 @@ def _open(
     from harness.checkpoint.store import Store
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
-    from harness.train.keeper import load_weights
+    from harness.train.keeper import load_weights, phase_of
     from harness.worker.making import build_model
     from harness.worker.plugins import load_run_plugins
 
@@ -156,9 +158,11 @@ def _open(
             action="wait for its first one, or run it again",
         )
     classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
-    model = build_model(spec, classes, choice, pinned, trust, _scaling(record))
+    size = spec.image_size_of(phase_of(restored))
+    sizes = () if size is None else (size,)
+    model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record))
     load_weights(model, restored)
-    return LoadedRun(paths, spec, record, model, choice, restored.step)
+    return LoadedRun(paths, spec, record, model, choice, restored.step, size)
 
 
 def _scaling(record: dict[str, Any]) -> Scaling | None:

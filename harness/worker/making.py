@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,8 @@ def make(
     again = {name: count for name, count in sets.counts().items() if name != "test"}
     caches = Caches(spec, again, environment, ranks.topology, say)
     feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"], caches)
-    model = build_model(spec, sets.classes, choice, known["backbone_digest"], trust, sets.scaling)
-    check_synchronised(model.keras, model.backbone.layer, choice.distribution.replicas)
+    pinned = known["backbone_digest"]
+    model = build_model(spec, sets.classes, choice, pinned, trust, scaling=sets.scaling)
     check_metric_names(spec, model, feeds.validation is not None)
     scaled_for = known["scaled_for"] or choice.distribution.replicas
     plan = make_plan(spec, feeds.steps_per_epoch, scaled_for)
@@ -146,11 +146,13 @@ def build_model(
     choice: Choice,
     pinned: str | None,
     trust: Trust,
+    sizes: Sequence[int] | None = None,
     scaling: Scaling | None = None,
 ) -> Assembled:
     """Task, backbone and head of a spec; see :func:`harness.model.assemble.assemble`.
 
     Args:
+        sizes: of pictures that the model is to take; None are those of all phases.
         scaling: of a regression: how its targets are standardised.
     """
     task = make_task(
@@ -160,16 +162,19 @@ def build_model(
         metrics={ref.plugin: ref.options for ref in spec.training.metrics},
         scaling=scaling,
     )
-    size = spec.data.image_size
+    sizes = spec.image_sizes() if sizes is None else sizes
     with choice.distribution.scope():
-        backbone = load_backbone(spec, size, pinned, trust)
-        return assemble(spec, backbone, task, choice.distribution, size)
+        backbone = load_backbone(spec, sizes, pinned, trust)
+        model = assemble(spec, backbone, task, choice.distribution, sizes)
+    learns = next((at for at, phase in enumerate(model.phases) if phase.learns), None)
+    where = None if learns is None else f"training.phases.{learns}.backbone_mode"
+    check_synchronised(model.keras, backbone.layer, choice.distribution.replicas, where)
+    return model
 
 
 def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
     """What the record holds of an attempt's beginning."""
     model = made.model
-    trainable = sum(int(v.shape.num_elements() or 0) for v in model.trainable())
     return {
         **start_facts(made.choice),
         "data_digest": made.sets.digests(),
@@ -179,8 +184,12 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "targets": made.sets.scaling and made.sets.scaling.to_json(made.sets.classes),
         "counts": {**made.sets.counts(), "missing": made.sets.missing},
         "weight_fill": made.sets.weight_fill,
-        "parameters": {"backbone": model.backbone.parameters(), "trainable": trainable},
+        "parameters": {
+            "backbone": model.backbone.parameters(),
+            "trainable": _parameters(model.trainable()),
+        },
         "trainable_variables": len(model.trainable()),
+        "trained": _trained(made),
         "examples_per_epoch": made.feeds.order.n,
         "lanes": made.feeds.order.lanes,
         "block": made.feeds.order.block,
@@ -192,6 +201,23 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "exact": True,
         "not_exact_because": [],
     }
+
+
+def _trained(made: Made) -> list[dict[str, Any]]:
+    """What each phase trains: variables and the scalars in them, and blocks of the backbone."""
+    return [
+        {
+            "phase": phase.name,
+            "variables": len(made.model.trainable(phase.index)),
+            "parameters": _parameters(made.model.trainable(phase.index)),
+            "blocks": list(made.model.phases[phase.index].unfrozen.blocks),
+        }
+        for phase in made.plan.phases
+    ]
+
+
+def _parameters(variables: Sequence[tf.Variable]) -> int:
+    return sum(int(variable.shape.num_elements() or 0) for variable in variables)
 
 
 def check_metric_names(spec: Spec, model: Assembled, validated: bool) -> None:

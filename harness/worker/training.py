@@ -99,12 +99,13 @@ def _final_figures(trainer: Trainer, position: Position, made: Made) -> dict[str
     """Tests the best weights and writes that line; all ranks take part."""
     parts, feeds = trainer.parts, made.feeds
     figures: dict[str, float] = {}
-    best = parts.best
+    best, phase = parts.best, position.phase
     if best.step is not None:
-        metrics = trainer.keeper.load(best.step)
+        metrics, phase = trainer.keeper.load(best.step)
         figures = {name: value for name, value in metrics.items() if name.startswith("val_")}
     if feeds.test is not None:
-        found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked)
+        size = parts.plan.phases[phase].image_size
+        found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked, size)
         last = parts.plan.phases[-1]
         weights = {"weights_step": float(position.step if best.step is None else best.step)}
         parts.writer.scalars(
@@ -137,11 +138,11 @@ def _finish(
 
 def _validation(
     feeds: Feeds, evaluator: Evaluator
-) -> Callable[[Callable[[], None]], dict[str, float]] | None:
+) -> Callable[[Callable[[], None], int | None], dict[str, float]] | None:
     if feeds.validation is None:
         return None
     feed = feeds.validation
-    return lambda between: feeds.evaluate(feed, evaluator, between)
+    return lambda between, size: feeds.evaluate(feed, evaluator, between, size)
 
 
 def note_best(paths: RunPaths, best: Best) -> None:

@@ -28,7 +28,7 @@ def show_beginning(writer: MultiWriter, spec: Spec, feeds: Feeds) -> None:
     """The spec as text, and a few training examples as the model will see them."""
     writer.text("spec", "\n".join(f"    {line}" for line in dump_spec(spec).splitlines()))
     if spec.logging.images and not spec.data.sensitive and spec.medium != "audio":
-        batch = next(iter(feeds.train.training(0, 0, spec.data.image_size)))
+        batch = next(iter(feeds.train.training(0, 0, spec.image_size_of(0))))
         good = batch["mask"].numpy() > 0
         examples = examples_in(batch).numpy()[good][:_EXAMPLES]
         if spec.medium == "image":

@@ -53,12 +53,8 @@ class Bench:
         self.distribution = choice.distribution
         sets = open_datasets(spec, say)
         self.feeds = Feeds(spec, sets, choice.distribution, RunPaths(folder / spec.name), ranks)
-        if spec.name == "fine_tuned":
-            self.model = trainable_model(spec, sets.classes, choice)
-            self.optimizer = sgd()
-        else:
-            self.model = build_model(spec, sets.classes, choice, None, Trust())
-            self.optimizer = make_optimizer(spec)
+        self.model = build_model(spec, sets.classes, choice, None, Trust())
+        self.optimizer = make_optimizer(spec)
         self.steps = Steps(
             self.model,
             self.optimizer,
@@ -114,37 +110,6 @@ class Bench:
 
         names = {f"{at} {v.name}": v for at, v in enumerate(self._weights)}
         check_equal(self.distribution, names, "at the end")
-
-
-def trainable_model(spec: Spec, classes: tuple[str, ...], choice: Choice) -> Any:
-    """The model of a spec whose Hub module is trained, its norms in inference mode."""
-    import tensorflow_hub as hub
-    import tf_keras
-
-    from harness.model.assemble import assemble
-    from harness.model.backbone import Backbone, locate
-    from harness.model.task import make_task
-
-    class InInference(tf_keras.layers.Layer):
-        def __init__(self, folder: Path) -> None:
-            super().__init__(name="backbone")
-            self.module = hub.KerasLayer(str(folder), trainable=True)
-
-        def call(self, images: Any) -> Any:
-            return self.module(images, training=False)
-
-    folder = locate(spec.backbone.handle)
-    with choice.distribution.scope():
-        backbone = Backbone(spec.backbone.handle, InInference(folder), None, folder)
-        task = make_task(spec.task, classes, label_smoothing=0.0, metrics={})
-        return assemble(spec, backbone, task, choice.distribution, spec.data.image_size)
-
-
-def sgd() -> Any:
-    """With momentum: after one step its slots are the gradients, times the rate."""
-    import tf_keras
-
-    return tf_keras.optimizers.SGD(RATE, momentum=0.9)
 
 
 def train_head(bench: Bench, name: str) -> dict[str, np.ndarray]:

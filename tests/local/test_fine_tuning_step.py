@@ -48,7 +48,11 @@ def folder(
             "data.train": str(quickstart / "train"),
             "data.test": None,
             "data.image_size": 64,
-            "training.phases": [{"name": "all", "epochs": 9, "learning_rate": RATE}],
+            # With momentum: after one step its slots are the gradients, times the rate.
+            "training.optimizer": {"name": "sgd", "momentum": 0.9},
+            "training.phases": [
+                {"name": "all", "epochs": 9, "learning_rate": RATE, "unfreeze": "all"}
+            ],
         },
     }
     for name, changes in specs.items():

@@ -47,7 +47,8 @@ class Stepper:
             keras=self.keras,
             task=Classification(CLASSES),
             draws=self.draws,
-            trainable=lambda: list(self.keras.trainable_variables),
+            trainable=lambda phase=None: list(self.keras.trainable_variables),
+            enter=lambda phase: None,
         )
         self.steps = Steps(model, self.optimizer, distribution, BATCH, accumulate)
         self.accumulate = accumulate

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 tf = pytest.importorskip("tensorflow")
+hub = pytest.importorskip("tensorflow_hub")
 tf_keras = pytest.importorskip("tf_keras")
 
 from harness.distribute.single import SingleDevice  # noqa: E402
@@ -188,6 +190,20 @@ def test_a_norm_inside_another_layer_of_the_head_is_found_too() -> None:
 def test_ours_and_the_frozen_backbones_are_accepted() -> None:
     model, backbone = model_with(SyncBatchNorm(SingleDevice()))
     check_synchronised(model, backbone, 8)
+
+
+def test_a_backbone_in_training_mode_is_of_one_replica(tiny_backbone: Path) -> None:
+    where = "training.phases.1.backbone_mode"
+    model, backbone = model_with()
+    check_synchronised(model, backbone, 1, where)
+    with pytest.raises(SpecError, match="backbone_mode: training with 2 replicas") as raised:
+        check_synchronised(model, backbone, 2, where)
+    assert raised.value.problems[0].path == where
+    plain = tf_keras.Sequential([tf_keras.layers.Dense(3)])
+    check_synchronised(tf_keras.Sequential([plain]), plain, 2, where)
+    module = hub.KerasLayer(str(tiny_backbone))
+    with pytest.raises(SpecError, match="fused inside"):
+        check_synchronised(tf_keras.Sequential([module]), module, 2, where)
 
 
 def test_its_config_can_be_shown() -> None:

@@ -43,9 +43,9 @@ def test_the_backbone_gets_them_as_the_spec_says(kind):
     spec = spec_of(backbone={"handle": "plugin:x", "pixels": kind})
     layer = tf_keras.layers.Flatten()
     task = make_task("image_classification", ("a", "b"), label_smoothing=0.0, metrics={})
-    model = assemble(spec, Backbone("x", layer, None, None), task, SingleDevice(), 8)
+    model = assemble(spec, Backbone("x", layer, None, None), task, SingleDevice(), (8,))
     assert model.keras.input.dtype == tf.uint8
-    flat = tf_keras.Model(model.keras.input, layer.output)
+    flat = tf_keras.Model(model.keras.input, model.pretrained.output)
     np.testing.assert_allclose(
         flat(PIXELS).numpy().reshape(PIXELS.shape), WANTED[kind], rtol=1e-6, atol=1e-5
     )

@@ -213,20 +213,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"training": {"feature_cache": {"copies": 2}}}, "training.feature_cache"),
         ({"training": {"jit_compile": True}}, "training.jit_compile"),
         ({"training": {"strategy": "fine_tune"}}, "training.strategy"),
-        (
-            {"training": {"phases": [{"name": "a", "epochs": 1, "unfreeze": "last:3"}]}},
-            "training.phases.0.unfreeze",
-        ),
-        (
-            {
-                "training": {
-                    "phases": [
-                        {"name": "a", "epochs": 1, "learning_rate": {"head": 1, "backbone": 1}}
-                    ]
-                }
-            },
-            "training.phases.0.learning_rate",
-        ),
         ({"adaptation": {"method": "coral", "target": "/t"}}, "adaptation"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),

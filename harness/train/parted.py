@@ -1,0 +1,110 @@
+"""Keras optimizers whose variables have a rate, and a beginning, of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+from harness.distribute.together import assign_here
+
+
+class Parted:
+    """What :func:`parted` adds to an optimizer of Keras.
+
+    The rate of a variable is ``learning_rate`` times its factor, in the update and in weight
+    decay.  Moments are corrected for the steps that a variable has had: what is unfrozen late
+    begins as if the optimizer had begun with it (Adam's correction of the bias of its first
+    steps would else be left out, and they would be three times too long).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._factors: dict[Any, float] = {}
+        self._begun: dict[Any, int] = {}
+        self._slots: dict[Any, list[tf.Variable]] = {}
+        self._updated: Any = None
+        super().__init__(*args, **kwargs)
+
+    # What a phase says.
+
+    def set_parts(
+        self, factors: Mapping[int, float], begun: Mapping[int, int], of: Sequence[tf.Variable]
+    ) -> None:
+        """Sets the rates of variables in the graphs that are made from now on.
+
+        Args:
+            factors: by position in ``of``, of the learning rate; 1 where it is missing.
+            begun: by position in ``of``, iterations before the variable's first step; 0 where it
+                is missing.
+        """
+        self._factors = {self._key(of[at]): factor for at, factor in factors.items()}
+        self._begun = {self._key(of[at]): count for at, count in begun.items()}
+
+    def forget(self) -> None:
+        """Begins anew: no step was done and no moment gathered."""
+        for variable in self.variables:  # type: ignore[attr-defined]
+            if variable is not self._learning_rate:  # type: ignore[attr-defined]
+                assign_here(variable, tf.zeros(variable.shape, variable.dtype).numpy())
+
+    def slots(self, variable: tf.Variable) -> list[tf.Variable]:
+        """What the optimizer keeps of a variable."""
+        return self._slots.get(self._key(variable), [])
+
+    # What Keras asks.
+
+    def add_variable_from_reference(
+        self, model_variable: tf.Variable, *args: Any, **kwargs: Any
+    ) -> tf.Variable:
+        slot = super().add_variable_from_reference(  # type: ignore[misc]
+            model_variable, *args, **kwargs
+        )
+        self._slots.setdefault(self._key(model_variable), []).append(slot)
+        return slot
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        with self._of(variable):
+            super().update_step(gradient, variable)  # type: ignore[misc]
+
+    def _apply_weight_decay(self, variables: Sequence[tf.Variable]) -> None:
+        for variable in variables:
+            with self._of(variable):
+                super()._apply_weight_decay([variable])  # type: ignore[misc]
+
+    @property
+    def learning_rate(self) -> Any:
+        rate = self._learning_rate  # type: ignore[attr-defined]
+        factor = self._factors.get(self._updated, 1.0)
+        return rate if factor == 1.0 else rate * factor
+
+    @learning_rate.setter
+    def learning_rate(self, rate: Any) -> None:
+        self._learning_rate.assign(rate)  # type: ignore[attr-defined]
+
+    @property
+    def iterations(self) -> Any:
+        count = self._iterations  # type: ignore[attr-defined]
+        begun = self._begun.get(self._updated, 0)
+        return count if begun == 0 else count - begun
+
+    @iterations.setter
+    def iterations(self, variable: tf.Variable) -> None:
+        raise RuntimeError("the counter of steps is the optimizer's own")
+
+    def _key(self, variable: tf.Variable) -> Any:
+        return self._var_key(variable)  # type: ignore[attr-defined]
+
+    @contextmanager
+    def _of(self, variable: tf.Variable) -> Iterator[None]:
+        self._updated = self._key(variable)
+        try:
+            yield
+        finally:
+            self._updated = None
+
+
+def parted(kind: type[tf_keras.optimizers.Optimizer]) -> type[Any]:
+    """An optimizer of Keras with :class:`Parted` before it; its name and variables stay."""
+    return type(kind.__name__, (Parted, kind), {})

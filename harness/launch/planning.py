@@ -159,7 +159,7 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
     if folder.is_dir():
         files = [path for path in folder.rglob("*") if path.is_file()]
         found["backbone_bytes"] = sum(path.stat().st_size for path in files)
-    elif "://" not in spec.backbone.handle and not spec.backbone.handle.startswith("plugin:"):
+    elif "://" not in spec.backbone.handle and folder.is_absolute():
         notes.append(f"backbone.handle: there is no folder {folder}")
     return found
 

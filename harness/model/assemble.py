@@ -17,12 +17,20 @@ from harness.model.blocks import blocks_of
 from harness.model.draws import Draws
 from harness.model.fit import check_fit
 from harness.model.head import dense_head, plugin_head
+from harness.model.keras_apps import (
+    IMAGENET,
+    RANDOM,
+    digest_of_weights,
+    load_application,
+    with_global_norms,
+)
 from harness.model.pixels import UNIT, Pixels
 from harness.model.pretrained import Pretrained
 from harness.model.task import Task
 from harness.model.unfreeze import Unfrozen, unfrozen
 from harness.plugins import PREFIX
 from harness.spec import Spec, Trust
+from harness.spec.keras_names import PIXELS, keras_name
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,13 @@ class Assembled:
         ]
 
 
-def load_backbone(spec: Spec, sizes: Sequence[int], pinned: str | None, trust: Trust) -> Backbone:
+def load_backbone(
+    spec: Spec,
+    sizes: Sequence[int],
+    pinned: str | None,
+    trust: Trust,
+    distribution: Distribution,
+) -> Backbone:
     """The backbone that ``spec`` names, held against the digests that spec and run pin.
 
     Nothing of it is loaded before it is seen to be trusted and unchanged.
@@ -117,7 +131,7 @@ def load_backbone(spec: Spec, sizes: Sequence[int], pinned: str | None, trust: T
         DataError: it is not there, not the one, not trusted, or does not fit.
         SpecError: it does not take the size that a phase has.
     """
-    backbone = _loaded(spec, pinned, trust)
+    backbone = _loaded(spec, pinned, trust, distribution)
     content = content_of_spec(spec)
     for size in sizes or (None,):
         try:
@@ -132,12 +146,15 @@ def load_backbone(spec: Spec, sizes: Sequence[int], pinned: str | None, trust: T
     return backbone
 
 
-def _loaded(spec: Spec, pinned: str | None, trust: Trust) -> Backbone:
+def _loaded(spec: Spec, pinned: str | None, trust: Trust, distribution: Distribution) -> Backbone:
     handle = spec.backbone.handle
     # Unnamed layers are numbered a process long; a second run in one process must get the
     # names of the first, as its checkpoints go by them.
     tf_keras.backend.reset_uids()
     _seed(spec)
+    name = keras_name(handle)
+    if name is not None:
+        return _application(spec, name, pinned, distribution)
     if handle.startswith(PREFIX):
         return backbones.load_plugin(handle, spec.backbone.options or {}, spec.data.image_size)
     folder = backbones.locate(handle)
@@ -147,6 +164,19 @@ def _loaded(spec: Spec, pinned: str | None, trust: Trust) -> Backbone:
     backbones.check_trusted(folder, digest, trust)
     wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
     return backbones.load_hub(folder, handle, digest, wanted)
+
+
+def _application(spec: Spec, name: str, pinned: str | None, distribution: Distribution) -> Backbone:
+    handle, weights = spec.backbone.handle, spec.backbone.weights or IMAGENET
+    layer = load_application(name, weights, spec.image_sizes())
+    digest = None if weights == RANDOM else digest_of_weights(name, layer)
+    if digest is not None:
+        backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
+        backbones.check_digest(digest, pinned, handle, "the run")
+    if any(phase.backbone_mode == "training" for phase in spec.training.phases):
+        layer = with_global_norms(layer, distribution)
+    layer.trainable = False
+    return Backbone(handle, layer, digest, None)
 
 
 def assemble(
@@ -168,7 +198,8 @@ def assemble(
     inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
     prepared = inputs
     if element.dtype == tf.uint8:
-        prepared = Pixels(spec.backbone.pixels or UNIT, name="from_bytes")(inputs)
+        wanted = spec.backbone.pixels or PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)
+        prepared = Pixels(wanted, name="from_bytes")(inputs)
     pretrained = Pretrained(backbone.layer, name="backbone")
     features = pretrained(prepared)
     if head.plugin is not None:

@@ -24,7 +24,7 @@ class SyncBatchNorm(tf_keras.layers.Layer):
 
     Args:
         distribution: brings replicas together.
-        momentum, epsilon: as in Keras.
+        momentum, epsilon, center, scale: as in Keras.
     """
 
     def __init__(
@@ -33,19 +33,25 @@ class SyncBatchNorm(tf_keras.layers.Layer):
         *,
         momentum: float = 0.99,
         epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self._distribution = distribution
         self.momentum = momentum
         self.epsilon = epsilon
+        self.center, self.scale = center, scale
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = (int(input_shape[-1]),)
         # Every replica works out the same moving averages; one copy is written to all.
         moving = {"trainable": False, "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA}
-        self.gamma = self.add_weight("gamma", shape, initializer="ones")
-        self.beta = self.add_weight("beta", shape, initializer="zeros")
+        self.gamma = self.beta = None
+        if self.scale:
+            self.gamma = self.add_weight("gamma", shape, initializer="ones")
+        if self.center:
+            self.beta = self.add_weight("beta", shape, initializer="zeros")
         self.moving_mean = self.add_weight("moving_mean", shape, initializer="zeros", **moving)
         self.moving_variance = self.add_weight(
             "moving_variance", shape, initializer="ones", **moving
@@ -59,9 +65,12 @@ class SyncBatchNorm(tf_keras.layers.Layer):
             mean, variance = self._moments(x)
         else:
             mean, variance = self.moving_mean, self.moving_variance
-        scale = self.gamma * tf.math.rsqrt(variance + self.epsilon)
+        scale = tf.math.rsqrt(variance + self.epsilon)
+        if self.gamma is not None:
+            scale = self.gamma * scale
         # The mean goes first: products of it would lose what is left of the inputs far from zero.
-        return tf.cast((x - mean) * scale + self.beta, inputs.dtype)
+        normed = (x - mean) * scale
+        return tf.cast(normed if self.beta is None else normed + self.beta, inputs.dtype)
 
     def _moments(self, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Mean and (biased) variance [c] of the global batch; moves the averages."""
@@ -85,7 +94,8 @@ class SyncBatchNorm(tf_keras.layers.Layer):
         return mean, variance
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+        own = ("momentum", "epsilon", "center", "scale")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def check_synchronised(

@@ -6,22 +6,19 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
 
 from harness.errors import Problem
 from harness.spec.base import show
 from harness.spec.findings import Findings
 from harness.spec.layers import DEFAULT, Origin, Tree
 from harness.spec.models_model import REGRESSIONS
-from harness.spec.models_phases import FEATURE_EXTRACTION
+from harness.spec.strategies import NAMES, PROGRESSIVE, phases_of
 
 NO_PICTURES = ("text_", "audio_")
 """What the names of tasks begin with that are not about pictures."""
 DEFAULT_STRATEGY = "feature_extraction"
-STRATEGIES: dict[str, list[dict[str, Any]]] = {
-    "feature_extraction": [FEATURE_EXTRACTION],
-}
-"""Phases of each strategy that is there."""
+_IMAGE_SIZE = 224
+"""The default of ``data.image_size``."""
 
 
 def expand_strategy(tree: Tree, findings: Findings) -> None:
@@ -52,14 +49,24 @@ def expand_strategy(tree: Tree, findings: Findings) -> None:
         if other.label == "-o":
             del training["strategy"]
             return
-    if isinstance(strategy, str) and strategy in STRATEGIES:
+    if isinstance(strategy, str) and strategy in NAMES:
         assert origin is not None, "what was written has an origin"
-        _put_phases(tree, strategy, origin)
+        task = tree.data.get("task")
+        if strategy == PROGRESSIVE and isinstance(task, str) and task.startswith(NO_PICTURES):
+            what = f"is of pictures, and the task is {task}"
+            others = ", ".join(name for name in NAMES if name != PROGRESSIVE)
+            findings.add(where, Problem(what, show(strategy), others, "take another"), origin)
+        else:
+            _put_phases(tree, strategy, origin)
         del training["strategy"]
 
 
 def _put_phases(tree: Tree, strategy: str, origin: Origin) -> None:
-    tree.put(("training", "phases"), copy.deepcopy(STRATEGIES[strategy]), origin)
+    data = tree.data.get("data")
+    size = data.get("image_size", _IMAGE_SIZE) if isinstance(data, dict) else _IMAGE_SIZE
+    # What is no size is refused where it stands.
+    known = size if isinstance(size, int) and size > 0 else _IMAGE_SIZE
+    tree.put(("training", "phases"), copy.deepcopy(phases_of(strategy, known)), origin)
 
 
 def fill_in(tree: Tree, findings: Findings) -> None:

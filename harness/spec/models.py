@@ -192,6 +192,8 @@ class Spec(SpecModel):
         for field, batch in self.batch_sizes().items():
             if lanes is not None and batch % lanes:
                 yield Complaint("data.lanes", f"must divide {field} ({batch})", show(lanes))
+        if self.backbone.signature is not None:
+            yield from self._not_trainable()
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()
@@ -212,6 +214,18 @@ class Spec(SpecModel):
             if self.medium != "image" and phase.image_size is not None:
                 path = f"training.phases.{number}.image_size"
                 yield Complaint(path, what, show(phase.image_size), "null", "remove it")
+
+    def _not_trainable(self) -> Iterator[Complaint]:
+        """A signature has one mode and no list of what can be trained."""
+        for at, phase in enumerate(self.training.phases):
+            if phase.unfreeze != "none":
+                yield Complaint(
+                    f"training.phases.{at}.unfreeze",
+                    "a module that is called by a signature cannot be trained",
+                    show(phase.unfreeze),
+                    "none with backbone.signature",
+                    "set unfreeze: none, or call the module itself (leave backbone.signature out)",
+                )
 
     def _wrong_way(self) -> Iterator[Complaint]:
         """A mode that takes the worst for the best."""

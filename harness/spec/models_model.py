@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -22,6 +23,7 @@ from harness.spec.base import (
     complain,
     show,
 )
+from harness.spec.keras_names import PIXELS, keras_name
 
 TASKS = tuple(
     f"{medium}_{kind}"
@@ -52,6 +54,11 @@ def _known_handle(value: str) -> str:
         return value
     if scheme.group(1) not in _SCHEMES or not scheme.group(2).strip("/"):
         raise complain(Complaint("", "is not a kind of handle", show(value), HANDLE_FORMS))
+    name = keras_name(value)
+    if name is not None and name not in PIXELS:
+        near = get_close_matches(name, PIXELS, 3, 0.5) or ["MobileNetV2", "ResNet50"]
+        allowed = f"keras: and one of {len(PIXELS)} names, as {', '.join(near)}"
+        raise complain(Complaint("", "is not a Keras application", show(value), allowed))
     if scheme.group(1) == "plugin" and not re.fullmatch(NAME_PATTERN, scheme.group(2)):
         raise complain(Complaint("", "is not a plug-in's name", show(value), HANDLE_FORMS))
     return value
@@ -61,6 +68,12 @@ TaskText = Annotated[
     str,
     AfterValidator(_known_task),
     Words("a task: " + ", ".join(TASKS) + ", plugin:NAME"),
+]
+WeightsText = Annotated[
+    str,
+    Field(pattern=r"\S"),
+    IsPath("stage"),
+    Words("imagenet, random, or a path"),
 ]
 HandleText = Annotated[
     str, AfterValidator(_known_handle), IsPath("handle"), Words("a handle: " + HANDLE_FORMS)
@@ -78,11 +91,16 @@ class Backbone(SpecModel):
     A `plugin:NAME` backbone has none."""
     options: Options = Field(default_factory=dict)
     """Options of a `plugin:NAME` backbone, handed to it as they are."""
+    weights: WeightsText | None = None
+    """Weights of a `keras:NAME` backbone: `imagenet`, from Keras' cache or, where they are not
+    there, from the network; `random`; or the path of a file of its weights without the top. Null is
+    `imagenet`."""
     pixels: Literal["unit", "symmetric", "bytes", "imagenet", "caffe"] | None = None
     """Range and channels of the pixels that the backbone was trained on: `unit` 0..1 (TensorFlow
     Hub), `symmetric` -1..1 (Keras' MobileNet, Inception), `bytes` 0..255 (Keras' EfficientNet),
     `imagenet` less mean and by deviation (PyTorch's), `caffe` blue first and less mean (Keras' VGG,
-    ResNet). Null is `unit`, as SavedModels do not say."""
+    ResNet). Null is what the application of `keras:NAME` wants, and else `unit`, as SavedModels do
+    not say."""
     preprocessor: HandleText | None = None
     """Handle of the module that turns texts into the backbone's inputs."""
     inputs: dict[str, str] | None = None
@@ -106,9 +124,14 @@ class Backbone(SpecModel):
             )
         for name in ("signature", "output"):
             value = getattr(self, name)
-            if value is not None and self.handle.startswith("plugin:"):
-                what = "a plug-in is called as it is"
+            if value is not None and self.handle.startswith(("plugin:", "keras:")):
+                what = "only a SavedModel has several"
                 yield Complaint(name, what, show(value), "null with this handle", "remove it")
+        if self.weights is not None and not self.handle.startswith("keras:"):
+            what = "only an application of Keras is given weights"
+            yield Complaint(
+                "weights", what, show(self.weights), "null with this handle", "remove it"
+            )
         if self.signature is not None and self.output is None:
             yield Complaint(
                 "output",
@@ -117,10 +140,11 @@ class Backbone(SpecModel):
                 "the name of an output of backbone.signature",
                 "`saved_model_cli show --dir FOLDER --all` lists them",
             )
-        if self.digest is not None and self.handle.startswith("plugin:"):
+        own = self.handle.startswith("plugin:") or self.weights == "random"
+        if self.digest is not None and own:
             yield Complaint(
                 "digest",
-                "a plug-in has no files to pin",
+                "a plug-in has no files to pin, nor have random weights",
                 show(self.digest),
                 "null with this handle",
                 "remove it",

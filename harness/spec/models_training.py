@@ -131,9 +131,13 @@ class Training(SpecModel):
     jit_compile: bool = False
     """Compile the step with XLA."""
     strategy: (
-        Literal["feature_extraction", "fine_tune", "multi_step", "progressive_resize"] | None
+        Literal["feature_extraction", "fine_tune", "multi_step", "full", "progressive_resize"]
+        | None
     ) = None
-    """A named list of phases, written instead of `training.phases`; expanded when loaded."""
+    """A named list of phases, written instead of `training.phases`, which `harness plan` shows:
+    `feature_extraction` (the head alone), `fine_tune` (the head, then the last half of the
+    backbone), `multi_step` (in four steps, with falling rates), `full` (all at once) or
+    `progressive_resize` (pictures of half, three quarters and all of `data.image_size`)."""
     phases: Many[Phase] = Field(default_factory=_feature_extraction)
     """Phases in order; the default is the strategy feature_extraction."""
     callbacks: Many[PluginRef] = ()

@@ -20,14 +20,14 @@ def _only(*values: Any) -> tuple[Test, str]:
 
 
 def _handle(value: Any) -> bool:
-    return not str(value).startswith(("keras:", "model:", "run:"))
+    return not str(value).startswith(("model:", "run:"))
 
 
 _NULL = _only(None)
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "backbone.handle": (_handle, "https://..., hub:PATH, a path, plugin:NAME"),
+    "backbone.handle": (_handle, "https://..., hub:PATH, a path, keras:NAME, plugin:NAME"),
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,
@@ -36,7 +36,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "training.nan": _only("halt"),
     "training.feature_cache": _only("auto", "off"),
     "training.jit_compile": _only(False),
-    "training.strategy": _only(None, "feature_extraction"),
     "adaptation": _NULL,
     "logging.profile": _NULL,
     "logging.histograms": _only(False),

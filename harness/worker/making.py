@@ -164,7 +164,7 @@ def build_model(
     )
     sizes = spec.image_sizes() if sizes is None else sizes
     with choice.distribution.scope():
-        backbone = load_backbone(spec, sizes, pinned, trust)
+        backbone = load_backbone(spec, sizes, pinned, trust, choice.distribution)
         model = assemble(spec, backbone, task, choice.distribution, sizes)
     learns = next((at for at, phase in enumerate(model.phases) if phase.learns), None)
     where = None if learns is None else f"training.phases.{learns}.backbone_mode"

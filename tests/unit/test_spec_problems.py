@@ -212,7 +212,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"training": {"nan": "skip"}}, "training.nan"),
         ({"training": {"feature_cache": {"copies": 2}}}, "training.feature_cache"),
         ({"training": {"jit_compile": True}}, "training.jit_compile"),
-        ({"training": {"strategy": "fine_tune"}}, "training.strategy"),
         ({"adaptation": {"method": "coral", "target": "/t"}}, "adaptation"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),

@@ -239,7 +239,8 @@ def _tell(args: argparse.Namespace, done: Packed, *, sensitive: bool) -> None:
         return
     index = done.index
     size = sum(shard.bytes for shard in index.shards) / 1e6
-    print(f"{args.folder}: {len(index)} examples of {len(index.classes)} classes")
+    many = {"class": "classes", "labels": "labels", "numbers": "targets"}[index.learned]
+    print(f"{args.folder}: {len(index)} examples of {len(index.classes)} {many}")
     print(f"  {len(index.shards)} files, {size:,.1f} MB{', verified' if args.verify else ''}")
     print(f"  {index.digest}")
     if not done.written:

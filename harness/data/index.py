@@ -14,16 +14,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from harness.data.media import IMAGE, Medium
-from harness.data.multilabel import present
+from harness.data.multilabel import As, present
 from harness.data.regression import Values
-from harness.data.scan import (
-    Found,
-    bad_names,
-    class_folders,
-    listed,
-    refuse,
-    scan,
-)
+from harness.data.scan import Found, bad_names, class_folders, listed, refuse, scan
 from harness.errors import DataError, Problem
 
 # Most of the time goes into waiting for the metadata server of a network file system.
@@ -45,7 +38,9 @@ class ExampleIndex:
 
     It may give each example several labels at once (``targets``, see
     :mod:`harness.data.multilabel`) or numbers (``values``); ``classes`` are the names of these
-    then, and ``labels`` are all 0.  It may hold the examples themselves: ``texts``, UTF-8.
+    then, and ``labels`` are all 0.  Of labels that may be uncertain, ``states`` tell what they were
+    before ``uncertain`` (the value that meant it, and what it was taken as) was applied.  It may
+    hold the examples themselves: ``texts``, UTF-8.
 
     A subset keeps where it is from: ``whole`` is the number of examples of the whole set and
     ``rows`` those of the subset in it.  It follows the order of the whole set.
@@ -67,6 +62,8 @@ class ExampleIndex:
     texts: Sequence[bytes] = ()
     missing: dict[str, int] = field(default_factory=dict)
     targets: Sequence[str] = ()
+    states: Sequence[str] = ()
+    uncertain: tuple[int, As] | None = None
     values: Values | None = None
 
     def __len__(self) -> int:
@@ -102,6 +99,7 @@ class ExampleIndex:
             groups=[self.groups[row] for row in rows] if self.groups else (),
             texts=[self.texts[row] for row in rows] if self.texts else (),
             targets=[self.targets[row] for row in rows] if self.targets else (),
+            states=[self.states[row] for row in rows] if self.states else (),
             values=self.values.subset(rows) if self.values is not None else None,
         )
         if self.digest.startswith(_MANIFEST):

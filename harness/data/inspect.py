@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.index import ExampleIndex
 from harness.data.manifest import manifest_index
-from harness.data.manifest_columns import ManifestOptions, refuse_folder
+from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_rows import is_manifest
 from harness.data.packed import is_packed
 from harness.data.record_files import RecordOptions
 from harness.data.regression import Numbers
+from harness.data.regression import Spread as Targets
 from harness.data.sets import open_index, refuse_idle_columns
 from harness.errors import DataError
 
 if TYPE_CHECKING:
     from harness.data.packed_examples import PackedExamples
     from harness.spec.models_data import DataSpec
+    from harness.spec.models_model import Learned
 
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
@@ -198,13 +200,13 @@ def open_data(path: str | Path) -> ExampleIndex | PackedExamples:
 
 
 def open_training(
-    data: DataSpec, medium: str = "image", *, numeric: bool = False
+    data: DataSpec, medium: str = "image", *, learned: Learned = "class"
 ) -> ExampleIndex | PackedExamples:
     """All training examples of a spec that names files; none is split off for validation.
 
     Args:
         medium: what the examples are.
-        numeric: what is learned of them are numbers.
+        learned: what is learned of them.
 
     Raises:
         DataError: they cannot be used.
@@ -212,11 +214,11 @@ def open_training(
     assert data.train is not None, "a spec without a source names its data"
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
-    options = ManifestOptions.of(data, medium, numeric)
+    options = ManifestOptions.of(data, medium, learned)
     if is_manifest(data.train):
         return manifest_index(data.train, options)
-    refuse_folder(options, data.train)
-    return open_index(data.train, medium=medium, records=RecordOptions.of(data, medium))
+    records = RecordOptions.of(data, medium)
+    return open_index(data.train, medium=medium, records=records, options=options)
 
 
 def describe(
@@ -227,12 +229,13 @@ def describe(
     sensitive: bool = False,
 ) -> Inspection:
     """What the index says, with what was seen in the examples."""
-    values, several = None, False
+    numbers: Targets | None
     if isinstance(index, ExampleIndex):
         sizes, ignored = index.sizes, dict(sorted(index.ignored.items()))
-        values, several = index.values, bool(index.values or index.targets)
+        several, numbers = bool(index.values or index.targets), index.values
     else:
         sizes, ignored = [shard.bytes for shard in index.packed.shards], {}
+        several, numbers = index.targets is not None, index if index.packed.spread else None
     return Inspection(
         where,
         index.counts(),
@@ -246,7 +249,7 @@ def describe(
         looked if isinstance(looked, TextFacts) else None,
         looked if isinstance(looked, AudioFacts) else None,
         several=len(index) if several else None,
-        targets=dict(zip(index.classes, values.each(), strict=True)) if values else {},
+        targets=dict(zip(index.classes, numbers.each(), strict=True)) if numbers else {},
         sensitive=sensitive,
     )
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 from harness.data.corrupt import picture_kind, probe_content
 from harness.data.decode import decode
 from harness.data.index import ExampleIndex
-from harness.data.packed import Features
 from harness.data.packed_examples import PackedExamples
+from harness.data.packed_features import Features
 from harness.data.packed_read import Damaged, Piece
 from harness.data.records import RecordIndex, Unreadable
 from harness.data.sources import Load, reason_for

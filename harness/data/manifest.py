@@ -19,11 +19,13 @@ from harness.data.manifest_columns import (
     group_notes,
     no_column,
     places,
+    refuse_other_targets,
 )
 from harness.data.manifest_files import Facts, Root, facts_of_files, facts_of_texts, what_exists
 from harness.data.manifest_notes import manifest_notes
 from harness.data.manifest_rows import Complaints, rows
 from harness.data.manifest_table import Table
+from harness.data.multilabel import taken
 from harness.data.regression import Values
 from harness.data.scan import listed
 from harness.errors import DataError
@@ -128,6 +130,7 @@ class _Maker:
             self._facts = facts_of_texts(table.texts, self._order)
         kept = self._there()
         given = self._options.targets or classes
+        refuse_other_targets(self._file, self._options, classes)
         known = tuple(given) if given else self._classes(kept["train"])
         for split in wanted:
             self._unknown(kept[split], known)
@@ -241,7 +244,7 @@ class _Maker:
     ) -> ExampleIndex:
         table, facts, options = self._table, self._facts, self._options
         chosen = array("q", (self._order[at] for at in places))
-        signs = table.label_names if options.labels and not options.numeric else []
+        signs, states = self._signs()
         values = Values(table.values, len(classes)).subset(chosen) if options.numeric else None
         weights = array("d", (table.weights[row] for row in chosen) if table.weights else ())
         imputed = self._impute(split, weights, fill)
@@ -253,6 +256,8 @@ class _Maker:
             # Of several labels none is the class: 0 for all.
             labels=array("l", (max(0, code_of[table.labels[row]]) for row in chosen)),
             targets=[signs[table.labels[row]] for row in chosen] if signs else (),
+            states=[states[table.labels[row]] for row in chosen] if states else (),
+            uncertain=options.uncertain,
             values=values,
             classes=classes,
             sizes=array("q", (facts.sizes[at] for at in places)),
@@ -267,6 +272,15 @@ class _Maker:
         given, again = named or split != "train", table.repeated[split]
         notes = tuple(manifest_notes(of, index, options, fill, again, given=given))
         return replace(index, digest=manifest_digest(index), notes=notes)
+
+    def _signs(self) -> tuple[list[str], list[str]]:
+        """The targets of several labels by their codes, and their states where they may differ."""
+        if self._options.numeric or not self._options.labels:
+            return [], []
+        held, uncertain = self._table.label_names, self._options.uncertain
+        if uncertain is None:
+            return held, []
+        return [taken(one, uncertain[1]) for one in held], held
 
     def _impute(self, split: str, weights: array[float], fill: float | None) -> int:
         lacking = [at for at, weight in enumerate(weights) if math.isnan(weight)]

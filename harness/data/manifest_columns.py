@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.data.media import IMAGE, Medium, medium_of
@@ -13,6 +13,7 @@ from harness.data.multilabel import As
 from harness.data.scan import listed, refuse
 from harness.errors import DataError, Problem
 from harness.spec.models_data import DataSpec
+from harness.spec.models_model import Learned
 
 SPLITS = ("train", "validation", "test")
 SPLIT_WORDS = {
@@ -51,14 +52,17 @@ class ManifestOptions:
     labels: tuple[str, ...] = ()
     uncertain: tuple[int, As] | None = None
     numeric: bool = False
+    several: bool = False
 
     @classmethod
-    def of(cls, data: DataSpec, medium: str = "image", numeric: bool = False) -> ManifestOptions:
+    def of(
+        cls, data: DataSpec, medium: str = "image", learned: Learned = "class"
+    ) -> ManifestOptions:
         """The options that a spec gives.
 
         Args:
             medium: what its examples are.
-            numeric: what is learned of them are numbers, see ``Spec.numeric``.
+            learned: what is learned of them, see ``Spec.learned``.
         """
         columns, missing, uncertain = data.columns, data.missing, data.uncertain
         return cls(
@@ -77,13 +81,30 @@ class ManifestOptions:
             medium_of(medium),
             columns.labels,
             (uncertain.value, uncertain.as_) if uncertain is not None else None,
-            numeric,
+            learned == "numbers",
+            learned == "labels",
         )
+
+    @property
+    def learned(self) -> Learned:
+        """What is learned of an example; several labels may also be known by their columns."""
+        if self.numeric:
+            return "numbers"
+        return "labels" if self.several or self.labels else "class"
 
     @property
     def targets(self) -> tuple[str, ...]:
         """The columns of what an example has side by side; none where it has one class."""
         return self.labels or ((self.label,) if self.numeric else ())
+
+    def beside(self, classes: Sequence[str]) -> ManifestOptions:
+        """How a manifest is read of a model that has learned ``classes``.
+
+        Where several labels or numbers were learned from a packed set, which has their names, the
+        spec need not name them: they are the columns.
+        """
+        is_left = not self.labels and self.label == type(self).label
+        return replace(self, labels=tuple(classes)) if self.learned != "class" and is_left else self
 
     @property
     def example(self) -> str:
@@ -179,8 +200,35 @@ def looks_like_group(name: str) -> bool:
     return _GROUP.fullmatch(re.sub(r"[^a-z0-9]+", "_", spaced.lower()).strip("_")) is not None
 
 
+def refuse_other_targets(
+    file: Path, options: ManifestOptions, classes: Sequence[str] | None
+) -> None:
+    """Holds that a manifest is read for the labels or numbers of the training data.
+
+    Args:
+        classes: names of these; None where it is the training data itself.
+
+    Raises:
+        DataError: it is read for others, or in another order.
+    """
+    names = options.targets
+    if not names or classes is None or tuple(classes) == names:
+        return
+    many, field = (
+        "targets" if options.numeric else "labels",
+        "labels" if options.labels else "label",
+    )
+    raise DataError(
+        f"{file} is read for other {many} than those of the training data",
+        got=listed(list(names)),
+        allowed=f"{listed(list(classes))}, in this order",
+        action=f"name these columns with data.columns.{field}",
+        path=f"data.columns.{field}",
+    )
+
+
 def refuse_folder(options: ManifestOptions, path: str) -> None:
-    """Refuses a folder or packed set of a task with several labels at once, or of numbers.
+    """Refuses a folder or records of others of a task with several labels at once, or of numbers.
 
     Raises:
         DataError: what the task learns stands in columns, which only a manifest has.
@@ -188,14 +236,14 @@ def refuse_folder(options: ManifestOptions, path: str) -> None:
     if options.numeric:
         raise DataError(
             f"{path} is no manifest, and gives each example a class, not a number",
-            allowed="a manifest (.csv, .tsv) with a column of numbers",
+            allowed="a manifest (.csv, .tsv) with a column of numbers, or a set packed of one",
             action=f"write one, with the columns {listed(list(options.targets))}",
             path="data.columns",
         )
-    if options.labels:
+    if options.learned == "labels":
         raise DataError(
             f"{path} is no manifest, and gives each example one label only",
-            allowed="a manifest (.csv, .tsv) with the columns of data.columns.labels",
-            action="name a manifest, or set task to a classification and remove these columns",
+            allowed="a manifest (.csv, .tsv) with a column for each label, or a set packed of one",
+            action="name one of these, or set task to a classification",
             path="data.columns.labels",
         )

@@ -12,7 +12,7 @@ from itertools import pairwise
 from harness.data.manifest_columns import SPLIT_WORDS, SPLITS, ManifestOptions, Places
 from harness.data.manifest_files import Root
 from harness.data.manifest_rows import Complaints
-from harness.data.multilabel import UNKNOWN, sign_of
+from harness.data.multilabel import UNKNOWN, state_of, taken
 from harness.data.regression import number_of
 
 
@@ -20,8 +20,9 @@ class Table:
     """Grows row by row; what is wrong with a row goes to the complaints and the row is left out.
 
     ``names`` (relative to the root; of texts, what :meth:`_text_name` makes), ``lines``,
-    ``labels`` (numbers of ``label_names``), ``weights`` (nan where missing), ``groups``,
-    ``splits`` (rows of ``SPLITS``) and ``texts`` stand side by side, in the order of the file,
+    ``labels`` (numbers of ``label_names``, of several labels those of their states), ``weights``
+    (nan where missing), ``groups``, ``splits`` (rows of ``SPLITS``) and ``texts`` stand side by
+    side, in the order of the file,
     and so do ``values``, the numbers that a regression learns, all of a row one after the other;
     ``repeated`` counts by split the texts that had come before.  ``missing`` counts by split and
     kind what was left out,
@@ -144,7 +145,7 @@ class Table:
         if self._options.numeric:
             return self._numbers(line, row, split)
         if self._places.labels:
-            return self._signs(line, row, split)
+            return self._states(line, row, split)
         label = row[self._places.label]
         if label in self._absent:
             policy = self._options.missing_label
@@ -152,13 +153,14 @@ class Table:
             return None
         return label
 
-    def _signs(self, line: int, row: Sequence[str], split: str) -> str | None:
-        """The signs of several labels, see :mod:`harness.data.multilabel`."""
+    def _states(self, line: int, row: Sequence[str], split: str) -> str | None:
+        """The states of several labels, see :mod:`harness.data.multilabel`."""
         options, signs = self._options, []
+        value, as_ = options.uncertain or (None, "ignore")
         for name, place in zip(options.labels, self._places.labels, strict=True):
             cell = row[place]
             if cell not in self._absent:
-                sign = sign_of(cell, options.uncertain)
+                sign = state_of(cell, value)
             elif options.missing_label == "drop":
                 sign = UNKNOWN
             else:
@@ -167,17 +169,18 @@ class Table:
                 return None
             if sign is None:
                 known, action = "0 or 1", "correct it, or say with data.uncertain what it means"
-                if options.uncertain is not None:
-                    known, action = f"0, 1 or {options.uncertain[0]}", "correct the value"
+                if value is not None:
+                    known, action = f"0, 1 or {value}", "correct the value"
                 what = f"the label {name!r} is neither present nor absent"
                 self._complaints.add(line, what, repr(cell), known, action)
                 return None
             signs.append(sign)
-        if set(signs) == {UNKNOWN}:
+        states = "".join(signs)
+        if set(taken(states, as_)) == {UNKNOWN}:
             # Nothing can be learned from it, whatever the policy says of a single cell.
             self.missing[split]["label_dropped"] += 1
             return None
-        return "".join(signs)
+        return states
 
     def _numbers(self, line: int, row: Sequence[str], split: str) -> tuple[float, ...] | None:
         """The targets of a regression, nan where not known."""

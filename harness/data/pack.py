@@ -3,8 +3,10 @@
 The features have the names that TensorFlow's ImageNet scripts made common, so other programs read
 them too: ``image/encoded`` (the bytes of the file), ``image/filename`` (the name of the example),
 ``image/class/label`` (int64) and ``image/class/text``, and where a manifest gives them
-``image/weight`` (float) and ``image/group`` (bytes).  Texts and recordings have the same ones,
-under ``text/`` and ``audio/``.
+``image/weight`` (float) and ``image/group`` (bytes).  In place of the class several labels are
+``image/class/labels`` (int64, see :data:`harness.data.multilabel.STATES`) and ``image/class/text``
+(the names of those that are present), and numbers are ``image/targets`` (float).  Texts and
+recordings have the same ones, under ``text/`` and ``audio/``.
 """
 
 from __future__ import annotations
@@ -14,17 +16,18 @@ import os
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from pathlib import Path
-from types import MappingProxyType
 
 import tensorflow as tf
 
 from harness.data.decode import decode
 from harness.data.index import ExampleIndex
 from harness.data.pack_plan import QUALITY, PackOptions, Written
-from harness.data.packed import FRAME_BYTES, Features, Shard
+from harness.data.packed import FRAME_BYTES, Shard
+from harness.data.packed_facts import targets_of
+from harness.data.packed_features import Features
 from harness.data.packing import Packing
 from harness.data.records import RecordIndex, Unreadable
 from harness.errors import DataError
@@ -130,19 +133,19 @@ def _write(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for position in packing.positions(number):
             row = packing.rows[position]
-            name, label = source.names[row], int(source.labels[row])
+            name = source.names[row]
             content = _content(packing, row)
             if packing.options.resize is not None:
                 smaller = shrunk(content, packing.options)
                 if smaller is None:
                     undecodable.append(name)
                 content = smaller or content
-            more = _more(source, row, features)
-            record = example(name, content, label, source.classes, features, more)
+            values = _learned(source, row, features) | _more(source, row, features)
+            record = example(name, content, features, values)
             writer.write(record)
             offsets.append(at)
             at += len(record) + FRAME_BYTES
-            labels[label] += 1
+            labels[int(source.labels[row])] += 1
             content_bytes += len(content)
             told(1)
     return offsets, labels, content_bytes, undecodable
@@ -159,22 +162,27 @@ def _more(source: ExampleIndex, row: int, features: Features) -> dict[str, tf.tr
     return more
 
 
+def _learned(source: ExampleIndex, row: int, features: Features) -> dict[str, tf.train.Feature]:
+    """What is learned of an example, for other readers too: see the top of this file."""
+    if source.values is not None:
+        numbers = tf.train.FloatList(value=source.values.subset([row]).numbers)
+        return {features.targets: tf.train.Feature(float_list=numbers)}
+    if source.targets:
+        states = targets_of(source, [row])[0].tolist()
+        names = zip(source.classes, states, strict=True)
+        return {
+            features.labels: _whole(*states),
+            features.text: _bytes(*(name.encode() for name, state in names if state == 1)),
+        }
+    label = int(source.labels[row])
+    return {features.label: _whole(label), features.text: _bytes(source.classes[label].encode())}
+
+
 def example(
-    name: str,
-    content: bytes,
-    label: int,
-    classes: Sequence[str],
-    features: Features,
-    more: Mapping[str, tf.train.Feature] = MappingProxyType({}),
+    name: str, content: bytes, features: Features, more: Mapping[str, tf.train.Feature]
 ) -> bytes:
     """A serialized ``tf.train.Example``, with ``more`` features in it."""
-    values = {
-        features.label: tf.train.Feature(int64_list=tf.train.Int64List(value=[label])),
-        features.text: _bytes(classes[label].encode()),
-        features.encoded: _bytes(content),
-        features.filename: _bytes(name.encode()),
-        **more,
-    }
+    values = {features.encoded: _bytes(content), features.filename: _bytes(name.encode()), **more}
     message = tf.train.Example(features=tf.train.Features(feature=values))
     # Maps have no order of their own, and the same data are to give the same files.
     return bytes(message.SerializeToString(deterministic=True))
@@ -244,5 +252,9 @@ def _read(path: Path, size: int, shown: str) -> bytes:
     return content
 
 
-def _bytes(value: bytes) -> tf.train.Feature:
-    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+def _bytes(*values: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def _whole(*values: int) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))

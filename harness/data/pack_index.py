@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.data.index import ExampleIndex
 from harness.data.packed import ORDER, VERSION
+from harness.data.packed_facts import TARGETS, facts_json
 
 
 def index_json(
@@ -28,8 +29,10 @@ def index_json(
     labels: Counter[int] = Counter()
     for one in noted:
         labels.update({int(label): count for label, count in one["labels"].items()})
+    rows = range(len(source.classes))
     digest = hashlib.sha256(b"harness packed 1\n")
-    for line in _digested(source.classes, shards):
+    facts = facts_json(source)
+    for line in _digested(source.classes, shards, entry_sums if facts else {}):
         digest.update(line.encode())
     return {
         "harness_packed": VERSION,
@@ -37,7 +40,8 @@ def index_json(
         "medium": plan["medium"],
         "examples": len(source),
         "classes": list(source.classes),
-        "counts": [labels[label] for label in range(len(source.classes))],
+        "counts": [*source.counts().values()] if facts else [*map(labels.__getitem__, rows)],
+        **facts,
         "digest": f"packed:{digest.hexdigest()}",
         "missing": dict(source.missing),
         "source": plan["source"],
@@ -50,8 +54,13 @@ def index_json(
     }
 
 
-def _digested(classes: Sequence[str], shards: Sequence[dict[str, Any]]) -> Iterator[str]:
+def _digested(
+    classes: Sequence[str], shards: Sequence[dict[str, Any]], entry_sums: Mapping[str, str]
+) -> Iterator[str]:
     # Neither a class nor a checksum holds a NUL.
     yield "".join(f"{name}\0" for name in classes) + "\n"
     for shard in shards:
         yield f"{shard['examples']}\0{shard['bytes']}\0{shard['sha256']}\n"
+    if TARGETS in entry_sums:
+        # Records hold numbers as float32, and a training takes more of them.
+        yield f"{TARGETS}\0{entry_sums[TARGETS]}\n"

@@ -3,6 +3,7 @@
     index.json                      what is in it: classes, counts, digests, the shards
     offsets.bin                     where each example begins in its shard: uint64, little-endian
     labels.bin                      the label of each example: int32, little-endian
+    targets.bin                     in its place where examples have several labels or numbers
     keys.bin                        a hash of the name of each example: uint64, little-endian
     groups.bin                      a hash of the group of each example, where they have groups
     data-00000-of-00012.tfrecord    tf.Example records, in canonical order over all shards
@@ -22,16 +23,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.media import IMAGE, medium_of
 from harness.data.nearby import Nearby
+from harness.data.packed_facts import TARGETS, LabelFacts, learned_of, spread_of, targets_kind
 from harness.data.scan import refuse
 from harness.errors import DataError, Problem, StorageError
 from harness.runs.files import read_json
+from harness.spec.models_model import Learned
 
 INDEX, WORK, PLAN = "index.json", ".packing", "plan.json"
 """Names in a packed set; WORK is a folder in one that is not finished, with PLAN in it."""
@@ -39,7 +42,7 @@ OFFSETS, LABELS, KEYS, GROUPS = "offsets.bin", "labels.bin", "keys.bin", "groups
 ENTRIES = {OFFSETS: "<u8", LABELS: "<i4", KEYS: "<u8"}
 """Files with an entry for each example, and what numpy calls its type."""
 KINDS = {**ENTRIES, GROUPS: "<u8"}
-"""With those that a set has only where its examples have what they hold."""
+"""With those that a set has only where its examples have what they hold; see :func:`kinds_of`."""
 VERSION = 1
 ORDER = "canonical 1"
 """In which order the examples stand: that of :data:`harness.data.order.CANONICAL_SEED`."""
@@ -49,24 +52,12 @@ OFFSET = struct.Struct("<Q")
 _THREADS = 16
 
 
-class Features(NamedTuple):
-    """Names of the features of a record; those of pictures are what TensorFlow's ImageNet scripts
-    made common."""
-
-    encoded: str
-    filename: str
-    label: str
-    text: str
-    weight: str
-    group: str
-
-    @classmethod
-    def of(cls, medium: str) -> Features:
-        """Those of a medium."""
-        return cls(*(f"{medium}/{name}" for name in _FEATURES))
-
-
-_FEATURES = ("encoded", "filename", "class/label", "class/text", "weight", "group")
+def kinds_of(learned: Learned, width: int) -> dict[str, str]:
+    """:data:`KINDS` of sets of which this is learned; ``width`` labels or numbers at once."""
+    if learned == "class":
+        return KINDS
+    others = {name: kind for name, kind in KINDS.items() if name != LABELS}
+    return {**others, TARGETS: targets_kind(learned, width)}
 
 
 def shard_name(number: int, shards: int) -> str:
@@ -92,10 +83,14 @@ class PackedIndex:
 
     Attributes:
         root: its folder.
-        classes: sorted; a label is a row of it.
+        classes: sorted; a label is a row of it.  Of several labels or numbers their names.
+        learned: what the examples have.
+        labels: what is known of several labels at once; None of another set.
+        spread: how each target of a set of numbers is spread; none of another set.
         medium: what the examples are, by the name of a :class:`~harness.data.media.Medium`.
-        counts: examples of each class, in their order.
-        digest: ``packed:`` and the SHA-256 over classes and shards.
+        counts: examples of each class, in their order; of several labels or numbers those that
+            surely have it.
+        digest: ``packed:`` and the SHA-256 over classes, shards and targets.
         source_digest: of the data that were packed.
         content_bytes: bytes of the examples without the framing of the files.
         kinds: its files with an entry for each example, see :data:`KINDS`.
@@ -115,8 +110,12 @@ class PackedIndex:
         self.source_digest = str(data["source_digest"])
         self.content_bytes = int(data["content_bytes"])
         self.options = dict(data["options"])
-        names = [*ENTRIES, *(name for name in KINDS if name in data["entries"])]
-        self.kinds = {name: KINDS[name] for name in names}
+        self.learned = learned_of(data)
+        self.labels = LabelFacts.of_json(data) if self.learned == "labels" else None
+        self.spread = spread_of(data) if self.learned == "numbers" else ()
+        kinds = kinds_of(self.learned, len(self.classes))
+        needed = {*ENTRIES, TARGETS, *data["entries"]}
+        self.kinds = {name: kind for name, kind in kinds.items() if name in needed}
         self.entry_sums = {name: str(data["entries"][name]) for name in self.kinds}
         self.missing = {str(kind): int(n) for kind, n in dict(data.get("missing", {})).items()}
         self._starts = [0, *accumulate(shard.examples for shard in self.shards)]
@@ -247,7 +246,8 @@ def checked(root: Path, data: Any) -> PackedIndex:
         raise _broken(
             path, f"{type(error).__name__}: {error}", "what `harness pack` wrote"
         ) from None
-    if sum(index.counts) != len(index) or len(index.counts) != len(index.classes):
+    is_whole = index.learned != "class" or sum(index.counts) == len(index)
+    if not is_whole or len(index.counts) != len(index.classes):
         raise _broken(path, f"{sum(index.counts)} examples by class", f"{len(index)} by shard")
     return index
 

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.manifest_columns import ManifestOptions
 from harness.data.packed import GROUPS, KEYS, LABELS, PackedIndex, open_packed
+from harness.data.packed_targets import Targets, chunks, open_targets, refuse_other, spread
+from harness.data.regression import Numbers
 from harness.data.scan import listed, refuse
 from harness.data.selection import Positions, Selection
 from harness.data.split import held_back, held_back_groups, lacking_groups
@@ -32,10 +35,11 @@ class PackedExamples:
         packed: the set.
         selection: which of it; their canonical positions.
         classes: those of the training data.
-        label_of: for each class of the set its row in ``classes``.
+        label_of: for each class of the set its row in ``classes``; 0 where there are no classes.
         by_class: examples of each of ``classes``.
         notes: sentences for the user.
         missing: what the data that were packed lacked, by kind.
+        targets: how several labels or numbers are taken; None where each example has a class.
     """
 
     packed: PackedIndex
@@ -45,6 +49,7 @@ class PackedExamples:
     by_class: tuple[int, ...]
     notes: tuple[str, ...] = ()
     missing: dict[str, int] = field(default_factory=dict)
+    targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.selection)
@@ -68,8 +73,17 @@ class PackedExamples:
         return self.packed.content_bytes / max(1, len(self.packed))
 
     def counts(self) -> dict[str, int]:
-        """Examples of every class."""
+        """Examples of every class; of several labels or numbers those that surely have it."""
         return dict(zip(self.classes, self.by_class, strict=True))
+
+    def each(self) -> list[Numbers]:
+        """What is known of each target, of a set of numbers.
+
+        Raises:
+            DataError: files of the set are not whole.
+        """
+        assert self.targets is not None, "asked of numbers"
+        return spread(self.packed, self.selection, self.targets.columns)
 
     def records(self, ranks: Positions) -> tuple[NDArray[Any], Positions]:
         """The records of examples and their canonical positions, as many as ``ranks``.
@@ -105,21 +119,29 @@ class PackedExamples:
             notes = [
                 f"class {name!r} has one example: it stays in training, not in validation"
                 for name, count in self.counts().items()
-                if count == 1
+                if count == 1 and self.targets is None
             ]
-        counts = np.zeros(len(self.classes), np.int64)
         held = Selection(whole, bits)
-        for start, (_, labels) in zip(
-            range(0, whole, _CHUNK), self._keys_and_labels(), strict=True
-        ):
-            chosen = labels[held.holds(start, len(labels))]
-            counts += np.bincount(chosen, minlength=len(self.classes))
+        counts = self._counts(held)
         rest = np.array(self.by_class) - counts
         train = Selection(whole, bits, others=True)
         return (
             replace(self, selection=train, by_class=tuple(rest.tolist())),
             replace(self, selection=held, by_class=tuple(counts.tolist()), notes=tuple(notes)),
         )
+
+    def _counts(self, some: Selection) -> NDArray[np.int64]:
+        """Examples of each class in a part."""
+        counts = np.zeros(len(self.classes), np.int64)
+        if self.targets is not None:
+            for entries in chunks(self.packed, some):
+                counts += self.targets.known(entries)
+            return counts
+        starts = range(0, len(self.packed), _CHUNK)
+        for start, (_, labels) in zip(starts, self._keys_and_labels(), strict=True):
+            chosen = labels[some.holds(start, len(labels))]
+            counts += np.bincount(chosen, minlength=len(self.classes))
+        return counts
 
     def _groups_held_back(self, fraction: float, seed: int) -> tuple[NDArray[np.uint8], list[str]]:
         """As :func:`harness.data.split.split_validation` has it, and which classes it lacks.
@@ -133,7 +155,7 @@ class PackedExamples:
             keys[start : start + len(some)], labels[start : start + len(some)] = some, its
             start += len(some)
         held = held_back_groups(keys, labels, len(self.classes), fraction, seed)
-        notes = list(lacking_groups(self.classes, labels, held))
+        notes = [] if self.targets else list(lacking_groups(self.classes, labels, held))
         return np.packbits(held, bitorder="little"), notes
 
     def group_keys(self) -> NDArray[Any]:
@@ -153,22 +175,50 @@ class PackedExamples:
         rows = np.array(self.label_of, np.int64)
         for start in range(0, len(self.packed), _CHUNK):
             count = min(_CHUNK, len(self.packed) - start)
-            labels = rows[self.packed.entries(LABELS, start, count)]
+            # Where there are no classes all examples are drawn alike.
+            none = np.zeros(count, np.int64)
+            labels = none if self.targets else rows[self.packed.entries(LABELS, start, count)]
             yield self.packed.entries(name, start, count), labels
 
 
-def packed_examples(path: str | Path, classes: Sequence[str] | None = None) -> PackedExamples:
+def packed_examples(
+    path: str | Path,
+    classes: Sequence[str] | None = None,
+    options: ManifestOptions | None = None,
+) -> PackedExamples:
     """Opens a packed set.
 
     Args:
         classes: for validation and test data: the classes of the training data.  Then a class
             may be missing here (said in ``notes``), but no other may have examples.
+        options: what a spec learns of them; None takes what the set holds.
 
     Raises:
         DataError: see :func:`harness.data.packed.open_packed`; or it has a class that the
-            training data lack.
+            training data lack, or not what ``options`` ask for.
     """
     packed = open_packed(path)
+    if options is not None:
+        refuse_other(packed, options.learned)
+    if packed.learned == "class":
+        return _of_classes(packed, path, classes)
+    found = open_targets(packed, classes, options)
+    return PackedExamples(
+        packed,
+        Selection(len(packed)),
+        found.classes,
+        (0,),
+        found.by_class,
+        found.notes,
+        packed.missing,
+        found.targets,
+    )
+
+
+def _of_classes(
+    packed: PackedIndex, path: str | Path, classes: Sequence[str] | None
+) -> PackedExamples:
+    """The examples of a set where each has one class."""
     known = packed.classes if classes is None else tuple(classes)
     row_of = {name: row for row, name in enumerate(known)}
     refuse(

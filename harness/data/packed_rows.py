@@ -19,10 +19,11 @@ from harness.data.content import Content, content_of
 from harness.data.example_bytes import take_bytes
 from harness.data.media import IMAGE
 from harness.data.order import Order, canonical_position, sorted_row
-from harness.data.packed import Features
 from harness.data.packed_examples import PackedExamples
+from harness.data.packed_features import Features
 from harness.data.packed_read import Damaged, Piece
 from harness.data.packed_stream import Streams, stream
+from harness.data.packed_targets import TargetRows
 from harness.data.rows import ENDLESS, Chunk, Share, plain
 
 _KINDS = {
@@ -57,6 +58,8 @@ class PackedRows:
         self._examples = examples
         self._streams = Streams()
         self._label_of = np.array(examples.label_of, np.int32)
+        targets = examples.targets
+        self._targets = TargetRows(examples.packed, targets) if targets is not None else None
         self._parse = partial(parse_record, features=Features.of(examples.packed.medium))
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
@@ -87,7 +90,9 @@ class PackedRows:
             return tuple(found[name] for name in _KINDS)
 
         numbers = tf.data.Dataset.range(ENDLESS)
-        return numbers.map(plain(lambda number: self._look_up(_chunk(read, number, share.chunk))))
+        return numbers.map(
+            plain(lambda number: self._look_up(self._chunk(read, number, share.chunk)))
+        )
 
     def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
         """See the protocol; in canonical order."""
@@ -106,7 +111,7 @@ class PackedRows:
             return tuple(known[name] for name in _KINDS)
 
         windows = tf.data.Dataset.range(0, n, at_once)
-        windows = windows.map(plain(lambda first: _chunk(read, first, None))).prefetch(1)
+        windows = windows.map(plain(lambda first: self._chunk(read, first, None))).prefetch(1)
         chunks = windows.unbatch().batch(chunk, drop_remainder=True)
         return chunks.map(plain(self._look_up))
 
@@ -134,17 +139,28 @@ class PackedRows:
         label = self._label_of[[one.label for one in parsed]]
         weight = np.array([one.weight for one in parsed], np.float32)
         found = (row, mask, epoch, name, label, weight, content)
-        return dict(zip(_KINDS, found, strict=True))
+        known = dict(zip(_KINDS, found, strict=True))
+        if self._targets is not None:
+            positions = canonical_position(row, len(self._examples.packed))
+            known["label"], usable = self._targets.at(positions)
+            # Of what nothing is known the place is kept, as of a damaged one.
+            known["mask"] = mask * usable
+        return known
 
-
-def _chunk(
-    read: Callable[[np.int64], tuple[np.ndarray, ...]], number: tf.Tensor, rows: int | None
-) -> Chunk:
-    """Graph code of what ``read`` gives for a number: vectors of ``rows``."""
-    found = tf.numpy_function(read, [number], list(_KINDS.values()))
-    for vector in found:
-        vector.set_shape([rows])
-    return dict(zip(_KINDS, found, strict=True))
+    def _chunk(
+        self,
+        read: Callable[[np.int64], tuple[np.ndarray, ...]],
+        number: tf.Tensor,
+        rows: int | None,
+    ) -> Chunk:
+        """Graph code of what ``read`` gives for a number: vectors of ``rows``."""
+        kinds, several = dict(_KINDS), []
+        if self._targets is not None:
+            kinds["label"], several = tf.float32, [len(self._examples.classes)]
+        found = tf.numpy_function(read, [number], list(kinds.values()))
+        for name, vector in zip(kinds, found, strict=True):
+            vector.set_shape([rows, *several] if name == "label" else [rows])
+        return dict(zip(kinds, found, strict=True))
 
 
 OF_PICTURES = Features.of(IMAGE.name)

@@ -21,10 +21,8 @@ from harness.data.index import ExampleIndex
 from harness.data.pack_index import index_json
 from harness.data.pack_plan import PackOptions, Written, shard_bounds
 from harness.data.packed import (
-    ENTRIES,
     GROUPS,
     INDEX,
-    KINDS,
     LABELS,
     OFFSETS,
     PLAN,
@@ -34,8 +32,10 @@ from harness.data.packed import (
     Shard,
     checked,
     is_index,
+    kinds_of,
     shard_name,
 )
+from harness.data.packed_facts import TARGETS, learned_in, targets_of
 from harness.data.packed_verify import record_offsets
 from harness.data.split import name_key
 from harness.errors import DataError, StorageError, UsageError
@@ -92,7 +92,11 @@ class Packing:
             "medium": options.medium,
             "options": options.to_json(),
         }
-        self.kinds = (*ENTRIES, GROUPS) if source.groups else tuple(ENTRIES)
+        learned = learned_in(source)
+        kinds = kinds_of(learned, len(source.classes))
+        self.kinds = {name: kind for name, kind in kinds.items() if name != GROUPS or source.groups}
+        if learned != "class":
+            self._plan["targets"] = learned
         self.work = folder / WORK
         if not folder.exists():
             make_dir(folder, access or PRIVATE)
@@ -192,7 +196,8 @@ class Packing:
                 if not self._finished_meanwhile():
                     raise
         for name in self.kinds:
-            if _size(self.folder / name) != np.dtype(KINDS[name]).itemsize * len(self.source):
+            size = np.dtype(self.kinds[name]).itemsize * len(self.source)
+            if _size(self.folder / name) != size:
                 write_atomic(self.folder / name, self._entries(name))
         shutil.rmtree(self.work, ignore_errors=True)  # another process may be at it as well
         return self._finished
@@ -216,7 +221,9 @@ class Packing:
         if name == OFFSETS:
             found = [record_offsets(self.folder / self.name(n)) for n in range(self.shards)]
             return b"".join(one.tobytes() for one in found)
-        source, kind = self.source, np.dtype(KINDS[name])
+        source, kind = self.source, np.dtype(self.kinds[name])
+        if name == TARGETS:
+            return targets_of(source, self.rows).tobytes()
         if name == LABELS:
             each: Iterator[int] = (source.labels[row] for row in self.rows)
         elif name == GROUPS:

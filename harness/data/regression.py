@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 import re
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from itertools import chain
+from operator import neg
+from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.data.scan import refuse
 from harness.errors import DataError, Problem
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Columns = Sequence[Sequence[float]]
 LARGEST = 3.4028234663852886e38
 """The largest number of float32, in which predictions are made."""
 _LEAST_SPREAD = 2.0**-126
@@ -45,6 +48,16 @@ class Scaling:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def standardised(self, numbers: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Targets in their own units [n, targets] as they are learned.
+
+        In float64 until then: of large numbers that differ little float32 loses the difference.
+        """
+        import numpy as np  # which a plan does without
+
+        scaled = (numbers - np.asarray(self.mean)) / np.asarray(self.std)
+        return scaled.astype(np.float32)
 
     def to_json(self, names: Sequence[str]) -> dict[str, dict[str, float]]:
         """By the names of the targets, for the run's record; gives the same bits back."""
@@ -87,11 +100,45 @@ class Numbers:
     def of(cls, values: Iterable[float]) -> Numbers:
         """Those that are not nan; exact sums, so their order does not matter."""
         held = [value for value in values if not math.isnan(value)]
-        if not held:
-            return cls(0)
-        mean = math.fsum(held) / len(held)
-        spread = math.sqrt(math.fsum((value - mean) ** 2 for value in held) / len(held))
-        return cls(len(held), min(held), mean, max(held), spread)
+        return cls.of_pieces(lambda: iter([[held]]), 1)[0]
+
+    @classmethod
+    def of_pieces(cls, pieces: Callable[[], Iterable[Columns]], width: int) -> list[Numbers]:
+        """The same of several targets that are not held at once.
+
+        Args:
+            pieces: begins to give them, of each target those of a piece, none of them nan; called
+                twice.
+            width: how many targets there are.
+        """
+        bounds = [(math.inf, -math.inf)] * width
+        known, parts = [0] * width, [list[float]() for _ in range(width)]
+        for piece in pieces():
+            for at, values in enumerate(piece):
+                known[at] += len(values)
+                least, most = bounds[at]
+                low, high = min(values, default=least), max(values, default=most)
+                bounds[at] = min(least, low), max(most, high)
+                parts[at] += exact_parts(values)
+        mean = [math.fsum(some) / max(1, count) for some, count in zip(parts, known, strict=True)]
+        parts = [[] for _ in range(width)]
+        for piece in pieces():
+            for at, values in enumerate(piece):
+                parts[at] += exact_parts([(value - mean[at]) ** 2 for value in values])
+        spread = [math.sqrt(math.fsum(parts[at]) / max(1, known[at])) for at in range(width)]
+        found = zip(known, bounds, mean, spread, strict=True)
+        return [cls(n, low, mid, high, std) if n else cls(0) for n, (low, high), mid, std in found]
+
+
+def exact_parts(values: Sequence[float]) -> list[float]:
+    """Some few numbers whose sum is that of ``values`` without any rounding.
+
+    ``math.fsum`` rounds once, so what it leaves is found by adding up again without its result.
+    """
+    parts: list[float] = []
+    while rest := math.fsum(chain(values, map(neg, parts))):
+        parts.append(rest)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -135,19 +182,22 @@ class Values:
         return [numbers.known for numbers in self.each()]
 
     def standardised(self) -> NDArray[np.float32]:
-        """float32 [n, width]: by ``scaling``, nan where not known.
-
-        In float64 until then: of large numbers that differ little float32 loses the difference.
-        """
+        """float32 [n, width]: by ``scaling``, nan where not known."""
         import numpy as np  # which a plan does without
 
         assert self.scaling is not None, "who opens the data sets gives the scaling of training"
         numbers = np.asarray(self.numbers, np.float64).reshape(-1, self.width)
-        scaled = (numbers - np.asarray(self.scaling.mean)) / np.asarray(self.scaling.std)
-        return scaled.astype(np.float32)
+        return self.scaling.standardised(numbers)
 
 
-def scaling_of(values: Values, names: Sequence[str]) -> Scaling:
+class Spread(Protocol):
+    """The targets of some examples."""
+
+    def each(self) -> list[Numbers]:
+        """What is known of each target."""
+
+
+def scaling_of(values: Spread, names: Sequence[str]) -> Scaling:
     """Mean and deviation of each target over what is known of it.
 
     Args:

@@ -22,6 +22,7 @@ from harness.data.tfds import is_tfds
 from harness.errors import DataError
 from harness.spec.base import show
 from harness.spec.models_data import DataSpec, ValidationFraction
+from harness.spec.models_model import Learned
 
 if TYPE_CHECKING:
     from harness.data.packed_examples import PackedExamples
@@ -52,7 +53,7 @@ def open_sets(
     classes: Sequence[str] | None = None,
     medium: str = "image",
     *,
-    numeric: bool = False,
+    learned: Learned = "class",
 ) -> Sets:
     """Looks at the files of all splits and reads none of them but manifests.
 
@@ -60,7 +61,7 @@ def open_sets(
         seed: of a split by fraction.
         classes: label names that an earlier attempt recorded; None at the first start.
         medium: what the examples are, see ``Spec.medium``.
-        numeric: what is learned of them are numbers, see ``Spec.numeric``.
+        learned: what is learned of them, see ``Spec.learned``.
 
     Raises:
         DataError: a data set is not usable, or what the spec says of them does not go together.
@@ -69,7 +70,7 @@ def open_sets(
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
     refuse_idle_features(data, given)
-    records, options = RecordOptions.of(data, medium), ManifestOptions.of(data, medium, numeric)
+    records, options = RecordOptions.of(data, medium), ManifestOptions.of(data, medium, learned)
     held = ManifestSets({}, {}, None)
     train: ExampleIndex | PackedExamples
     if is_manifest(data.train):
@@ -77,8 +78,7 @@ def open_sets(
         held = manifest_sets(data.train, options, classes, wanted=wanted)
         train = held.sets["train"]
     else:
-        refuse_folder(options, data.train)
-        train = open_index(data.train, classes, medium, records)
+        train = open_index(data.train, classes, medium, records, options)
     notes = _unused_notes(data, held)
     names, whole = train.classes, [("train", train)]
     validation: ExampleIndex | PackedExamples | None
@@ -104,7 +104,7 @@ def open_test(
     fill: float | None = None,
     medium: str = "image",
     *,
-    numeric: bool = False,
+    learned: Learned = "class",
 ) -> ExampleIndex | PackedExamples | None:
     """The examples to measure a trained model on; None if neither path nor spec name any.
 
@@ -113,7 +113,7 @@ def open_test(
         classes: of the trained model.
         fill: what a missing weight is taken as.
         medium: what the examples are.
-        numeric: what is learned of them are numbers.
+        learned: what is learned of them.
 
     Raises:
         DataError: they are not usable.
@@ -124,13 +124,12 @@ def open_test(
         if data.columns.split is None or data.train is None or not is_manifest(data.train):
             return None
         path = data.train
-    options = ManifestOptions.of(data, medium, numeric)
+    options = ManifestOptions.of(data, medium, learned)
     if not is_manifest(path):
-        refuse_folder(options, path)
         records = replace(RecordOptions.of(data, medium), split="test")
-        return open_index(path, classes, medium, records)
+        return open_index(path, classes, medium, records, options)
     # Groups matter where examples are shared out, which was done before.
-    options = replace(options, group=None)
+    options = replace(options, group=None).beside(classes)
     sets = manifest_sets(path, options, classes, own="test", wanted=("test",), fill=fill)
     return sets.sets["test"]
 
@@ -140,6 +139,7 @@ def open_index(
     classes: Sequence[str] | None = None,
     medium: str = "image",
     records: RecordOptions | None = None,
+    options: ManifestOptions | None = None,
 ) -> ExampleIndex | PackedExamples:
     """A folder per class, a packed set, a directory of TensorFlow Datasets, or TFRecord files.
 
@@ -147,23 +147,27 @@ def open_index(
         classes: for validation and test data: the classes of the training data.
         medium: what the examples are.
         records: how TFRecord files are read, which is what ``path`` then means.
+        options: what a spec learns of them; None is a class, or what a packed set holds.
 
     Raises:
-        DataError: it is not usable.
+        DataError: it is not usable, or does not have what is learned.
     """
     if is_packed(Path(path)):
         from harness.data.packed_examples import packed_examples  # numpy, as below
 
-        packed = packed_examples(path, classes)
+        packed = packed_examples(path, classes, options)
         held = packed.packed.medium
         if held != medium:
             raise DataError(
                 f"{path} is a packed set of {medium_of(held).many}",
                 got=f"a task of {medium_of(medium).many}",
                 allowed=f"a set that was packed with --medium {medium}",
-                action=f"name another set, or set task: {held}_classification",
+                action="name another set, or set task to one of "
+                f"{medium_of(held).many} ({held}_...)",
             )
         return packed
+    if options is not None:
+        refuse_folder(options, str(path))
     if is_tfds(path):
         from harness.data.tfds_index import tfds_index  # numpy, as below
 
@@ -237,9 +241,10 @@ def _given(
             path=f"data.{split}",
         )
     if not is_manifest(path):
-        refuse_folder(options, path)
-        return open_index(path, classes, records.medium.name, replace(records, split=split))
-    sets = manifest_sets(path, options, classes, own=split, wanted=(split,), fill=held.fill)
+        medium, records = records.medium.name, replace(records, split=split)
+        return open_index(path, classes, medium, records, options)
+    beside = options.beside(classes)
+    sets = manifest_sets(path, beside, classes, own=split, wanted=(split,), fill=held.fill)
     return sets.sets[split]
 
 

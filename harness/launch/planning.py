@@ -120,7 +120,7 @@ def _count(spec: Spec, notes: list[str]) -> tuple[Sets | None, dict[str, int]]:
         notes.append(f"examples and steps are not known here: {reason}")
         return None, {}
     try:
-        sets = open_sets(data, spec.training.seed, medium=spec.medium, numeric=spec.numeric)
+        sets = open_sets(data, spec.training.seed, medium=spec.medium, learned=spec.learned)
     except HarnessError as error:
         notes += [str(problem) for problem in error.problems]
         return None, {}

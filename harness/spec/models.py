@@ -26,7 +26,15 @@ from harness.spec.duration import Duration
 from harness.spec.models_augment import MEDIA_WORDS
 from harness.spec.models_cluster import Cluster
 from harness.spec.models_data import DataSpec
-from harness.spec.models_model import REGRESSIONS, Adaptation, Backbone, Head, TaskText
+from harness.spec.models_model import (
+    MULTILABEL,
+    REGRESSIONS,
+    Adaptation,
+    Backbone,
+    Head,
+    Learned,
+    TaskText,
+)
 from harness.spec.models_training import EarlyStopping, Training
 from harness.spec.several_labels import regression, several_labels
 
@@ -165,7 +173,7 @@ class Spec(SpecModel):
 
     @property
     def numeric(self) -> bool:
-        """Whether what is learned are numbers: a regression, whose data are manifests."""
+        """Whether what is learned are numbers: a regression."""
         return self.task in REGRESSIONS
 
     def image_size_of(self, phase: int) -> int | None:
@@ -185,6 +193,13 @@ class Spec(SpecModel):
         }
         found = {field: batch for field, batch in own.items() if batch is not None}
         return {"training.batch_size": self.training.batch_size, **found}
+
+    @property
+    def learned(self) -> Learned:
+        """What is learned of an example; by a task of a plug-in its class."""
+        if self.numeric:
+            return "numbers"
+        return "labels" if self.task in MULTILABEL else "class"
 
     def checks(self) -> Iterator[Complaint]:
         yield from self._other_media()

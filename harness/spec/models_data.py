@@ -44,7 +44,8 @@ class Columns(SpecModel):
     """Column of the labels; of a regression that of the numbers that are learned."""
     labels: Many[str] = ()
     """Of a multi-label task: columns of 0 and 1, one for each label, in this order. Of a regression
-    with several targets: their columns of numbers."""
+    with several targets: their columns of numbers. A packed set knows them itself; where they are
+    written too, they must be the same."""
     group: str | None = None
     """Column of what must stay on one side of a split, such as a patient."""
     weight: str | None = None

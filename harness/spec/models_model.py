@@ -31,6 +31,9 @@ TASKS = tuple(
     for kind in ("classification", "multilabel", "regression")
 )
 REGRESSIONS = tuple(task for task in TASKS if task.endswith("_regression"))
+MULTILABEL = tuple(task for task in TASKS if task.endswith("_multilabel"))
+Learned = Literal["class", "labels", "numbers"]
+"""What is learned of an example: its class, several labels at once, or numbers."""
 HANDLE_FORMS = (
     "https://... (TensorFlow Hub), hub:PATH or a path (a SavedModel), keras:NAME, "
     "model:PATH, run:RUN or plugin:NAME"

@@ -22,7 +22,7 @@ def several_labels(task: str, data: DataSpec) -> Iterator[Complaint]:
             yield Complaint("data.columns.labels", what, show(labels), "[]", action)
         yield from _uncertain(data)
         return
-    if not labels:
+    if not labels and not _is_perhaps_packed(data):
         allowed, action = "columns of 0 and 1", "write it, as columns: {labels: [edema, fracture]}"
         what = "a multi-label task needs a column for each label"
         yield Complaint("data.columns.labels", what, "[]", allowed, action)
@@ -71,13 +71,13 @@ def _no_numbers(data: DataSpec) -> Iterator[Complaint]:
         what = "gives each example a class, and the task is a regression"
         got = show(data.features.model_dump(exclude_defaults=True))
         yield Complaint("data.features", what, got, "null", instead)
-    else:
-        for name in ("train", "validation", "test"):
-            path = getattr(data, name)
-            if isinstance(path, str) and PurePath(path).suffix.lower() not in _TABLES:
-                what = "a regression learns numbers, which folders and packed sets do not give"
-                allowed = "a manifest (.csv, .tsv)"
-                yield Complaint(f"data.{name}", what, show(path), allowed, instead)
+
+
+def _is_perhaps_packed(data: DataSpec) -> bool:
+    """Whether the training data may be a packed set, which has the names of its labels itself."""
+    if data.train is None or data.source is not None or data.features is not None:
+        return False
+    return PurePath(data.train).suffix.lower() not in _TABLES
 
 
 def _columns(data: DataSpec, of: str) -> Iterator[Complaint]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.data.index import ExampleIndex
 from harness.data.packed_examples import PackedExamples
-from harness.data.regression import Scaling, scaling_of
+from harness.data.regression import Scaling, Spread, scaling_of
 from harness.data.sets import open_sets, open_test, refuse_idle_columns
 from harness.data.sources import Load, plugin_source
 from harness.data.split import split_validation
@@ -82,7 +82,7 @@ def open_datasets(
         raise DataError(
             "no training data is named", action="set data.train in the spec", path="data.train"
         )
-    sets = open_sets(data, spec.training.seed, classes, spec.medium, numeric=spec.numeric)
+    sets = open_sets(data, spec.training.seed, classes, spec.medium, learned=spec.learned)
     for note in sets.notes:
         say(note)
     scaling = _scaling(sets.train, targets)
@@ -97,11 +97,15 @@ def open_datasets(
 def _scaling(
     train: ExampleIndex | PackedExamples, targets: Mapping[str, Any] | None
 ) -> Scaling | None:
-    if not isinstance(train, ExampleIndex) or train.values is None:
+    if isinstance(train, ExampleIndex):
+        numbers: Spread | None = train.values
+    else:
+        numbers = train if train.packed.learned == "numbers" else None
+    if numbers is None:
         return None
     if targets is not None:
         return Scaling.of_json(targets, train.classes)
-    return scaling_of(train.values, train.classes)
+    return scaling_of(numbers, train.classes)
 
 
 def _scaled(
@@ -109,7 +113,9 @@ def _scaled(
 ) -> ExampleIndex | PackedExamples:
     if scaling is None:
         return index
-    assert isinstance(index, ExampleIndex), "only a manifest gives numbers"
+    if not isinstance(index, ExampleIndex):
+        assert index.targets is not None, "they are of one spec"
+        return replace(index, targets=replace(index.targets, scaling=scaling))
     assert index.values is not None, "they are of one spec"
     return replace(index, values=replace(index.values, scaling=scaling))
 
@@ -133,7 +139,7 @@ def open_test_set(
     if spec.data.source is not None:
         path = path or spec.data.test
         return _plugin_set(spec, path, classes) if path is not None else None
-    index = open_test(spec.data, path, classes, fill, spec.medium, numeric=spec.numeric)
+    index = open_test(spec.data, path, classes, fill, spec.medium, learned=spec.learned)
     return Examples(_scaled(index, scaling)) if index is not None else None
 
 

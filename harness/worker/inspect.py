@@ -192,7 +192,7 @@ def _check_grid(spec: Spec, rows: int, copies: int, sensitive: bool) -> None:
 def _examples(spec: Spec) -> tuple[ExampleIndex | PackedExamples, Load | None]:
     """All training data of a spec; those of a plug-in once it is loaded."""
     if spec.data.source is None:
-        return open_training(spec.data, spec.medium, numeric=spec.numeric), None
+        return open_training(spec.data, spec.medium, learned=spec.learned), None
     from harness.worker.datasets import open_datasets
 
     data = spec.data.model_copy(update={"validation": None, "test": None})

@@ -121,8 +121,17 @@ def _paths(spec: Spec) -> tuple[Path, ...]:
 
 def _of_manifest(path: Path, options: ManifestOptions) -> ExampleIndex:
     """The examples of a manifest without a spec; its notes say which columns were not looked at."""
+    _, header = next(rows(path, Complaints(path)), (0, []))
+    lacking = [name for name in ("file", "label") if header and name not in header]
+    if lacking:
+        raise DataError(
+            f"{path} has no column {listed(lacking)}",
+            got=f"the columns {listed(header)}",
+            allowed="a manifest of files with one class each, in the columns 'file' and 'label'",
+            action="pack a spec that says what these columns are (data.columns), as several labels "
+            "for each example or numbers: `harness pack SPEC DST`",
+        )
     index = manifest_index(path, options)
-    _, header = next(rows(path, Complaints(path)))
     others = [name for name in header if name not in (options.path, options.label)]
     if not others:
         return index
@@ -144,15 +153,13 @@ def _of_spec(spec: Spec, split: str) -> ExampleIndex:
         raise _no_data(spec, split)
     # All of the training data: what is held back of them is drawn anew where they are used.
     whole = data.model_copy(update={"validation": None}) if split != VALIDATION else data
-    sets = open_sets(whole, spec.training.seed, None, spec.medium, numeric=spec.numeric)
+    sets = open_sets(whole, spec.training.seed, None, spec.medium, learned=spec.learned)
     index: ExampleIndex | PackedExamples | None = getattr(sets, split)
     # Rows of a manifest go before a fraction, and are no part of another set.
     if index is None or (drawn and (not isinstance(index, ExampleIndex) or index.whole)):
         raise _no_data(spec, split)
     if not isinstance(index, ExampleIndex):
         raise _not_packed("a packed set", f"data.{split}: {getattr(data, split)}", f"data.{split}")
-    if index.targets or index.values is not None:
-        raise _not_packed("several labels or numbers at once", f"task: {spec.task}", "task")
     return index
 
 
@@ -171,7 +178,7 @@ def _not_packed(what: str, got: str, path: str) -> DataError:
     return DataError(
         f"{what} cannot be packed",
         got=got,
-        allowed="examples of one class each in a folder, a manifest or TFRecord files",
+        allowed="examples in a folder, a manifest or TFRecord files",
         action="train from the data as they are",
         path=path,
     )

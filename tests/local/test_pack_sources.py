@@ -301,16 +301,6 @@ BAD: dict[str, tuple[dict[str, Any], Sequence[str], int, str]] = {
         "names no test data that could be packed",
     ),
     "another medium": ({}, ["--medium", "text"], 2, "the spec says what its examples are"),
-    "numbers": (
-        {
-            "task": "image_regression",
-            "data.columns": {"path": "picture", "label": "weight"},
-            "data.balance": "none",
-        },
-        [],
-        4,
-        "several labels or numbers at once cannot be",
-    ),
     "a packed set": ({"data.train": "{packed}/train", "data.columns": {}}, [], 2, "packed already"),
 }
 

@@ -6,27 +6,51 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from harness.data.multilabel import as_numbers, present, sign_of
+from harness.data.multilabel import (
+    as_numbers,
+    numbers_as_taken,
+    present,
+    state_of,
+    states_as_numbers,
+    taken,
+)
 from harness.model.multilabel import Multilabel
 from harness.spec.models_data import DataSpec
 from harness.spec.several_labels import several_labels
 
 
 @pytest.mark.parametrize(
-    ("cell", "uncertain", "sign"),
+    ("cell", "uncertain", "state"),
     [
         ("1", None, "1"),
         ("0.0", None, "0"),
         ("-1", None, None),
         ("yes", None, None),
-        ("1_0", (10, "one"), None),
-        ("-1.0", (-1, "ignore"), "?"),
-        ("-1", (-1, "zero"), "0"),
-        ("-1", (-1, "one"), "1"),
+        ("1_0", 10, None),
+        ("-1.0", -1, "-"),
+        ("2", 2, "-"),
+        ("-1", 2, None),
     ],
 )
-def test_a_cell_is_present_absent_or_not_known(cell, uncertain, sign):
-    assert sign_of(cell, uncertain) == sign
+def test_a_cell_is_present_absent_or_uncertain(cell, uncertain, state):
+    assert state_of(cell, uncertain) == state
+
+
+@pytest.mark.parametrize(
+    ("as_", "signs", "numbers"),
+    [
+        ("ignore", "01??", [0, 1, -1, -1]),
+        ("zero", "010?", [0, 1, 0, -1]),
+        ("one", "011?", [0, 1, 1, -1]),
+    ],
+)
+def test_uncertain_labels_are_taken_alike_from_a_manifest_and_from_a_file(as_, signs, numbers):
+    assert taken("01-?", as_) == signs
+    states = states_as_numbers(["01-?", "????"])
+    assert states.dtype == np.int8 and states.tolist() == [[0, 1, -1, -2], [-2] * 4]
+    found = numbers_as_taken(states, as_)
+    assert found.dtype == np.float32 and found[0].tolist() == numbers
+    np.testing.assert_array_equal(found, as_numbers([signs, "????"]))
 
 
 def test_signs_as_numbers_and_counts():
@@ -86,6 +110,7 @@ def test_figures_add_up_over_parts_and_agree_with_numpy():
     ("task", "data", "path"),
     [
         ("image_multilabel", {}, "data.columns.labels"),
+        ("image_multilabel", {"features": {"image": "i", "label": "l"}}, "data.columns.labels"),
         ("image_classification", {"columns": {"labels": ["a"]}}, "data.columns.labels"),
         ("image_classification", {"uncertain": {}}, "data.uncertain"),
         ("image_multilabel", {"columns": {"labels": ["a", "a"]}}, "data.columns.labels"),
@@ -105,3 +130,8 @@ def test_figures_add_up_over_parts_and_agree_with_numpy():
 def test_what_does_not_go_together(task, data, path):
     found = several_labels(task, DataSpec.model_validate({"train": "a.csv", **data}))
     assert [one.path for one in found] == [path]
+
+
+def test_packed_sets_have_the_names_of_their_labels_themselves():
+    spec = DataSpec.model_validate({"train": "sets/train", "test": "test.csv"})
+    assert not list(several_labels("image_multilabel", spec))

@@ -178,7 +178,7 @@ def test_no_folder_gives_numbers(tmp_path):
     (tmp_path / "folder.csv").mkdir()
     data = DataSpec(train=str(tmp_path / "folder.csv"), validation=None)
     with pytest.raises(DataError, match="is no manifest, and gives each example a class"):
-        open_sets(data, 1, numeric=True)
+        open_sets(data, 1, learned="numbers")
 
 
 # The model's side.
@@ -295,9 +295,6 @@ def numbers_spec(**changes):
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
-        ({"data": {"train": "folder"}}, "data.train"),
-        ({"data": {"validation": "folder"}}, "data.validation"),
-        ({"data": {"test": "folder"}}, "data.test"),
         ({"data": {"balance": "class_weights"}}, "data.balance"),
         ({"data": {"balance": "oversample"}}, "data.balance"),
         ({"data": {"uncertain": {}}}, "data.uncertain"),

@@ -145,9 +145,10 @@ class Backbone(SpecModel):
             )
         own = self.handle.startswith("plugin:") or self.weights == "random"
         if self.digest is not None and own:
+            whose = "a plug-in has" if self.handle.startswith("plugin:") else "random weights have"
             yield Complaint(
                 "digest",
-                "a plug-in has no files to pin, nor have random weights",
+                f"{whose} no files to pin",
                 show(self.digest),
                 "null with this handle",
                 "remove it",

@@ -1,10 +1,14 @@
-"""What data hold: classes and their balance, sizes, kinds, and what is broken.
+"""What data hold: classes and their balance, sizes, kinds, and what is broken; what a backbone is.
 
 DATA is a folder with one folder for each class, a manifest (CSV or TSV), a packed set, or a spec
 (YAML), whose training data are looked at.  A sample of the pictures is decoded, or of the texts
 or recordings of a spec read; broken ones are named, and the exit code is 4 only if all are.  With
 --augment, what a spec's augmentation does is drawn as a grid.  With --slurm it is a job, whose
 needs are said by -o cluster.FIELD=VALUE.
+
+DATA may also be the handle of a backbone (keras:NAME, a Hub address, the folder of a SavedModel):
+what it takes and gives, its size and cost, and its blocks, which training.phases.N.unfreeze
+counts.  --backbone describes that of a spec.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ if TYPE_CHECKING:
     from harness.spec import Resolved
     from harness.worker.inspect import Sample, Shown
 
-HELP = "what data hold and what is broken; what augmentation makes of them"
+HELP = "what data hold and what is broken; what augmentation makes of them; what a backbone is"
 
 _SAMPLE, _GRID_ROWS, _COPIES = 200, 8, 6
 
@@ -31,8 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "data",
         metavar="DATA",
-        type=Path,
-        help="a folder per class, a manifest, a packed set or a spec",
+        help="a folder per class, a manifest, a packed set, a spec, or a backbone's handle",
+    )
+    add("--backbone", action="store_true", help="describe the backbone of the spec DATA")
+    add(
+        "--image-size",
+        metavar="PIXELS",
+        type=_whole,
+        help="try a backbone that takes any pictures on such ones (default 224)",
     )
     _add_which(parser)
     add("--seed", metavar="SEED", type=_whole, default=1, help="draws the sample (default 1)")
@@ -73,6 +83,11 @@ def _add_which(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from harness.cli.common_slurm import refuse_without_slurm
 
+    if _of_backbone(args):
+        from harness.cli.inspect_backbone import run_backbone
+
+        return run_backbone(args)
+    args.data = Path(args.data)
     if args.slurm:
         return _submit(args)
     refuse_without_slurm(args)
@@ -82,6 +97,30 @@ def run(args: argparse.Namespace) -> int:
         assert resolved is not None, "_check has seen that it is a spec"
         return _augment(args, resolved)
     return _inspect(args, resolved)
+
+
+def _of_backbone(args: argparse.Namespace) -> bool:
+    """Whether a backbone is to be described.
+
+    Raises:
+        UsageError: --backbone or --image-size is given with what is neither spec nor backbone.
+    """
+    from harness.cli.common import is_spec
+    from harness.errors import UsageError
+    from harness.worker.inspect_backbone import is_backbone
+
+    if is_backbone(args.data):
+        return True
+    if args.backbone and is_spec(Path(args.data)):
+        return True
+    if args.backbone or args.image_size is not None:
+        raise UsageError(
+            "--backbone and --image-size are of a backbone",
+            got=args.data,
+            allowed="a backbone's handle, or a spec with --backbone",
+            action="leave them out",
+        )
+    return False
 
 
 def _submit(args: argparse.Namespace) -> int:

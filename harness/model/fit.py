@@ -66,15 +66,23 @@ def _check_features(features: Any) -> None:
         )
 
 
+def accepted(layer: tf_keras.layers.Layer) -> list[tf.TensorSpec]:
+    """What a restored function says that it takes, each batch once; nothing where it is unknown."""
+    function = getattr(getattr(layer, "_func", None), "__call__", None)  # noqa: B004 - its signatures
+    found = {
+        spec
+        for concrete in getattr(function, "concrete_functions", ())
+        for spec in tf.nest.flatten(concrete.structured_input_signature[0])
+        # That of a `training` that is a tensor is no example.
+        if isinstance(spec, tf.TensorSpec) and spec.dtype != tf.bool
+    }
+    return sorted((tf.TensorSpec(spec.shape, spec.dtype) for spec in found), key=str)
+
+
 def _accepted(layer: tf_keras.layers.Layer) -> str | None:
     """The input signatures of a restored function, in words; None when there are none."""
-    function = getattr(getattr(layer, "_func", None), "__call__", None)  # noqa: B004 - its signatures
-    shapes = set()
-    for concrete in getattr(function, "concrete_functions", ()):
-        for spec in tf.nest.flatten(concrete.structured_input_signature[0]):
-            if isinstance(spec, tf.TensorSpec):
-                shapes.add(f"{spec.dtype.name} {spec.shape.as_list()}")
-    return " or ".join(sorted(shapes)) or None
+    words = (f"{spec.dtype.name} {spec.shape.as_list()}" for spec in accepted(layer))
+    return " or ".join(dict.fromkeys(words)) or None
 
 
 def first_line(error: Exception) -> str:

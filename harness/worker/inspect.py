@@ -96,7 +96,7 @@ def inspect_spec(
     """
     spec = resolved.spec
     if spec.data.source is not None:
-        _tensorflow(say)
+        on_processor(say)
         load_plugins(spec.plugins, resolved.user.trust)
     index, load = _examples(spec)
     hidden = spec.data.sensitive and not names
@@ -134,7 +134,7 @@ def show_augmented(
     spec = resolved.spec
     wanted = sample.count or 1
     _check_grid(spec, wanted, copies, sensitive)
-    _tensorflow(say)
+    on_processor(say)
     import tensorflow as tf
 
     from harness.data.augment import Augmenter
@@ -210,7 +210,7 @@ def _look(
 ) -> Looked | None:
     if sample.count == 0:
         return None
-    _tensorflow(say)
+    on_processor(say)
     medium = _medium(index, spec)
     if medium != "image":
         audio = spec.data.audio if spec is not None else None
@@ -258,7 +258,7 @@ _ANY_AUDIO = Audio(rate_hz=16_000, seconds=1.0)
 """The rate that a recording is brought to does not change how long it is."""
 
 
-def _tensorflow(say: Callable[[str], None]) -> None:
+def on_processor(say: Callable[[str], None]) -> None:
     """Imports TensorFlow for work on the processor alone."""
     prepare(os.environ, say)
     with tempfile.TemporaryDirectory() as chatter:  # of GPUs, which are of no use here

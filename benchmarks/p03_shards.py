@@ -20,7 +20,7 @@ from benchmarks.rows import Row, compare, seconds
 
 ROOT = Path(__file__).resolve().parent.parent
 TIMES = 20
-CALLS = {"opens": ("open", "openat"), "reads": ("read", "pread64", "readv", "preadv")}
+CALLS = {"opens": ("open", "openat"), "reads": ("read", "pread64", "readv", "preadv", "preadv2")}
 
 
 def rows() -> Iterator[Row]:

@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 class Nearby:
     """The copies in a folder; any thread may read.
@@ -31,12 +34,18 @@ class Nearby:
         self._told: set[str] = set()
         self._refused: set[str] = set()
 
-    def read(self, name: str, offset: int, size: int) -> bytes | None:
-        """``size`` bytes from ``offset`` on; None where there is no whole copy."""
+    def read(
+        self, name: str, offset: int, size: int, room: Room | None = None
+    ) -> NDArray[np.uint8] | None:
+        """``size`` bytes from ``offset`` on; None where there is no whole copy.
+
+        Args:
+            room: see :func:`read_at`.
+        """
         if name in self._refused:
             return None
         try:
-            raw = read_at(self.folder / name, offset, size)
+            raw = read_at(self.folder / name, offset, size, room)
         except FileNotFoundError:
             if name in self._seen:
                 self._lost(name, "has vanished")
@@ -67,18 +76,38 @@ class Nearby:
         self._tell(name, why)
 
 
-def read_at(path: Path, offset: int, size: int) -> bytes:
+class Room:
+    """Memory that one thread reads into again and again.
+
+    Fresh memory costs more than to read into it from the system's cache: each page of it is cleared
+    first (measured: a third of the processor time of reading packed shards).
+    """
+
+    def __init__(self) -> None:
+        self._held = np.empty(0, np.uint8)
+
+    def of(self, size: int) -> NDArray[np.uint8]:
+        """``size`` bytes, which are what they are until the next call."""
+        if len(self._held) < size:
+            self._held = np.empty(size + size // 4, np.uint8)
+        return self._held[:size]
+
+
+def read_at(path: Path, offset: int, size: int, room: Room | None = None) -> NDArray[np.uint8]:
     """``size`` bytes from ``offset`` on; fewer where the file ends.
+
+    Args:
+        room: where they are put, until something else is; None gives them memory of their own.
 
     Raises:
         OSError: it cannot be read.
     """
+    found, at = (room or Room()).of(size), 0
     with path.open("rb", buffering=0) as file:
-        raw = os.pread(file.fileno(), size, offset)
         # One call reads 2 GB at most, and some network file systems give less at a time.
-        while 0 < len(raw) < size:
-            more = os.pread(file.fileno(), size - len(raw), offset + len(raw))
+        while at < size:
+            more = os.preadv(file.fileno(), [found[at:].data], offset + at)
             if not more:
                 break
-            raw += more
-    return raw
+            at += more
+    return found[:at]

@@ -2,9 +2,10 @@
 
 A lane is read window after window, the pieces of a window (see
 :func:`~harness.data.packed_read.pieces`) side by side: first what is needed first, so that the
-first batch waits for one piece of each lane and not for whole windows.  While a window is given,
-the next one is read; the lanes begin with theirs one after the other and not all at once.  So
-memory is that of two windows of each lane.  Free of TensorFlow.
+first batch waits for one piece of each lane and not for whole windows.  While half of a window is
+given, the next one is read, piece by piece; the lanes begin with theirs one after the other and not
+all at once.  What has been given is let go.  So memory is that of one and a half windows of each
+lane.  Free of TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.nearby import Room
 from harness.data.order import Order, sorted_row
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_read import pieces, read_records
@@ -56,7 +58,7 @@ def stream(
 
     Args:
         parse: makes what is given of a record, in the threads that read; gets nothing of a damaged
-            one.
+            one.  The record is gone when it returns.
 
     Raises:
         DataError: files of the set are not whole.
@@ -138,9 +140,14 @@ class _Window:
         self.row = sorted_row(positions, len(packed))[inverse].tolist()
         self.mask, self.epoch = mask.tolist(), epoch.tolist()
         self._wanted = [positions[a:b] for a, b in zip(begins, ends, strict=True)]
-        self._piece = piece[inverse]
+        self._piece = piece[inverse].tolist()
         self._inside = (np.arange(len(unique)) - begins[piece])[inverse].tolist()
-        self._read: list[Future[list[Any]] | None] = [None] * len(cuts)
+        self._reading: list[Future[list[Any]] | None] = [None] * len(cuts)
+        self._read: list[list[Any] | None] = [None] * len(cuts)
+        # Padding repeats an example.
+        last = np.zeros(len(inverse), bool)
+        last[len(inverse) - 1 - np.unique(inverse[::-1], return_index=True)[1]] = True
+        self._is_last = last.tolist()
 
     def needed(self) -> list[tuple[int, int]]:
         """(place of the first of its rows, piece) of each piece."""
@@ -149,13 +156,20 @@ class _Window:
 
     def read(self, piece: int, readers: _Readers) -> None:
         """Has a piece read."""
-        self._read[piece] = readers.read(self._wanted[piece])
+        self._reading[piece] = readers.read(self._wanted[piece])
 
     def parsed(self, at: int) -> Any:
-        """What was made of the record of a row; waits for its piece."""
-        future = self._read[int(self._piece[at])]
-        assert future is not None, "a window is read when it is opened"
-        return future.result()[self._inside[at]]
+        """What was made of the record of a row, to be taken once; waits for its piece."""
+        piece, inside = self._piece[at], self._inside[at]
+        read = self._read[piece]
+        if read is None:
+            future = self._reading[piece]
+            assert future is not None, "a window is read when it is opened"
+            read = self._read[piece] = future.result()
+        found = read[inside]
+        if self._is_last[at]:
+            read[inside] = None  # its memory is there for what is read next
+        return found
 
 
 class _Lane:
@@ -175,6 +189,8 @@ class _Lane:
         self._next: _Window | None = None
         self._now = self.open()
         self._at = 0
+        self._todo: deque[int] = deque()
+        self._due = self._every = 0
 
     def open(self) -> _Window:
         """The next window, of which nothing is read yet."""
@@ -183,11 +199,13 @@ class _Lane:
         return _Window(self._examples, *rows)
 
     def read_on(self) -> None:
-        """Has the next window read, unless that was begun."""
+        """Has the next window read from now on, while half of what is left of this one is given."""
         if self._next is None:
             self._next = self.open()
-            for _, piece in self._next.needed():
-                self._next.read(piece, self._readers)
+            self._todo.extend(piece for _, piece in self._next.needed())
+            left = len(self._now.row) - self._at
+            self._due, self._every = self._at, left // max(1, 2 * len(self._todo))
+            self._read_due()
 
     def take(self) -> tuple[_Window, int]:
         """The next row: a window and the place in it."""
@@ -196,9 +214,18 @@ class _Lane:
             self.read_on()
             assert self._next is not None, "it was opened"
             self._now, self._next, self._at = self._next, None, 0
+            assert not self._todo, "all of it was due before"
             self._waiting.append(self)
         self._at += 1
+        if self._todo:
+            self._read_due()
         return self._now, self._at - 1
+
+    def _read_due(self) -> None:
+        assert self._next is not None, "it was opened"
+        while self._todo and self._at >= self._due:
+            self._next.read(self._todo.popleft(), self._readers)
+            self._due += self._every
 
     def first(self) -> list[tuple[int, int]]:
         """See :meth:`_Window.needed`; of the window that it begins with."""
@@ -248,14 +275,15 @@ class _Readers:
             self._jobs.put(None)
 
     def _work(self) -> None:
+        room = Room()
         while (job := self._jobs.get()) is not None:
             future, positions = job
             if self._ended:
                 future.cancel()
                 continue
             try:
-                # Parsed one by one, while the copy of a record is in the processor's cache.
-                records = read_records(self._packed, positions)
+                # Parsed one by one, while a record is in the processor's cache.
+                records = read_records(self._packed, positions, room)
                 future.set_result(list(map(self._parse, records)))
             # Whatever it is, it is raised where the result is asked for.
             except BaseException as error:

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from staging_helpers import flip, make_set, records
 
-from harness.data.nearby import Nearby
+from harness.data import packed_read
+from harness.data.nearby import Nearby, Room
 from harness.data.packed import INDEX, PackedIndex, open_packed
 from harness.data.packed_read import Damaged, Piece, read_records
 from harness.data.staging import StagedSet, Stopped, remove_unused, staged_folder
@@ -320,9 +321,20 @@ def test_room_is_what_the_disk_or_the_memory_leaves(tmp_path: Path) -> None:
     assert "are free there" in room_at(Path("/dev/shm"), lambda: 1 << 60).why
 
 
-def test_a_record_keeps_no_more_than_is_wanted(packed: PackedIndex) -> None:
-    whole = list(read_records(packed, EVERY))
-    assert len({id(record.obj) for record in whole}) == len(packed.shards), "parts of what was read"
-    few = list(read_records(packed, EVERY[::3]))
-    assert [bytes(record) for record in few] == [bytes(record) for record in whole[::3]]
-    assert sum(len(record.obj) for record in few) < 1.25 * sum(map(len, few))
+def test_records_are_read_into_the_same_memory(packed: PackedIndex) -> None:
+    room = Room()
+    whole = [bytes(record) for record in read_records(packed, EVERY, room)]
+    held = room.of(1)
+    assert [bytes(record) for record in read_records(packed, EVERY[::3], room)] == whole[::3]
+    assert room.of(1).base is held.base, "it was large enough"
+
+
+def test_what_is_long_is_read_in_parts(
+    packed: PackedIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = records(packed, EVERY)
+    monkeypatch.setattr(packed_read, "_MOST_BYTES", 700)  # two records of a shard of four
+    room = Room()
+    assert [bytes(record) for record in read_records(packed, EVERY, room)] == whole
+    assert [bytes(record) for record in read_records(packed, EVERY[1::3], room)] == whole[1::3]
+    assert len(room.of(1).base) < 3 * 316

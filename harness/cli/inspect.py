@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="try a backbone that takes any pictures on such ones (default 224)",
     )
     _add_which(parser)
-    add("--seed", metavar="SEED", type=_whole, default=1, help="draws the sample (default 1)")
+    add("--seed", metavar="SEED", type=_whole, help="draws the sample (default 1)")
     add(
         "--augment",
         metavar="FILE.png",
@@ -88,6 +88,7 @@ def run(args: argparse.Namespace) -> int:
 
         return run_backbone(args)
     args.data = Path(args.data)
+    args.seed = 1 if args.seed is None else args.seed
     if args.slurm:
         return _submit(args)
     refuse_without_slurm(args)

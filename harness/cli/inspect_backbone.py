@@ -21,6 +21,7 @@ def run_backbone(args: argparse.Namespace) -> int:
         UsageError: options that are of data are given.
     """
     from harness.cli.common import is_spec, print_json
+    from harness.errors import UsageError
     from harness.spec import load_spec, load_user_config
     from harness.worker.inspect_backbone import inspect_backbone
 
@@ -28,6 +29,14 @@ def run_backbone(args: argparse.Namespace) -> int:
     spec = None
     if is_spec(Path(args.data)):
         spec = load_spec(args.data, overrides=args.overrides).spec
+        _refuse_with_spec(args, spec.backbone.handle)
+    elif any(not one.startswith("backbone.") for one in args.overrides):
+        raise UsageError(
+            "of a handle only fields of the backbone can be set",
+            got=", ".join(args.overrides),
+            allowed="-o backbone.FIELD=VALUE",
+            action="leave out the others, or name a spec with --backbone",
+        )
     wanted = _of_handle(args.data, args.overrides) if spec is None else spec.backbone
     trust = load_user_config().trust
     found = inspect_backbone(wanted, trust, _say, args.image_size, spec)
@@ -36,6 +45,23 @@ def run_backbone(args: argparse.Namespace) -> int:
     else:
         print("\n".join(lines_of(found)))
     return 0
+
+
+def _refuse_with_spec(args: argparse.Namespace, handle: str) -> None:
+    from harness.errors import UsageError
+
+    if args.image_size is not None:
+        raise UsageError(
+            "a spec says itself how large its pictures are",
+            got=f"--image-size {args.image_size}",
+            action=f"set it with -o data.image_size={args.image_size}",
+        )
+    if handle.startswith("plugin:"):
+        raise UsageError(
+            "what a plug-in's backbone is stands in its own code",
+            got=f"backbone.handle: {handle}",
+            allowed="keras:NAME, a Hub address, or the folder of a SavedModel",
+        )
 
 
 def _of_handle(handle: str, overrides: list[str]) -> Backbone:
@@ -60,6 +86,7 @@ def _refuse_options_of_data(args: argparse.Namespace) -> None:
         "--augment": args.augment is not None,
         "--copies": args.copies is not None,
         "--show-sensitive": args.show_sensitive,
+        "--seed": args.seed is not None,
         "--slurm": args.slurm,
     }
     asked = [name for name, is_given in given.items() if is_given]

@@ -67,11 +67,18 @@ def reading(lanes: int, example_bytes: float) -> tuple[int, int]:
     return block, max(1, each // block)
 
 
-def check_replicas(lanes: int, replicas: int, global_batch: int, parts: int = 1) -> None:
+def check_replicas(
+    lanes: int,
+    replicas: int,
+    global_batch: int,
+    parts: int = 1,
+    field: str = "training.batch_size",
+) -> None:
     """Holds that ``replicas`` share the lanes evenly, and each of them its rows in ``parts``.
 
     Args:
         global_batch: examples of one step, all parts of it.
+        field: what says so in the spec.
 
     Raises:
         EnvironmentNotAble: they do not; names replica counts and batch sizes that fit.
@@ -84,9 +91,9 @@ def check_replicas(lanes: int, replicas: int, global_batch: int, parts: int = 1)
             f"{replicas} replicas cannot share a batch of {batch} evenly",
             got=f"{replicas} replicas",
             allowed=f"replica counts that divide {batch}",
-            action=f"use a training.batch_size that is a multiple of {replicas}, and fewer batches "
+            action=f"use a {field} that is a multiple of {replicas}, and fewer batches "
             "in training.accumulate",
-            path="training.batch_size",
+            path=field,
         )
     counts = ", ".join(str(1 << i) for i in range(lanes.bit_length()))
     if replicas < 1 or replicas & (replicas - 1):
@@ -97,14 +104,14 @@ def check_replicas(lanes: int, replicas: int, global_batch: int, parts: int = 1)
         sizes = [size for size in (below, below + replicas) if size > 0]
         lanes_too = f" and data.lanes={replicas}" if replicas > MOST_LANES else ""
         said = " or ".join(str(size) for size in sizes)
-        action = f"use training.batch_size={said}{lanes_too}, or {counts} replicas"
+        action = f"use {field}={said}{lanes_too}, or {counts} replicas"
     raise EnvironmentNotAble(
         f"{replicas} replicas cannot share the {lanes} lanes of a global batch of "
         f"{global_batch} evenly",
         got=f"{replicas} replicas",
         allowed=f"replica counts that divide {lanes}: {counts}",
         action=action,
-        path="training.batch_size",
+        path=field,
     )
 
 

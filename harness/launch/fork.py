@@ -92,6 +92,7 @@ def fork_run(
     resolved = load_spec(parent.spec, overrides=overrides)
     _refuse_other_shapes(parent, resolved)
     source = _find_source(parent, step, log)
+    _refuse_other_phases(parent, resolved, source)
     root = choose_root(runs_root, resolved.user.runs_root)
     paths = RunPaths(run_dir.expanduser() if run_dir else root / resolved.spec.name / new_run_id())
     _refuse_taken(paths)
@@ -125,6 +126,30 @@ def _refuse_other_shapes(parent: RunPaths, resolved: Resolved) -> None:
         raise UsageError(
             [Problem(what, repr(one.new), repr(one.old), action, one.path) for one in unfit]
         )
+
+
+def _refuse_other_phases(parent: RunPaths, resolved: Resolved, source: _Source) -> None:
+    """Holds that the phases up to that of the checkpoint train the same: it holds what they did."""
+    position = read_state(source.folders[-1]).get("position")
+    phase = position.get("phase") if isinstance(position, dict) else None
+    last = phase if isinstance(phase, int) else 0
+    old = spec_from_file_resolved(parent.spec).training.phases
+    new = resolved.spec.training.phases
+    problems = []
+    if len(new) <= last:
+        what = f"the checkpoint of step {source.step} is of phase {last + 1}, {old[last].name}"
+        allowed, action = f"{last + 1} or more", "keep these phases, or name an earlier --step"
+        problems.append(Problem(what, str(len(new)), allowed, action, path="training.phases"))
+    for at, (before, after) in enumerate(zip(old[: last + 1], new, strict=False)):
+        for name in ("unfreeze", "backbone_mode"):
+            was, now = getattr(before, name), getattr(after, name)
+            if was != now:
+                what = f"the checkpoint of step {source.step} holds what this phase trained"
+                action = "leave it as it is, or name a --step of an earlier phase"
+                field = f"training.phases.{at}.{name}"
+                problems.append(Problem(what, repr(now), repr(was), action, field))
+    if problems:
+        raise UsageError(problems)
 
 
 def _refuse_taken(paths: RunPaths) -> None:

@@ -121,7 +121,7 @@ def checked_lanes(spec: Spec) -> int:
         EnvironmentNotAble: the replicas cannot share them; names numbers that fit.
     """
     lanes, parts = [], spec.training.accumulate
-    for batch in spec.batch_sizes().values():
+    for named, batch in spec.batch_sizes().items():
         lanes.append(lane_count(batch * parts, spec.data.lanes))
-        check_replicas(lanes[-1], replicas_of(spec.cluster), batch * parts, parts)
+        check_replicas(lanes[-1], replicas_of(spec.cluster), batch * parts, parts, named)
     return lanes[0]

@@ -166,6 +166,19 @@ def _loaded(spec: Spec, pinned: str | None, trust: Trust, distribution: Distribu
     return backbones.load_hub(folder, handle, digest, wanted)
 
 
+def fetch_weights(spec: Spec) -> bool:
+    """Brings the ImageNet weights of a Keras application into Keras' cache, if it is to have them.
+
+    Raises:
+        DataError: they cannot be had.
+    """
+    name = keras_name(spec.backbone.handle)
+    wanted = name is not None and spec.backbone.weights in (None, IMAGENET)
+    if name is not None and wanted:
+        load_application(name, IMAGENET, ())
+    return wanted
+
+
 def _application(spec: Spec, name: str, pinned: str | None, distribution: Distribution) -> Backbone:
     handle, weights = spec.backbone.handle, spec.backbone.weights or IMAGENET
     layer = load_application(name, weights, spec.image_sizes())

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 _NUMBER = re.compile(r"[0-9]+[A-Za-z]?(?=[/_.\-]|$)")
 _PART = re.compile(r"[/.]")  # Keras and TensorFlow have slashes, weights that were PyTorch's dots
 _OF_NORMS = {"gamma", "beta", "moving_mean", "moving_variance"}
-_NORM = re.compile(r"norm|bn(?![a-z])", re.IGNORECASE)
+NORM_LAYER = r"norm(?!al(?!i[sz]))|(?<![a-z])bn(?![a-z])"
+"""What a layer of normalisation has in its name, whatever its case: `LayerNorm`, `bn_Conv1`,
+`batch_normalization_3`, and not `normal_conv_1` or `subnet`."""
+_NORM = re.compile(NORM_LAYER, re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def group(variables: Sequence[tf.Variable], depths: Sequence[int]) -> tuple[Bloc
         name = block_name(plain_name(variable)[shared:])
         members.setdefault(name, []).append((depths[at], at))
     blocks: list[Block] = []
-    for name in sorted(members, key=lambda name: min(members[name])):
+    for name in sorted(members, key=lambda name: _place(members[name])):
         own = tuple(variables[at] for _, at in sorted(members[name]))
         if blocks and _is_norm(name, own):
             before = blocks.pop()
@@ -74,6 +77,12 @@ def group(variables: Sequence[tf.Variable], depths: Sequence[int]) -> tuple[Bloc
         else:
             blocks.append(Block(name, own))
     return tuple(blocks)
+
+
+def _place(members: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Depth and position by which a block is ordered; what is not used has no say in it."""
+    used = [(depth, at) for depth, at in members if depth]
+    return min(used or members)
 
 
 def block_name(name: str) -> str:

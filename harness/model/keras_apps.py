@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,13 +58,14 @@ def _refused(name: str, weights: str, error: Exception) -> DataError:
             action="set data.image_size to more",
             path="data.image_size",
         )
-    if weights == IMAGENET:
+    if weights == IMAGENET and "fetch failure" in str(error):
         return DataError(
             f"the ImageNet weights of {name} are not in Keras' cache and cannot be downloaded",
             got=said,
-            allowed="weights in KERAS_HOME/models, or a machine that reaches where Keras has them",
-            action=f"run `python -c 'import tf_keras; tf_keras.applications.{name}"
-            "(include_top=False)'` where there is internet, or name a file in backbone.weights",
+            allowed=f"weights in {os.environ.get('KERAS_HOME', '~/.keras')}/models, or a machine "
+            "that reaches where Keras has them",
+            action=f"run `harness inspect keras:{name}` where there is internet and the same "
+            "cache, or name a file in backbone.weights",
             path="backbone.handle",
         )
     return DataError(

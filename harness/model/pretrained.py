@@ -27,7 +27,7 @@ class Pretrained(tf_keras.layers.Layer):
 
     Keras puts only batch normalisation into inference mode where a layer is frozen; dropout inside
     of it would go on.  A phase whose ``backbone_mode`` is ``training`` calls it as in training: a
-    SavedModel as a whole, of Keras layers those that it trains.
+    SavedModel as a whole; of Keras layers the normalisations that it trains, and all dropout.
 
     Args:
         inner: the backbone; its weights are this layer's.

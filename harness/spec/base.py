@@ -98,8 +98,9 @@ class IsPath:
 
     ``kind`` is ``path``, ``handle`` (only plain paths, ``hub:PATH`` and ``model:PATH`` are
     paths), ``image`` (what begins as an address does is no path), ``stage`` (only what holds a
-    slash, or begins with ``~`` or ``$``), ``plugin`` (only what ends in ``.py`` or holds a slash;
-    the rest are entry points) or ``site`` (as plugin, with ``.yaml``).
+    slash, or begins with ``~`` or ``$``), ``weights`` (all but ``imagenet`` and ``random``),
+    ``plugin`` (only what ends in ``.py`` or holds a slash; the rest are entry points) or ``site``
+    (as plugin, with ``.yaml``).
     """
 
     kind: str = "path"

@@ -138,7 +138,10 @@ def _folder(path: Path, wanted: str) -> Problem | None:
 
 
 def _backbone(spec: Spec) -> Iterator[Found]:
-    handle = spec.backbone.handle
+    handle, weights = spec.backbone.handle, spec.backbone.weights
+    if weights not in (None, "imagenet", "random") and not Path(weights).is_file():
+        wanted = "imagenet, random, or a file of weights"
+        yield "backbone.weights", Problem("is no file", show(weights, 200), wanted, "correct it")
     path = Path(handle.removeprefix("hub:"))
     if not path.is_absolute():
         return  # an address, or a plug-in

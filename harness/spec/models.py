@@ -185,14 +185,18 @@ class Spec(SpecModel):
         sizes = {self.image_size_of(phase) for phase in range(len(self.training.phases))}
         return tuple(sorted(size for size in sizes if size is not None))
 
+    def batch_size_of(self, phase: int) -> int:
+        """Examples of a global batch in a phase."""
+        return self.training.phases[phase].batch_size or self.training.batch_size
+
     def batch_sizes(self) -> dict[str, int]:
-        """Examples of a global batch, by the field that says so."""
-        own = {
-            f"training.phases.{at}.batch_size": phase.batch_size
-            for at, phase in enumerate(self.training.phases)
-        }
-        found = {field: batch for field, batch in own.items() if batch is not None}
-        return {"training.batch_size": self.training.batch_size, **found}
+        """Examples of a global batch, by the fields that say so of some phase."""
+        found = {}
+        for at, phase in enumerate(self.training.phases):
+            own = f"training.phases.{at}.batch_size"
+            field = "training.batch_size" if phase.batch_size is None else own
+            found[field] = self.batch_size_of(at)
+        return found
 
     @property
     def learned(self) -> Learned:

@@ -75,7 +75,7 @@ TaskText = Annotated[
 WeightsText = Annotated[
     str,
     Field(pattern=r"\S"),
-    IsPath("stage"),
+    IsPath("weights"),
     Words("imagenet, random, or a path"),
 ]
 HandleText = Annotated[

@@ -68,6 +68,8 @@ def split_path(text: str, kind: IsPath) -> tuple[str, str | None]:
         return "", text if "/" in text or text.endswith(endings) else None
     if kind.kind == "image" and re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", text):
         return "", None
+    if kind.kind == "weights" and text in ("imagenet", "random"):
+        return "", None
     if kind.kind == "stage" and "/" not in text and not text.startswith(("~", "$")):
         return "", None
     if kind.kind == "handle":

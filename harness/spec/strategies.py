@@ -68,10 +68,15 @@ def phases_of(strategy: str, image_size: int) -> list[dict[str, Any]]:
     """
     if strategy != PROGRESSIVE:
         return FIXED[strategy]
-    small, middle = (_rounded(image_size * part) for part in (0.5, 0.75))
+    sizes = {"small": _rounded(image_size * 0.5), "middle": _rounded(image_size * 0.75)}
+    if sizes["small"] == sizes["middle"]:
+        del sizes["middle"]
     return [
-        {"name": "small", "epochs": 4, "learning_rate": 1e-3, "image_size": small},
-        {"name": "middle", "epochs": 3, "learning_rate": 1e-3, "image_size": middle},
+        *(
+            {"name": name, "epochs": 4, "learning_rate": 1e-3, "image_size": size}
+            for name, size in sizes.items()
+            if size < image_size
+        ),
         {
             "name": "large",
             "epochs": 3,

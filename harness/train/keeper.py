@@ -127,6 +127,12 @@ class Keeper:
         self.load(step)
         self._parts.watch.say(f"starts from the best weights, those of step {step}")
 
+    def variables(self, phase: int) -> dict[str, tf.Variable]:
+        """What a checkpoint of a phase holds: all that was trained by its end."""
+        optimizer = self._optimizer(phase)
+        kept = {f"optimizer {name}": variable for name, variable in optimizer.items()}
+        return self._parts.model.state(phase) | kept
+
     def _optimizer(self, phase: int) -> dict[str, tf.Variable]:
         """What the optimizer keeps of the variables that were trained by the end of a phase."""
         idle = self._beginnings.idle_slots(phase)

@@ -11,6 +11,7 @@ from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
 from harness.model.assemble import stable_names
 from harness.runs.figures import figure
+from harness.spec import Duration
 from harness.train.agreement import check_equal
 from harness.train.beginnings import Beginnings
 from harness.train.best import value_of
@@ -52,11 +53,12 @@ class Trainer:
         self._restore()
         weights = self.parts.model.keras.weights
         named = dict(zip(stable_names(weights), weights, strict=True))
-        self._look_at_replicas("at the start", named)
+        optimizer = {f"optimizer {n}": v for n, v in optimizer_state(self.parts.optimizer).items()}
+        check_equal(self.parts.distribution, named | optimizer, "at the start")
         self.parts.callbacks.on_train_begin()
         while (phase := self._next_phase()) is not None:
             self._enter_phase(phase)
-            while self._goes_on(phase):
+            while self._goes_on(phase, self.position):
                 if self.position.validated:
                     self._take_steps(phase)
                     self._cut_epoch_if_stopped()
@@ -84,18 +86,20 @@ class Trainer:
             self.parts.open()
 
     def _next_phase(self) -> Phase | None:
-        """The phase to go on with; None at the end, where the position stays in the last phase,
-        so that a longer plan goes on from there."""
-        for phase in self.parts.plan.phases[self.position.phase :]:
-            if self._goes_on(phase):
+        """The phase to go on with; None at the end, where the position stays in the phase of the
+        last step, so that a longer plan goes on from there."""
+        position, phases = self.position, self.parts.plan.phases
+        for phase in phases[position.phase :]:
+            if self._goes_on(phase, position):
+                self.position = position
                 return phase
-            if self.position.phase_step < phase.steps:
+            if position.phase_step < phase.steps:
                 self.parts.watch.say(
-                    f"phase {phase.name} ends early, after {self.position.phase_step} of "
+                    f"phase {phase.name} ends early, after {position.phase_step} of "
                     f"{phase.steps} steps"
                 )
-            if phase is not self.parts.plan.phases[-1]:
-                self.position = self.position.next_phase(phase)
+            if phase is not phases[-1]:
+                position = position.next_phase(phase)
                 if self.parts.early is not None:
                     self.parts.early.restart()
         return None
@@ -108,6 +112,8 @@ class Trainer:
         self._steps.set_position(self.position.step, self.position.phase_step)
         self._many = self._steps.compile(phase)
         self._pace.restart()
+        # First the phase before stops to read ahead: of its size, and into memory of its own.
+        self._iterator = None
         self._iterator = iter(
             self.parts.data.training(
                 self.position.epoch_of(phase),
@@ -127,12 +133,12 @@ class Trainer:
         if ops:
             self.parts.not_exact([f"the model draws from hidden state: {', '.join(ops)}"])
 
-    def _goes_on(self, phase: Phase) -> bool:
-        if not self.position.validated:
+    def _goes_on(self, phase: Phase, position: Position) -> bool:
+        if not position.validated:
             return True
         early = self.parts.early is not None and self.parts.early.over
         stopped = early or self.parts.callbacks.stop_training
-        return not stopped and self.position.phase_step < phase.steps
+        return not stopped and position.phase_step < phase.steps
 
     def _take_steps(self, phase: Phase) -> None:
         parts, position = self.parts, self.position
@@ -171,17 +177,19 @@ class Trainer:
             self.position = self.position.before_validation()
 
     def _write_line_if_due(self, phase: Phase) -> None:
-        if self.position.step % self._log_steps(phase) == 0:
+        every = self.parts.log_every
+        if self._left(every, phase) == every.steps(phase.steps_per_epoch, phase.steps):
             figures = self.parts.model.task.sums.result(self._sums.end_window())
             self._write(figures | self._rate(phase), "train", phase, epoch_end=False)
 
     def _end_epoch(self, phase: Phase) -> None:
         parts = self.parts
         found: dict[str, float] = {}
-        self._look_at_replicas(f"after step {self.position.step}", parts.model.state())
+        kept = self.keeper.variables(self.position.phase)
+        check_equal(parts.distribution, kept, f"after step {self.position.step}")
         if parts.validate is not None:
             parts.callbacks.on_test_begin()
-            found = parts.validate(self.leave_if_asked, phase.image_size)
+            found = parts.validate(self.leave_if_asked, phase.index)
             parts.callbacks.on_test_end(found)
         # All lines after the validation: a stop in its midst repeats it, and so them.
         self._write_line_if_due(phase)
@@ -213,7 +221,7 @@ class Trainer:
             late = self.keeper.seconds_since_save() >= every.seconds
             due = bool(self.parts.distribution.first(late))
         else:
-            due = self.position.step % every.steps(phase.steps_per_epoch, phase.steps) == 0
+            due = self._left(every, phase) == every.steps(phase.steps_per_epoch, phase.steps)
         if due:
             self.keeper.save(self.position, self.metrics)
 
@@ -231,20 +239,21 @@ class Trainer:
 
     # What the verbs share.
 
-    def _look_at_replicas(self, when: str, variables: dict[str, tf.Variable]) -> None:
-        optimizer = optimizer_state(self.parts.optimizer)
-        everything = variables | {f"optimizer {name}": v for name, v in optimizer.items()}
-        check_equal(self.parts.distribution, everything, when)
-
     def _until_due(self, phase: Phase) -> list[int]:
-        step, every = self.position.step, self.parts.save_every
-        steps = [self._log_steps(phase)]
-        if every.seconds is None:
-            steps.append(every.steps(phase.steps_per_epoch, phase.steps))
-        return [interval - step % interval for interval in steps]
+        wanted = [self.parts.log_every]
+        if self.parts.save_every.seconds is None:
+            wanted.append(self.parts.save_every)
+        return [self._left(every, phase) for every in wanted]
 
-    def _log_steps(self, phase: Phase) -> int:
-        return self.parts.log_every.steps(phase.steps_per_epoch, phase.steps)
+    def _left(self, every: Duration, phase: Phase) -> int:
+        """Steps until something is due that is due ``every`` so often; all of them right after.
+
+        Epochs and percentages are counted from the phase's beginning, since phases may differ in
+        how many steps these are.
+        """
+        steps = every.steps(phase.steps_per_epoch, phase.steps)
+        done = self.position.step if every.unit == "steps" else self.position.phase_step
+        return steps - done % steps
 
     def _write(
         self, figures: dict[str, float], split: str, phase: Phase, *, epoch_end: bool

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 import tf_keras
 
+from harness.model.blocks import NORM_LAYER
 from harness.train.parted import parted
 from harness.train.plan import Phase
 
@@ -25,7 +26,7 @@ _MAKERS = {
 # at from its layer on (`bert/layer_0/LayerNorm/gamma`, `layer.0.norm1.weight`, `bn_Conv1/beta`).
 _EXCLUDE = {
     "bias": r"(?i)(bias|beta)[^/.]*$",
-    "norm": r"(?i)(gamma|beta)[^/.]*$|(norm|bn)[^/.]*[/.][^/.]*$",
+    "norm": rf"(?i)(gamma|beta)[^/.]*$|({NORM_LAYER})[^/.]*[/.][^/.]*$",
 }
 
 

@@ -152,9 +152,9 @@ class Parts:
     optimizer: tf_keras.optimizers.Optimizer
     distribution: Distribution
     data: TrainingData
-    validate: Callable[[Callable[[], None], int | None], dict[str, float]] | None
-    """Validation figures at a size of pictures; calls its first argument about once a second.
-    None: no validation set."""
+    validate: Callable[[Callable[[], None], int], dict[str, float]] | None
+    """Validation figures with the sizes of a phase, by its index; calls its first argument about
+    once a second.  None: no validation set."""
     saver: Saver
     writer: Writer
     watch: Watch

@@ -53,17 +53,19 @@ class Feeds:
         self._spec = spec
         self._distribution = distribution
         self.between: Callable[[], None] = lambda: None
-        data, batch = spec.data, examples_per_step(spec)
+        data = spec.data
         self._recorders = _recorders(spec, sets, paths, ranks)
-        lanes = lane_count(batch, data.lanes)
+        sizes = spec.batch_sizes()
+        # What is shuffled together is held in memory: as much as with the most lanes of a phase.
+        parts = spec.training.accumulate
+        lanes = max(lane_count(size * parts, data.lanes) for size in sizes.values())
         self._set = sets.train
         self._resampling = _resampling(spec, sets.train.index)
         self._blocks = _reading(spec, sets.train.index, lanes, kept or {})
         self.content = content_of_spec(spec)
         self.augmenter = self.content.augmenter(data.augment, spec.training.seed)
-        orders = {size: self._order(size) for size in spec.batch_sizes().values()}
-        self._orders = orders
-        self.order = orders[spec.training.batch_size]
+        self._orders = {size: self._order(field, size) for field, size in sizes.items()}
+        self.order = self._orders[spec.batch_size_of(0)]
         self.train = self._training(self.order)
         self.validation = self._plain(sets.validation, "validation")
         self.test = self._plain(sets.test, "test")
@@ -77,7 +79,7 @@ class Feeds:
     ) -> Any:
         """See the protocol."""
         place = self._distribution.topology
-        order = self._orders[batch_size or self._spec.training.batch_size]
+        order = self._orders[batch_size or self._spec.batch_size_of(0)]
         if self.train.order is not order:  # two would read ahead, and hold their memory
             self.train = self._training(order)
         batches = self.train.training(
@@ -109,23 +111,28 @@ class Feeds:
         feed: Feed,
         evaluator: Evaluator,
         between: Callable[[], None],
-        image_size: int | None,
+        phase: int,
     ) -> dict[str, float]:
-        """Figures over one pass of ``feed``; calls ``between`` about once a second."""
+        """Figures over one pass of ``feed``, with the sizes of a phase; calls ``between`` about
+        once a second."""
 
         def check() -> None:
             self.check()
             between()
 
         place = self._distribution.topology
-        return one_pass(self._spec, feed, evaluator, image_size, check, place)
+        return one_pass(self._spec, feed, evaluator, phase, check, place)
 
-    def _order(self, batch_size: int) -> Order:
+    def lanes_of(self, batch_size: int) -> int:
+        """Lanes of the order of batches of one size."""
+        return self._orders[batch_size].lanes
+
+    def _order(self, field: str, batch_size: int) -> Order:
         """The order of batches of one size; blocks and windows are those of the run."""
         spec, parts = self._spec, self._spec.training.accumulate
         batch = batch_size * parts
         lanes = lane_count(batch, spec.data.lanes)
-        check_replicas(lanes, self._distribution.replicas, batch, parts)
+        check_replicas(lanes, self._distribution.replicas, batch, parts, field)
         chosen = self._set.index if self._resampling is None else self._resampling
         return Order(len(chosen), batch, lanes, spec.training.seed, *self._blocks)
 
@@ -226,22 +233,23 @@ def one_pass(
     spec: Spec,
     feed: Feed,
     evaluator: Evaluator,
-    image_size: int | None,
+    phase: int,
     between: Callable[[], None] = lambda: None,
     place: Topology | None = None,
 ) -> dict[str, float]:
     """Figures of ``evaluator`` over all examples of ``feed``, each counted once.
 
     Args:
+        phase: whose sizes of pictures and batches are taken.
         place: this rank among those that share the examples; None for one process.
     """
     place = place or Topology()
-    batch = spec.training.batch_size
+    batch = spec.batch_size_of(phase)
     batches = math.ceil(len(feed.index) / batch)
-    rows = feed.evaluation(batch, image_size, place.rank, place.size)
+    rows = feed.evaluation(batch, spec.image_size_of(phase), place.rank, place.size)
     return evaluator.run(rows, batches, between)
 
 
 def examples_per_step(spec: Spec) -> int:
-    """Examples of one update: the batches that are accumulated for it, over all replicas."""
-    return spec.training.batch_size * spec.training.accumulate
+    """Examples of one update of the first phase: the batches that are accumulated for it."""
+    return spec.batch_size_of(0) * spec.training.accumulate

@@ -93,12 +93,15 @@ def inspect_backbone(
     on_processor(say)
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
+    from harness.model.backbone import check_digest
     from harness.model.blocks import blocks_of
     from harness.model.fit import check_fit
 
     distribution = choose("single", "cpu", Topology()).distribution
     with distribution.scope():
         found = _load(wanted, trust)
+        if found.digest is not None:
+            check_digest(found.digest, wanted.digest, wanted.handle, "the spec")
         takes = _example(found, size) if spec is None else _example_of(spec)
         check_fit(found.layer, takes)
         able = {id(variable) for variable in found.trainable()}

@@ -32,8 +32,13 @@ class LoadedRun:
     model: Assembled
     choice: Choice
     step: int
-    image_size: int | None
-    """Height and width in pixels of the phase that made these weights; None of no pictures."""
+    phase: int
+    """Index of the phase that made these weights, whose sizes are theirs."""
+
+    @property
+    def image_size(self) -> int | None:
+        """Height and width in pixels; None of what is no picture."""
+        return self.spec.image_size_of(self.phase)
 
     def predict(self, names: Sequence[str]) -> Iterator[Prediction]:
         """One prediction for each example that ``names`` (files, folders, manifests) mean."""
@@ -75,7 +80,7 @@ class LoadedRun:
         content = content_of_spec(self.spec)
         feed = Feed(examples.index, recorder=recorder, load=examples.load, content=content)
         evaluator = Evaluator(self.model.keras, self.model.task, self.choice.distribution)
-        return one_pass(self.spec, feed, evaluator, self.image_size, recorder.check)
+        return one_pass(self.spec, feed, evaluator, self.phase, recorder.check)
 
     def export(self, folder: Path) -> Exported:
         """Writes a SavedModel; see :func:`harness.deploy.export.export`."""
@@ -158,11 +163,12 @@ def _open(
             action="wait for its first one, or run it again",
         )
     classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
-    size = spec.image_size_of(phase_of(restored))
+    phase = phase_of(restored)
+    size = spec.image_size_of(phase)
     sizes = () if size is None else (size,)
     model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record))
     load_weights(model, restored)
-    return LoadedRun(paths, spec, record, model, choice, restored.step, size)
+    return LoadedRun(paths, spec, record, model, choice, restored.step, phase)
 
 
 def _scaling(record: dict[str, Any]) -> Scaling | None:

@@ -14,7 +14,7 @@ from harness.data.regression import Scaling
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.choose import Choice
 from harness.errors import DataError, SpecError
-from harness.model.assemble import Assembled, assemble, load_backbone
+from harness.model.assemble import Assembled, assemble, fetch_weights, load_backbone
 from harness.model.norm import check_synchronised
 from harness.model.task import make_task
 from harness.observe.jsonl import RESERVED
@@ -78,7 +78,7 @@ def make(
     sets = open_datasets(spec, say, *known["named"])
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
-    _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
+    _bring_together(spec, sets, ranks)
     # The test set is read once, at the end.
     again = {name: count for name, count in sets.counts().items() if name != "test"}
     caches = Caches(spec, again, environment, ranks.topology, say)
@@ -117,6 +117,13 @@ def _known(paths: RunPaths) -> dict[str, Any]:
         "begun": begun,
         "scaled_for": kept["scaled_for"] if begun else None,
     }
+
+
+def _bring_together(spec: Spec, sets: Datasets, ranks: Ranks) -> None:
+    """Holds that all ranks see the same, and has rank 0 fetch what all of them need."""
+    _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
+    # Keras has no lock: ranks that download one file at a time would spoil it for one another.
+    ranks.from_first("weights", lambda: fetch_weights(spec))
 
 
 def _check_same(digests: list[dict[str, str]]) -> None:
@@ -191,7 +198,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "trainable_variables": len(model.trainable()),
         "trained": _trained(made),
         "examples_per_epoch": made.feeds.order.n,
-        "lanes": made.feeds.order.lanes,
+        "lanes": made.feeds.order.lanes,  # of the first phase; of each in `trained`
         "block": made.feeds.order.block,
         "window": made.feeds.order.window,
         "total_steps": made.plan.total_steps,
@@ -208,6 +215,9 @@ def _trained(made: Made) -> list[dict[str, Any]]:
     return [
         {
             "phase": phase.name,
+            "batch_size": phase.batch_size,
+            "image_size": phase.image_size,
+            "lanes": made.feeds.lanes_of(phase.batch_size or 0),
             "variables": len(made.model.trainable(phase.index)),
             "parameters": _parameters(made.model.trainable(phase.index)),
             "blocks": list(made.model.phases[phase.index].unfrozen.blocks),

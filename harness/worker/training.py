@@ -104,8 +104,7 @@ def _final_figures(trainer: Trainer, position: Position, made: Made) -> dict[str
         metrics, phase = trainer.keeper.load(best.step)
         figures = {name: value for name, value in metrics.items() if name.startswith("val_")}
     if feeds.test is not None:
-        size = parts.plan.phases[phase].image_size
-        found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked, size)
+        found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked, phase)
         last = parts.plan.phases[-1]
         weights = {"weights_step": float(position.step if best.step is None else best.step)}
         parts.writer.scalars(
@@ -138,11 +137,11 @@ def _finish(
 
 def _validation(
     feeds: Feeds, evaluator: Evaluator
-) -> Callable[[Callable[[], None], int | None], dict[str, float]] | None:
+) -> Callable[[Callable[[], None], int], dict[str, float]] | None:
     if feeds.validation is None:
         return None
     feed = feeds.validation
-    return lambda between, size: feeds.evaluate(feed, evaluator, between, size)
+    return lambda between, phase: feeds.evaluate(feed, evaluator, between, phase)
 
 
 def note_best(paths: RunPaths, best: Best) -> None:

@@ -241,3 +241,58 @@ def test_what_the_backbone_lacks_is_said_before_training(
     assert words in err
     assert "Traceback" not in err
     assert not (tmp_path / "run" / "checkpoints").exists() or not checkpoint_steps(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (["training.phases.1.unfreeze=all"], "training.phases.1.unfreeze: the checkpoint of step"),
+        (['training.phases=[{"name": "x", "epochs": 1}]'], "is of phase 3, all"),
+    ],
+)
+def test_a_fork_trains_what_its_checkpoint_holds(
+    changes: list[str], words: str, tmp_path: Path, undisturbed: Path
+) -> None:
+    overrides = [part for change in changes for part in ("-o", change)]
+    code, _, err = call("fork", str(undisturbed), "--run-dir", str(tmp_path / "run"), *overrides)
+    assert code == 2, err
+    assert words in err
+    assert "Traceback" not in err
+
+
+def test_a_fork_of_an_early_phase_may_go_another_way(tmp_path: Path, undisturbed: Path) -> None:
+    run = tmp_path / "run"
+    code, _, err = call(
+        "fork", str(undisturbed), "--run-dir", str(run), "--step", "8",
+        "-o", "training.phases.1.unfreeze=block_2", "-o", "training.phases.2.epochs=1",
+    )  # fmt: skip
+    assert code == 0, err
+    code, _, err = call("run", str(run / "spec.yaml"), "--run-dir", str(run))
+    assert code == 0, err
+    record = json.loads((run / "run.json").read_text())
+    assert record["trained"][1]["blocks"] == ["block_2"]
+
+
+def test_what_a_callback_ends_early_stays_in_its_phase(
+    tmp_path: Path, module: Path, data: Path
+) -> None:
+    """No checkpoint says that it is of a phase that was never entered."""
+    (tmp_path / "ender.py").write_text(
+        "import tf_keras\n"
+        "from harness.plugins import register\n\n"
+        "@register('callback', 'ender')\n"
+        "class Ender(tf_keras.callbacks.Callback):\n"
+        "    def on_epoch_end(self, epoch, logs=None):\n"
+        "        self.model.stop_training = True\n\n"
+        "    def get_state(self):\n        return {}\n\n"
+        "    def set_state(self, state):\n        pass\n"
+    )
+    changes = {
+        "plugins": [str(tmp_path / "ender.py")],
+        "training.callbacks": ["plugin:ender"],
+    }
+    run = tmp_path / "run"
+    code, _, err = call("run", str(write(tmp_path, module, data, **changes)), "--run-dir", str(run))
+    assert code == 0, err
+    (state,) = (run / "checkpoints").glob("step-*/state.json")
+    assert json.loads(state.read_text())["position"]["phase"] == 0

@@ -66,7 +66,8 @@ def test_every_strategy_is_a_list_of_phases(strategy: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "sizes"), [(224, [128, 160, 224]), (96, [64, 64, 96]), (32, [32] * 3)]
+    ("size", "sizes"),
+    [(224, [128, 160, 224]), (96, [64, 96]), (64, [32, 64]), (32, [32]), (16, [16])],
 )
 def test_pictures_grow_to_the_size_of_the_data(size: int, sizes: list[int]) -> None:
     spec = changed(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 
 tf = pytest.importorskip("tensorflow")
 
+import tf_keras  # noqa: E402
+
 from harness.spec import load_spec  # noqa: E402
-from harness.train.optimizer import learning_rate, make_optimizer  # noqa: E402
+from harness.train.optimizer import _EXCLUDE, learning_rate, make_optimizer  # noqa: E402
 from harness.train.plan import Phase  # noqa: E402
 
 
@@ -88,3 +91,39 @@ def test_learning_rates(schedule, warmup):
         wanted = 0.5 * (step + 1) / warmup if step < warmup else 0.5 * falls
         assert rate == pytest.approx(wanted, rel=1e-5)
     assert max(found) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "bias", "norm"),
+    [
+        ("head_output/kernel:0", False, False),
+        ("head_output/bias:0", True, False),
+        ("bn_Conv1/gamma:0", False, True),
+        ("bert/layer_0/LayerNorm/beta:0", True, True),
+        ("encoder.layer.0.LayerNorm.weight:0", False, True),
+        ("encoder.layer.0.LayerNorm.bias:0", True, True),
+        ("blocks.3.norm1.weight:0", False, True),
+        ("layer1.0.bn2.weight:0", False, True),
+        ("normalization/mean:0", False, True),
+        ("normal_conv_1_1/kernel:0", False, False),  # a cell of NASNet
+        ("separable_conv_1_normal_left1_1/depthwise_kernel:0", False, False),
+        ("subnet/kernel:0", False, False),
+        ("bias_layer/kernel:0", False, False),
+    ],
+)
+def test_what_is_a_bias_and_what_a_norm(name, bias, norm):
+    found = {kind: bool(re.search(pattern, name)) for kind, pattern in _EXCLUDE.items()}
+    assert found == {"bias": bias, "norm": norm}
+
+
+@pytest.mark.parametrize("name", ["MobileNetV3Small", "NASNetMobile", "EfficientNetB0", "ResNet50"])
+def test_no_weights_of_convolutions_go_without_decay(name):
+    """Over all variables of an application: a norm's, or by their own name a bias, gamma, beta."""
+    model = getattr(tf_keras.applications, name)(weights=None, include_top=False)
+    for layer in model.layers:
+        is_norm = isinstance(layer, tf_keras.layers.BatchNormalization)
+        for variable in layer.trainable_weights:
+            left_out = any(re.search(pattern, variable.name) for pattern in _EXCLUDE.values())
+            assert left_out == (is_norm or "bias" in variable.name.rpartition("/")[2]), (
+                variable.name
+            )

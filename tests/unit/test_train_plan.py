@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 
 from harness.distribute.pace import Pace
 from harness.errors import SpecError
+from harness.spec import Duration
 from harness.train.best import Best, EarlyStopping, mode_of, value_of
+from harness.train.loop import Trainer
 from harness.train.plan import Phase, Plan, scaled_rate
 from harness.train.position import Position
 
@@ -217,3 +220,21 @@ def test_early_stopping_goes_on_where_it_was_and_restarts_with_a_phase():
     again.restart()
     assert not again.over
     assert again.best.value is None
+
+
+@pytest.mark.parametrize(
+    ("every", "done", "before", "left"),
+    [
+        # 14 steps of a phase before, then epochs of 28.
+        ("1 epochs", 14, 0, 28),
+        ("1 epochs", 14, 28, 28),
+        ("1 epochs", 14, 30, 26),
+        ("50%", 14, 41, 1),
+        ("10 steps", 14, 0, 6),
+        ("10 steps", 14, 6, 10),
+    ],
+)
+def test_epochs_are_those_of_the_phase_and_steps_those_of_the_run(every, done, before, left):
+    one = phase(1, 3, 28)
+    trainer = SimpleNamespace(position=Position(done + before, 1, before, 1))
+    assert Trainer._left(trainer, Duration.parse(every), one) == left

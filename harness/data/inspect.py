@@ -20,14 +20,11 @@ from harness.data.record_files import RecordOptions
 from harness.data.regression import Numbers
 from harness.data.regression import Spread as Targets
 from harness.data.sets import open_index, refuse_idle_columns
-from harness.errors import DataError
 
 if TYPE_CHECKING:
     from harness.data.packed_examples import PackedExamples
     from harness.spec.models_data import DataSpec
     from harness.spec.models_model import Learned
-
-_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 
 
 @dataclass(frozen=True)
@@ -185,13 +182,6 @@ def open_data(path: str | Path) -> ExampleIndex | PackedExamples:
         DataError: it cannot be used.
     """
     root = Path(path)
-    if any((root / name).is_file() for name in _SAVED_MODEL):
-        raise DataError(
-            f"{root} is a SavedModel, and only data can be inspected so far",
-            allowed="a folder with one folder for each class, a manifest (.csv, .tsv), "
-            "a packed set or a spec",
-            action="name the data; `harness validate SPEC` looks at the backbone of a spec",
-        )
     if is_packed(root):  # it says itself what it holds
         from harness.data.packed_examples import packed_examples  # numpy
 

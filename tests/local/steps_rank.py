@@ -71,7 +71,7 @@ class Bench:
     def goes_to(self, step: int) -> None:
         """The next step is this one."""
         self.steps.set_position(step, step)
-        of = self.feeds.steps_per_epoch
+        of = self.feeds.train.steps_per_epoch
         self._iterator = iter(self.feeds.training(step // of, step % of, self.phase.image_size))
 
     def step(self) -> tuple[float, float]:
@@ -122,7 +122,7 @@ def train_head(bench: Bench, name: str) -> dict[str, np.ndarray]:
 
 def first_of(bench: Bench) -> int:
     """Where fine-tuning starts: near the end of the first epoch, with its ragged last batch."""
-    return bench.feeds.steps_per_epoch - 1 - (STATES // 2) * BETWEEN_STATES
+    return bench.feeds.train.steps_per_epoch - 1 - (STATES // 2) * BETWEEN_STATES
 
 
 def make_states(bench: Bench, folder: Path) -> None:

@@ -222,7 +222,7 @@ def test_a_grid_of_sensitive_pictures_is_asked_for(
     [
         (["nowhere"], 4, "does not exist"),
         (["nowhere.yaml"], 2, "nowhere.yaml"),
-        (["MODEL"], 4, "is a SavedModel"),
+        (["MODEL"], 4, "the backbone cannot be loaded"),
         (["DATA", "--augment", "g.png"], 2, "--augment belongs to a spec"),
         (["DATA", "-o", "a=1", "--show-sensitive"], 2, "-o and --show-sensitive belong to a spec"),
         (["DATA", "--copies", "2"], 2, "--copies is of a grid"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,7 @@ def test_it_is_evaluated_and_exported(alone: Path, tmp_path: Path) -> None:
     assert code == 0, err
 
 
-@pytest.mark.parametrize("strategy", ["mirrored", "horovod"])
+@pytest.mark.parametrize("strategy", ["mirrored", "horovod", "multiworker"])
 def test_norms_that_learn_give_the_losses_of_one_replica(
     strategy: str, alone: Path, weights: Path, data: Path, tmp_path: Path
 ) -> None:
@@ -128,11 +129,10 @@ def test_norms_that_learn_give_the_losses_of_one_replica(
         code, _, err = call(*command, *more)
         assert code == 0, err
     else:
-        need_horovod("gloo")
-        import sys
-
+        if strategy == "horovod":
+            need_horovod("gloo")
         with group(tmp_path / "logs") as started:
-            run = [sys.executable, "-m", "harness", *command, "cluster.strategy=horovod"]
+            run = [sys.executable, "-m", "harness", *command, f"cluster.strategy={strategy}"]
             start_ranks(started, 2, run)
             assert_all(started.ended())
     assert_equal_losses(alone, tmp_path / "run", relative=1e-4)

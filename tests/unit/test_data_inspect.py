@@ -17,8 +17,8 @@ from harness.data.inspect import (
     open_data,
     sample_rows,
 )
-from harness.errors import DataError
 from harness.worker.counted import Counted
+from harness.worker.inspect_backbone import is_backbone
 
 
 @pytest.mark.parametrize(
@@ -76,12 +76,26 @@ def test_a_manifest_is_described(tmp_path, write_pictures):
 
 
 @pytest.mark.parametrize("name", ["saved_model.pb", "saved_model.pbtxt"])
-def test_a_saved_model_is_no_data(tmp_path, name):
+def test_a_saved_model_is_a_backbone_and_no_data(tmp_path, name):
     (tmp_path / "variables").mkdir()
+    assert not is_backbone(str(tmp_path))
     (tmp_path / name).touch()
-    with pytest.raises(DataError, match=r"is a SavedModel.*harness validate") as raised:
-        open_data(tmp_path)
-    assert raised.value.exit_code == 4
+    assert is_backbone(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("keras:VGG16", True),
+        ("keras:Misspelt", True),  # which is told as such, and not as data that do not exist
+        ("hub:/x", True),
+        ("https://tfhub.dev/x/1", True),
+        ("data/train", False),
+        ("job.yaml", False),
+    ],
+)
+def test_handles_are_known_by_their_form(text, wanted):
+    assert is_backbone(text) is wanted
 
 
 PICTURES = Pictures(5, None, None, {"PNG": 2}, {"a/1.png": "empty", "a/2": "missing", "b": "empty"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_too_small_pictures_are_said(small: Any) -> None:
 
 def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in the cache, and nobody answers: a closed port of this machine is the proxy."""
+    monkeypatch.setattr(urllib.request, "_opener", None)  # which keeps the proxies of its time
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):

@@ -323,15 +323,16 @@ def test_a_signature_and_an_output_can_be_chosen(backbone, problem, tiny_text_ba
     import tensorflow as tf
 
     from harness.model import backbone as backbones
+    from harness.model.fit import check_fit
 
     def load():
-        folder, takes = tiny_text_backbone, tf.TensorSpec([], tf.string, "texts")
-        return backbones.load_hub(folder, "hub:x", "0", takes, backbones.Called(**backbone))
+        called = backbones.Called(**backbone)
+        found = backbones.load_hub(tiny_text_backbone, "hub:x", "0", called)
+        check_fit(found.layer, tf.TensorSpec([], tf.string, "texts"))
+        return found
 
     if problem is None:
-        plain = backbones.Called()
-        takes = tf.TensorSpec([], tf.string, "texts")
-        own = backbones.load_hub(tiny_text_backbone, "hub:x", "0", takes, plain)
+        own = backbones.load_hub(tiny_text_backbone, "hub:x", "0", backbones.Called())
         texts = tf.constant(["a cat", "dogs bark a lot"])
         np.testing.assert_array_equal(load().layer(texts), own.layer(texts))
         return

@@ -61,10 +61,6 @@ def save_module(folder: Path) -> Path:
     x = tf_keras.layers.Dropout(0.5)(tf_keras.layers.GlobalAveragePooling2D()(x))
     model = tf_keras.Model(pictures, x)
 
-    @tf.function(input_signature=[tf.TensorSpec((None, None, None, 3)), tf.TensorSpec([], tf.bool)])
-    def restored(inputs: tf.Tensor, training: tf.Tensor) -> tf.Tensor:
-        return model(inputs, training=training)
-
     @tf.function
     def apply(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         return model(inputs, training=training)

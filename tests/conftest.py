@@ -41,11 +41,22 @@ CACHES = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache root of the session's own, but that Horovod's wheels are not built again."""
+    folder = tmp_path_factory.mktemp("cache")
+    usual = Path(CACHES["XDG_CACHE_HOME"] or Path.home() / ".cache") / "harness" / "horovod"
+    usual.mkdir(parents=True, exist_ok=True)
+    (folder / usual.name).symlink_to(usual)
+    os.environ["HARNESS_CACHE"] = str(folder)  # for fixtures of more than one test too
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _own_settings(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, _cache: Path
 ) -> None:
-    """No test sees the settings or the scheduler of whoever runs it."""
+    """No test sees the settings, the scheduler or the features of whoever runs it."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.getbasetemp() / "no-config"))
     # A run in this process has set these for TensorFlow, and they outlive its test.
     for name, value in CACHES.items():
@@ -56,6 +67,7 @@ def _own_settings(
     for name in list(os.environ):
         if name.startswith(("SLURM_", "SBATCH_", "SRUN_", "HARNESS_")) or name == "TF_CONFIG":
             monkeypatch.delenv(name)
+    monkeypatch.setenv("HARNESS_CACHE", str(_cache))
 
 
 @pytest.fixture(scope="session")

@@ -206,7 +206,12 @@ def least_side(spec: Spec) -> int:
     return math.ceil(max(sizes) / crop)
 
 
+FEATURES = "features"
+"""Key of what stands in a batch in place of its examples where a backbone is computed ahead."""
+
+
 def examples_in(batch: dict[str, Any]) -> Any:
     """Of a batch what the model takes: numbers or strings, [b, ...]."""
-    (key,) = (medium.name for medium in (IMAGE, TEXT, AUDIO) if medium.name in batch)
+    keys = (IMAGE.name, TEXT.name, AUDIO.name, FEATURES)
+    (key,) = (key for key in keys if key in batch)
     return batch[key]

@@ -24,7 +24,7 @@ from harness.data.packed_features import Features
 from harness.data.packed_read import Damaged, Piece
 from harness.data.packed_stream import Streams, stream
 from harness.data.packed_targets import TargetRows
-from harness.data.rows import ENDLESS, Chunk, Share, plain
+from harness.data.rows import ENDLESS, Chunk, Listed, Share, plain
 
 _KINDS = {
     "row": tf.int64,
@@ -94,9 +94,11 @@ class PackedRows:
             plain(lambda number: self._look_up(self._chunk(read, number, share.chunk)))
         )
 
-    def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
-        """See the protocol; in canonical order."""
-        n = len(self._examples)
+    def evaluation(
+        self, batch: int, start: int, end: int, chunk: int, listed: Listed | None = None
+    ) -> tf.data.Dataset:
+        """See the protocol; all of them in canonical order."""
+        n, epoch = (len(self._examples), 0) if listed is None else (listed.examples, listed.epoch)
         size = max(1.0, self._examples.example_bytes) * (end - start)
         at_once = batch * max(1, int(_EVALUATION_BYTES / size))
 
@@ -104,10 +106,11 @@ class PackedRows:
             firsts = np.arange(int(first), min(int(first) + at_once, n), batch)
             at = (firsts[:, None] + np.arange(start, end)).reshape(-1)
             rank = np.minimum(at, n - 1)
+            rank = rank if listed is None else listed.ranks(rank)
             records, positions = self._examples.records(rank)
             row = sorted_row(positions, len(self._examples.packed))
             parsed = [self._parse(record) for record in records]
-            known = self._known(parsed, row, (at < n).astype(np.float32), np.zeros_like(row))
+            known = self._known(parsed, row, (at < n).astype(np.float32), np.full_like(row, epoch))
             return tuple(known[name] for name in _KINDS)
 
         windows = tf.data.Dataset.range(0, n, at_once)
@@ -132,7 +135,8 @@ class PackedRows:
             record = Piece(packed, position, 1).record(0)
         except Damaged as fault:
             return name or packed.place(position), str(fault)
-        return name, self._content.fault_in(parse_record(record, self._features).encoded)
+        parsed = parse_record(record, self._features)
+        return name or parsed.name.decode(), self._content.fault_in(parsed.encoded)
 
     def _known(
         self,

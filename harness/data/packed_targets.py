@@ -6,7 +6,6 @@ is a matter of its spec (``data.uncertain``) and of its training examples (the s
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from harness.data.manifest_columns import ManifestOptions
 from harness.data.multilabel import As, numbers_as_taken
 from harness.data.packed import PackedIndex
+from harness.data.packed_entries import EntryRows
 from harness.data.packed_facts import TARGETS, LabelFacts
 from harness.data.regression import Numbers, Scaling
 from harness.data.scan import listed
@@ -24,8 +24,6 @@ from harness.data.selection import Positions, Selection
 from harness.errors import DataError
 from harness.spec.models_model import Learned
 
-_PIECE_BYTES, _HELD_PIECES = 16 << 10, 2048
-"""Read at once, and how many of these are kept: 32 MB, more than all windows of a run touch."""
 _CHUNK_BYTES = 4 << 20
 
 
@@ -104,11 +102,7 @@ class TargetRows:
     """
 
     def __init__(self, packed: PackedIndex, targets: Targets) -> None:
-        self._packed, self._targets = packed, targets
-        kind = np.dtype(packed.kinds[TARGETS])
-        self._rows = max(1, _PIECE_BYTES // kind.itemsize)
-        self._entry = kind
-        self._held: OrderedDict[int, NDArray[Any]] = OrderedDict()
+        self._targets, self._entries = targets, EntryRows(packed, TARGETS)
 
     def at(self, positions: Positions) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """What is learned of examples, and of which of them anything is known.
@@ -119,24 +113,8 @@ class TargetRows:
         Raises:
             DataError: ``targets.bin`` is not whole.
         """
-        pieces, inside = np.divmod(positions, self._rows)
-        found = np.empty(len(positions), self._entry)
-        for piece in np.unique(pieces).tolist():
-            mine = pieces == piece
-            found[mine] = self._piece(piece)[inside[mine]]
-        taken = self._targets.taken(found)
+        taken = self._targets.taken(self._entries.at(positions))
         return taken, self._targets.usable(taken)
-
-    def _piece(self, number: int) -> NDArray[Any]:
-        held = self._held.pop(number, None)
-        if held is None:
-            first = number * self._rows
-            count = min(self._rows, len(self._packed) - first)
-            held = self._packed.entries(TARGETS, first, count, near=True)
-        self._held[number] = held
-        if len(self._held) > _HELD_PIECES:
-            self._held.popitem(last=False)
-        return held
 
 
 _HOLDS: dict[Learned, tuple[str, str, str]] = {

@@ -127,7 +127,7 @@ class Feed:
         check_replicas(order.lanes, replicas, order.global_batch)
         if not 0 <= replica < replicas:
             raise ValueError(f"replica must be in [0, {replicas - 1}], was {replica}")
-        start = _start(order, epoch, step)
+        start = start_of(order, epoch, step)
         lanes = order.lanes // replicas
         batch = order.global_batch // replicas
         if batch % (parts * devices):
@@ -291,7 +291,7 @@ def _bytes(element: tf.TensorSpec) -> int:
     return max(1, int(element.shape.num_elements() * element.dtype.size))
 
 
-def _start(order: Order, epoch: int, step: int) -> int:
+def start_of(order: Order, epoch: int, step: int) -> int:
     """Global batches before (epoch, step)."""
     if epoch < 0 or not 0 <= step < order.steps_per_epoch:
         allowed = f"[0, {order.steps_per_epoch - 1}]"

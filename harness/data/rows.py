@@ -51,14 +51,34 @@ class Share(NamedTuple):
     chunk: int
 
 
+class Listed(NamedTuple):
+    """Some examples of a split, for a pass over them alone.
+
+    Attributes:
+        examples: how many there are.
+        ranks: their ranks in the split's canonical order, from their numbers in [0, examples).
+        epoch: by which they are augmented.
+    """
+
+    examples: int
+    ranks: Callable[[np.ndarray], np.ndarray]
+    epoch: int = 0
+
+
 class Rows(Protocol):
     """Where the rows of batches come from."""
 
     def training(self, order: Order, share: Share) -> tf.data.Dataset:
         """Chunks from a global batch on, endless over epochs; starting late costs no more."""
 
-    def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
-        """Chunks of all examples once; of each batch its rows [start, end), padded with mask 0."""
+    def evaluation(
+        self, batch: int, start: int, end: int, chunk: int, listed: Listed | None = None
+    ) -> tf.data.Dataset:
+        """Chunks of all examples once; of each batch its rows [start, end), padded with mask 0.
+
+        Args:
+            listed: these examples, in their order; None are all of them.
+        """
 
     def image(self, example: Chunk) -> tf.Tensor:
         """Graph code: the decoded example of one row of a chunk; fails where it is corrupt."""
@@ -95,11 +115,11 @@ class NamedRows:
         self._content = content or content_of("image")
         self._load = load or folder_loader(index, self._content)
         whole = np.asarray(index.rows, np.int64) if index.whole else np.arange(len(index))
-        self._ranked = _ranked(index, whole)
+        self._ranked = ranked(index, whole)
         with tf.device("/CPU:0"):
             names = index.names if hold_names else ()
             self._names = tf.constant(np.asarray(names, object), tf.string)
-            self._labels = tf.constant(_labels(index))
+            self._labels = tf.constant(labels_of(index))
             self._whole = tf.constant(whole)
             self._weights = tf.constant(
                 np.asarray(index.weights or np.ones(len(index)), np.float32)
@@ -132,15 +152,22 @@ class NamedRows:
         numbers = tf.data.Dataset.range(share.start, ENDLESS, steps)
         return self._read_ahead(numbers.map(chunks).unbatch(), share.chunk)
 
-    def evaluation(self, batch: int, start: int, end: int, chunk: int) -> tf.data.Dataset:
-        """See the protocol; in the order of the sorted names."""
-        n = len(self._index)
+    def evaluation(
+        self, batch: int, start: int, end: int, chunk: int, listed: Listed | None = None
+    ) -> tf.data.Dataset:
+        """See the protocol; all of them in the order of the sorted names."""
+        n, epoch = (len(self._index), 0) if listed is None else (listed.examples, listed.epoch)
 
         @plain
         def chunks(first: tf.Tensor) -> Chunk:
             at = first + tf.range(start, end, dtype=tf.int64)
-            row = tf.minimum(at, n - 1)
-            return self._known(row, tf.cast(at < n, tf.float32), tf.zeros_like(row), chunk)
+            row, mask = tf.minimum(at, n - 1), tf.cast(at < n, tf.float32)
+            if listed is not None:
+                found = tf.numpy_function(
+                    lambda at: self._ranked[listed.ranks(at)], [row], row.dtype
+                )
+                row = tf.ensure_shape(found, row.shape)
+            return self._known(row, mask, tf.fill(row.shape, tf.constant(epoch, tf.int64)), chunk)
 
         return self._read_ahead(tf.data.Dataset.range(0, n, batch).map(chunks).unbatch(), chunk)
 
@@ -223,14 +250,14 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-def _labels(index: ExampleIndex) -> np.ndarray:
+def labels_of(index: ExampleIndex) -> np.ndarray:
     """What is learned of each example, as chunks give it."""
     if index.values is not None:
         return index.values.standardised()
     return as_numbers(index.targets) if index.targets else np.asarray(index.labels, np.int32)
 
 
-def _ranked(index: ExampleIndex, whole: np.ndarray) -> np.ndarray:
+def ranked(index: ExampleIndex, whole: np.ndarray) -> np.ndarray:
     """Rows of an index in canonical order, that of the whole set where it is a part."""
     if not index.whole:
         return canonical_rows(len(index))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import tensorflow as tf
 import tf_keras
 
-from harness.data.content import content_of_spec
+from harness.data.content import FEATURES, content_of_spec
 from harness.distribute.base import Distribution
 from harness.errors import DataError, SpecError
 from harness.model import backbone as backbones
@@ -46,15 +47,23 @@ class Assembled:
     """The model of a run and what its training needs beside it.
 
     ``keras`` maps uint8 images [b, S, S, 3], texts, string [b], or recordings, float32
-    [b, samples], to float32 logits [b, outputs].  ``phases`` says what each phase trains.
+    [b, samples], to float32 logits [b, outputs].  ``features`` and ``from_features`` are its two
+    halves, which share its layers: up to the backbone's output, and the head.  ``phases`` says what
+    each phase trains.
     """
 
     keras: tf_keras.Model
+    features: tf_keras.Model
+    from_features: tf_keras.Model
     backbone: Backbone
     task: Task
     draws: Draws
     pretrained: Pretrained
     phases: tuple[Trained, ...]
+
+    def called_on(self, batch: dict[str, Any]) -> tf_keras.Model:
+        """The model that takes what stands in a batch: examples, or features of them."""
+        return self.from_features if FEATURES in batch else self.keras
 
     def head(self) -> list[tf.Variable]:
         """The variables of the head that training changes."""
@@ -87,6 +96,11 @@ class Assembled:
         changed = self._changed(last)
         frozen = {id(weight) for weight in self.backbone.layer.weights} - changed
         return {name: weight for name, weight in named if id(weight) not in frozen}
+
+    def keeps_backbone(self, phase: int) -> bool:
+        """Whether the backbone is what its digest says until the end of a phase, in inference
+        mode."""
+        return not self._changed(phase) and not self.phases[phase].learns
 
     def _changed(self, last: int) -> set[int]:
         """Ids of what the phases up to ``last`` change of the backbone."""
@@ -211,8 +225,7 @@ def assemble(
     inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
     prepared = inputs
     if element.dtype == tf.uint8:
-        wanted = spec.backbone.pixels or PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)
-        prepared = Pixels(wanted, name="from_bytes")(inputs)
+        prepared = Pixels(pixels_of(spec), name="from_bytes")(inputs)
     pretrained = Pretrained(backbone.layer, name="backbone")
     features = pretrained(prepared)
     if head.plugin is not None:
@@ -229,9 +242,15 @@ def assemble(
             batch_norm=head.batch_norm,
         )
     model = tf_keras.Model(inputs, logits, name="harness")
+    halves = tf_keras.Model(inputs, features), tf_keras.Model(features, logits)
     one = backbones.input_of(content.element(sizes[0] if sizes else None))
     phases = trained_by_phase(spec, backbone, one, distribution)
-    return Assembled(model, backbone, task, draws, pretrained, phases)
+    return Assembled(model, *halves, backbone, task, draws, pretrained, phases)
+
+
+def pixels_of(spec: Spec) -> str:
+    """The kind of pixels that the backbone of pictures is given, see ``backbone.pixels``."""
+    return spec.backbone.pixels or PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)
 
 
 def trained_by_phase(

@@ -106,14 +106,15 @@ class Trainer:
 
     def _enter_phase(self, phase: Phase) -> None:
         begins = self.position.phase_step == 0
+        # The phase before stops to read ahead: of its size, and into memory of its own.
+        self._iterator = None
+        self.parts.data.enter(phase.index, self.leave_if_asked)
         if begins and phase.start_from == "best":
             self.keeper.load_best()
         self._beginnings.enter(phase, anew=begins)
         self._steps.set_position(self.position.step, self.position.phase_step)
         self._many = self._steps.compile(phase)
         self._pace.restart()
-        # First the phase before stops to read ahead: of its size, and into memory of its own.
-        self._iterator = None
         self._iterator = iter(
             self.parts.data.training(
                 self.position.epoch_of(phase),

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 class TrainingData(Protocol):
     """Endless batches from any place, and the account of what could not be read."""
 
+    def enter(self, phase: int, between: Callable[[], None]) -> None:
+        """Makes ready what a phase, by its index, reads; calls ``between`` about once a second."""
+        ...
+
     def training(
         self, epoch: int, step: int, image_size: int | None, batch_size: int | None = None
     ) -> tf.data.Dataset:

@@ -148,14 +148,15 @@ class Steps:
         # Only the variables being trained are watched: a frozen backbone costs no backward pass.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
-            logits = self._model.keras(examples_in(batch), training=True)
+            model = self._model.called_on(batch)
+            logits = model(examples_in(batch), training=True)
             # A tensor of the loop in the graph, which who calls the model later must not meet.
             self._model.draws.part = 0
             losses, weight = _losses(task, batch, logits)
             # The mean is over the examples that the global batch has without its padding, which
             # only the sum over all replicas tells.  Until then a full batch stands for it.
             loss = tf.reduce_sum(mask * weight * losses) / self._examples
-            penalties = self._model.keras.losses
+            penalties = model.losses
             if penalties:
                 # Each replica's share: all of them together make the whole penalty.
                 loss += tf.add_n(penalties) * tf.reduce_sum(mask) / self._examples

@@ -47,13 +47,14 @@ class Datasets:
 
     def digests(self) -> dict[str, str]:
         """The digest of each data set by its split."""
-        return {name: one.index.digest for name, one in self._named()}
+        return {name: one.index.digest for name, one in self.named()}
 
     def counts(self) -> dict[str, int]:
         """Examples of each data set by its split."""
-        return {name: len(one.index) for name, one in self._named()}
+        return {name: len(one.index) for name, one in self.named()}
 
-    def _named(self) -> Sequence[tuple[str, Examples]]:
+    def named(self) -> Sequence[tuple[str, Examples]]:
+        """The splits that there are, by their names."""
         named = (("train", self.train), ("validation", self.validation), ("test", self.test))
         return [(name, one) for name, one in named if one is not None]
 

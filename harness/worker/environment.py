@@ -44,7 +44,8 @@ def cache_root(environment: MutableMapping[str, str], say: Callable[[str], None]
 
 
 def _usable(folder: Path) -> Path:
-    make_dir(folder, "private")
+    if not folder.is_dir():  # one that is there is as open to others as its owner made it
+        make_dir(folder, "private")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise StorageError(f"{folder}: cannot be written", action="set HARNESS_CACHE to another")
     return folder

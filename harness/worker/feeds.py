@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.data.balance import class_weights
 from harness.data.cache import DecodedCache
@@ -25,6 +25,9 @@ from harness.spec import Spec
 from harness.worker.cached import Caches
 from harness.worker.datasets import Datasets, Examples
 from harness.worker.ranks import Ranks
+
+if TYPE_CHECKING:
+    from harness.worker.featured import Featured
 
 
 class Feeds:
@@ -51,16 +54,20 @@ class Feeds:
         """
         self._caches = caches
         self._spec = spec
-        self._distribution = distribution
+        self.distribution = distribution
         self.between: Callable[[], None] = lambda: None
         data = spec.data
+        self.examples = dict(sets.named())
+        self.features: Featured | None = None
+        """Set once the model is there."""
         self._recorders = _recorders(spec, sets, paths, ranks)
         sizes = spec.batch_sizes()
         # What is shuffled together is held in memory: as much as with the most lanes of a phase.
         parts = spec.training.accumulate
         lanes = max(lane_count(size * parts, data.lanes) for size in sizes.values())
         self._set = sets.train
-        self._resampling = _resampling(spec, sets.train.index)
+        self.resampling = _resampling(spec, sets.train.index)
+        self.class_weights = _weights(spec, sets.train.index)
         self._blocks = _reading(spec, sets.train.index, lanes, kept or {})
         self.content = content_of_spec(spec)
         self.augmenter = self.content.augmenter(data.augment, spec.training.seed)
@@ -78,24 +85,32 @@ class Feeds:
         self, epoch: int, step: int, image_size: int | None, batch_size: int | None = None
     ) -> Any:
         """See the protocol."""
-        place = self._distribution.topology
+        place, parts = self.distribution.topology, self._spec.training.accumulate
+        here = self.distribution.local_replicas
         order = self._orders[batch_size or self._spec.batch_size_of(0)]
+        cached = self.features.training(order) if self.features is not None else None
+        if cached is not None:
+            batches = cached.training(
+                epoch, step, place.rank, place.size, parts=parts, devices=here
+            )
+            return self.distribution.share(batches)
         if self.train.order is not order:  # two would read ahead, and hold their memory
             self.train = self._training(order)
         batches = self.train.training(
-            epoch,
-            step,
-            image_size,
-            place.rank,
-            place.size,
-            parts=self._spec.training.accumulate,
-            devices=self._distribution.local_replicas,
+            epoch, step, image_size, place.rank, place.size, parts=parts, devices=here
         )
-        return self._distribution.share(batches)
+        return self.distribution.share(batches)
+
+    def enter(self, phase: int, between: Callable[[], None]) -> None:
+        """See the protocol."""
+        if self.features is not None:
+            self.features.enter(phase, between)
 
     def check(self) -> None:
         """See the protocol; holds every split to the limit by itself.  Calls ``between`` too."""
         self.between()
+        if self.features is not None:
+            self.features.check()
         if self._caches is not None:
             self._caches.check()
         for recorder in self._recorders.values():
@@ -105,6 +120,10 @@ class Feeds:
     def corrupt(self) -> int:
         """Examples that could not be read so far, over all splits and attempts."""
         return sum(map(len, self._recorders.values()))
+
+    def recorder(self, split: str) -> CorruptRecorder:
+        """What hears of the corrupt examples of a split."""
+        return self._recorders[split]
 
     def evaluate(
         self,
@@ -120,7 +139,14 @@ class Feeds:
             self.check()
             between()
 
-        place = self._distribution.topology
+        place, features = self.distribution.topology, self.features
+        split = "test" if feed is self.test else "validation"
+        cached = features.evaluation(split, phase, check) if features is not None else None
+        if features is not None and cached is not None:
+            batch = self._spec.batch_size_of(phase)
+            batches = math.ceil(len(feed.index) / batch)
+            rows = cached.evaluation(batch, place.rank, place.size)
+            return features.evaluator.run(rows, batches, check)
         return one_pass(self._spec, feed, evaluator, phase, check, place)
 
     def lanes_of(self, batch_size: int) -> int:
@@ -132,8 +158,8 @@ class Feeds:
         spec, parts = self._spec, self._spec.training.accumulate
         batch = batch_size * parts
         lanes = lane_count(batch, spec.data.lanes)
-        check_replicas(lanes, self._distribution.replicas, batch, parts, field)
-        chosen = self._set.index if self._resampling is None else self._resampling
+        check_replicas(lanes, self.distribution.replicas, batch, parts, field)
+        chosen = self._set.index if self.resampling is None else self.resampling
         return Order(len(chosen), batch, lanes, spec.training.seed, *self._blocks)
 
     def _training(self, order: Order) -> Feed:
@@ -143,11 +169,11 @@ class Feeds:
             order=order,
             augment=self.augmenter,
             mixing=mixing_of(data.augment, self._spec.training.seed),
-            class_weights=_weights(self._spec, train),
+            class_weights=self.class_weights,
             recorder=self._recorders["train"],
             load=self._set.load,
             content=self.content,
-            resampling=self._resampling,
+            resampling=self.resampling,
             cache=self._cache("train"),
         )
 

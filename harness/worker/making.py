@@ -205,6 +205,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "replicas": made.choice.distribution.replicas,
         "scaled_for": made.scaled_for,
         "staging": {},
+        "feature_cache": {},
         "exact": True,
         "not_exact_because": [],
     }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from harness.deploy.evaluate import Evaluator
 from harness.runs.marks import mark_finished
@@ -15,6 +16,7 @@ from harness.train.best import Best, EarlyStopping
 from harness.train.loop import Trainer
 from harness.train.parts import Parts
 from harness.train.position import Position
+from harness.worker.featured import Featured
 from harness.worker.feeds import Feeds, examples_per_step
 from harness.worker.making import Made, facts_of, make
 from harness.worker.outside import Outside, first_rank, other_rank
@@ -58,6 +60,9 @@ def train_run(
         stack.callback(outside.close)
         outside.exactness.not_exact(made.not_exact(spec))
         stage_beside(stack, paths, spec, made, environment, ranks, outside.watch.say)
+        made.feeds.features = _features(
+            paths, spec, made, outside, environment, attempt is not None
+        )
         trainer = Trainer(_parts(paths, spec, made, outside, stop))
         position = trainer.run()
         figures = _final_figures(trainer, position, made)
@@ -66,6 +71,24 @@ def train_run(
             made.feeds.check()  # what the others met in their last batches may come late
             _finish(paths, attempt, trainer, position, made, figures)
         return figures
+
+
+def _features(
+    paths: RunPaths,
+    spec: Spec,
+    made: Made,
+    outside: Outside,
+    environment: Mapping[str, str],
+    first: bool,
+) -> Featured:
+    """Where phases with a frozen backbone read from; rank 0 (``first``) records it."""
+
+    def note(cached: dict[str, Any]) -> None:
+        if first:
+            update_record(paths, feature_cache=cached)
+
+    root = Path(environment["HARNESS_CACHE"])
+    return Featured(spec, made.feeds, made.model, root, environment, outside.watch.say, note)
 
 
 def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: StopSignals) -> Parts:

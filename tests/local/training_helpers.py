@@ -67,6 +67,7 @@ def write_spec(folder: Path, backbone: Path, data: Path, **changes: Any) -> Path
             "seed": 3,
             "deterministic": True,
             "optimizer": {"name": "adam"},
+            "feature_cache": "off",
             "phases": [
                 {"name": "one", "epochs": 3, "learning_rate": 0.01},
                 {"name": "two", "epochs": 3, "learning_rate": 0.003, "start_from": "best"},

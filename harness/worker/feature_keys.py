@@ -1,0 +1,71 @@
+"""What decides the features of a data set: the parts of its key in the cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from harness.data.content import content_of_spec, least_side
+from harness.data.feature_store import digest_of_contents
+from harness.data.index import ExampleIndex, metadata_digest
+from harness.data.packed_examples import PackedExamples
+from harness.model.assemble import Assembled, pixels_of
+from harness.spec import Spec
+
+PREPARATION = 1
+"""Of how examples are read, resized and augmented: raise it when that changes what features are."""
+
+
+def data_key(source: ExampleIndex | PackedExamples) -> str | None:
+    """A digest of the examples of a source, whatever is learned of them.
+
+    None of a plug-in's, of which only the names are known, and not what is behind them.
+    """
+    if isinstance(source, PackedExamples) or not isinstance(source.names, list | tuple):
+        return source.digest
+    if source.texts:
+        return f"texts:{digest_of_contents(source.texts)}"
+    if not source.sizes or not source.mtimes:
+        return None
+    return metadata_digest(source.names, source.sizes, source.mtimes)
+
+
+def facts_of(
+    spec: Spec, model: Assembled, data: str, image_size: int | None, copy: int | None
+) -> dict[str, Any]:
+    """JSON values that decide what the features of an entry are.
+
+    Args:
+        data: of :func:`data_key`.
+        copy: number of an augmented copy; None of the examples as they are.
+    """
+    content, audio = content_of_spec(spec), spec.data.audio
+    facts: dict[str, Any] = {
+        "preparation": PREPARATION,
+        "backbone": model.backbone.digest,
+        "called": [spec.backbone.signature, spec.backbone.output],
+        "pixels": pixels_of(spec) if spec.medium == "image" else None,
+        "medium": content.medium.name,
+        "audio": None if audio is None else audio.model_dump(mode="json"),
+        "image_size": image_size,
+        "least_side": least_side(spec),
+        "data": data,
+        "precision": spec.training.precision,
+        "tensorflow": tf.__version__,
+    }
+    if copy is not None:
+        augment = spec.data.augment.model_dump(mode="json")
+        facts |= {"augment": augment, "seed": spec.training.seed, "copy": copy}
+    return facts
+
+
+def feature_shape(model: Assembled, spec: Spec, image_size: int | None) -> tuple[int, ...] | None:
+    """Of the features of one example; None where it differs from example to example."""
+    element = content_of_spec(spec).element(image_size)
+    one = tf.TensorSpec([2, *element.shape], element.dtype)
+    shape = model.features.output_shape[1:]
+    if None in shape:
+        traced = tf.function(lambda x: model.features(x, training=False)).get_concrete_function(one)
+        shape = traced.structured_outputs.shape.as_list()[1:]
+    return None if None in shape else tuple(shape)

@@ -1,0 +1,221 @@
+"""Which data sets a phase reads as features from the cache, and bringing them there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from harness.data.content_feed import ContentFeed
+from harness.data.feature_feed import FeatureFeed
+from harness.data.feature_read import FeatureReader
+from harness.data.feature_store import Entry
+from harness.data.known import known_of, united
+from harness.data.order import Order
+from harness.deploy.evaluate import Evaluator
+from harness.errors import SpecError
+from harness.model.assemble import Assembled
+from harness.runs.memory import memory_left
+from harness.runs.storage import readable_bytes
+from harness.spec import Spec
+from harness.train.feature_cache import Extraction, Source
+from harness.worker.datasets import Examples
+from harness.worker.feature_choice import (
+    TEST,
+    TRAIN,
+    VALIDATION,
+    FeatureChoice,
+    Index,
+    NotCached,
+    Wanted,
+)
+
+if TYPE_CHECKING:
+    from harness.worker.feeds import Feeds
+
+Between = Callable[[], None]
+
+_OF_MEMORY = 2
+"""Half of the memory that is left is for the training, which has yet to take what it needs."""
+_LEAST, _MOST = 32, 256
+"""Examples that a device computes at once: it needs no room for gradients."""
+
+
+class _Ready(NamedTuple):
+    """Features that are there, and what their positions are counted in."""
+
+    readers: list[FeatureReader]
+    source: Index
+
+
+class Featured:
+    """The features of a run's data sets.  All ranks call everything here in the same order.
+
+    Args:
+        feeds: of the run, which has its features from this one.
+        root: the cache root.
+        say: tells the user something, in a line; on rank 0 alone.
+        note: takes what ``run.json`` is to say of each split.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        feeds: Feeds,
+        model: Assembled,
+        root: Path,
+        environment: Mapping[str, str],
+        say: Callable[[str], None],
+        note: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self._spec, self._feeds, self._environment = spec, feeds, environment
+        self._say, self._note, self._told = say, note, set[str]()
+        self._distribution = feeds.distribution
+        self._extraction = Extraction(model.features, self._distribution, say)
+        self._choice = FeatureChoice(spec, model, self._distribution, root, environment)
+        self._ready: dict[str, _Ready] = {}
+        self._made: dict[tuple[str, Order | None], FeatureFeed] = {}
+        self._size: int | None = None
+        self._noted: dict[str, Any] = {}
+        self.evaluator = Evaluator(model.from_features, model.task, self._distribution)
+
+    def enter(self, phase: int, between: Between) -> None:
+        """Brings what a phase reads into the cache, where that is wanted and pays.
+
+        Args:
+            between: called about once a second by all ranks together.
+
+        Raises:
+            SpecError: the spec asks for it and it cannot be had.
+            StorageError, DataError: see :meth:`harness.train.feature_cache.Extraction.complete`.
+        """
+        self._ready, self._made, self._size = {}, {}, self._spec.image_size_of(phase)
+        if not self._choice.possible(phase):
+            return
+        splits, changes = self._feeds.examples, self._feeds.augmenter.changes
+        train, validation = splits[TRAIN].index, splits.get(VALIDATION)
+        together = None if validation is None or changes else united(train, validation.index)
+        if together is not None:
+            self._bring(Wanted((TRAIN, VALIDATION), together), phase, between)
+            return
+        self._bring(Wanted((TRAIN,), train, self._choice.copies(changes)), phase, between)
+        if validation is not None:
+            self._bring(Wanted((VALIDATION,), validation.index), phase, between)
+
+    def training(self, order: Order) -> FeatureFeed | None:
+        """Batches of the training examples in an order; None where they are not cached."""
+        return self._feed(TRAIN, order)
+
+    def evaluation(self, split: str, phase: int, between: Between) -> FeatureFeed | None:
+        """One pass over a split; None where it is not cached.
+
+        The test set is brought into the cache by its first pass, as that takes no longer, where
+        the training examples are there too.
+        """
+        same = self._spec.image_size_of(phase) == self._size
+        if not same or not self._choice.possible(phase):
+            return None
+        if split == TEST and split not in self._ready and TRAIN in self._ready:
+            self._bring(Wanted((TEST,), self._feeds.examples[TEST].index), phase, between)
+        return self._feed(split, None)
+
+    def check(self) -> None:
+        """Notes that the entries are in use."""
+        for ready in self._ready.values():
+            for reader in ready.readers:
+                reader.entry.touch()
+
+    def _bring(self, wanted: Wanted, phase: int, between: Between) -> None:
+        try:
+            entries = self._choice.entries(wanted, phase)
+        except NotCached as reason:
+            self._not_cached(wanted.words, str(reason))
+            return
+        for entry, copy in zip(entries, wanted.copies, strict=True):
+            self._complete(entry, wanted, copy, phase, between)
+        room = self._memory() // len(entries)
+        readers = [FeatureReader(entry, room) for entry in entries]
+        self._ready |= dict.fromkeys(wanted.splits, _Ready(readers, wanted.source))
+        self._noted |= dict.fromkeys(wanted.splits, _noted(entries))
+        self._note(self._noted)
+
+    def _not_cached(self, what: str, reason: str) -> None:
+        if self._choice.asked is not None:
+            raise SpecError(
+                f"features of the {what} cannot be cached",
+                got=reason,
+                allowed="training.feature_cache: auto, which caches what can be",
+                action="change what stands in the way, or set training.feature_cache: auto",
+                path="training.feature_cache",
+            )
+        line = f"feature cache: not used for the {what}: {reason}"
+        if line not in self._told:
+            self._told.add(line)
+            self._say(line)
+
+    # Doing it.
+
+    def _complete(
+        self,
+        entry: Entry,
+        wanted: Wanted,
+        copy: int | None,
+        phase: int,
+        between: Between,
+    ) -> None:
+        size, replicas = readable_bytes(entry.layout.bytes), self._distribution.replicas
+        batch = self._spec.batch_size_of(phase) // replicas
+        source = Source(
+            self._content(Examples(wanted.source, None), copy),
+            known_of(wanted.source, wanted.source),
+            max(_LEAST, min(_MOST, batch)),
+            self._size,
+            copy or 0,
+        )
+        of = "" if copy is None else f" (changed copy {copy + 1} of {len(wanted.copies)})"
+        what = f"{wanted.words}{of}"
+        began, is_whole = time.monotonic(), not self._distribution.agree(bool(entry.missing()))
+        if not is_whole:
+            self._say(f"feature cache: computes the features of the {what} once ({size})")
+        self._extraction.complete(entry, source, f"the {what}", between)
+        done = "found" if is_whole else f"computed in {time.monotonic() - began:.0f} s"
+        self._say(f"feature cache: features of the {what} {done}: {entry.folder}")
+
+    def _content(self, examples: Examples, copy: int | None = None) -> ContentFeed:
+        feeds = self._feeds
+        augment = None if copy is None else feeds.augmenter
+        return ContentFeed(
+            examples.index, load=examples.load, content=feeds.content, augment=augment
+        )
+
+    def _feed(self, split: str, order: Order | None) -> FeatureFeed | None:
+        """Batches of a split, made once: of an order of training, or for one pass."""
+        ready, feeds = self._ready.get(split), self._feeds
+        if ready is not None and (split, order) not in self._made:
+            examples = feeds.examples[split]
+            self._made[split, order] = FeatureFeed(
+                known_of(examples.index, ready.source),
+                ready.readers,
+                examples=len(examples.index),
+                blame=lambda row, name: self._content(examples).blame(row, name),
+                recorder=feeds.recorder(split),
+                order=order,
+                class_weights=None if order is None else feeds.class_weights,
+                resampling=None if order is None else feeds.resampling,
+            )
+        return self._made.get((split, order))
+
+    def _memory(self) -> int:
+        processes = self._distribution.topology.local_size
+        return memory_left(self._environment, processes) // _OF_MEMORY // processes
+
+
+def _noted(entries: list[Entry]) -> dict[str, Any]:
+    layout = entries[0].layout
+    return {
+        "keys": [entry.key for entry in entries],
+        "shape": list(layout.shape),
+        "dtype": layout.dtype,
+        "bytes": layout.bytes * len(entries),
+    }

@@ -23,6 +23,7 @@ from harness.spec.base import (
     show,
 )
 from harness.spec.duration import Duration
+from harness.spec.feature_cache import cannot_cache
 from harness.spec.models_augment import MEDIA_WORDS
 from harness.spec.models_cluster import Cluster
 from harness.spec.models_data import DataSpec
@@ -216,6 +217,7 @@ class Spec(SpecModel):
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()
+        yield from cannot_cache(self.backbone.handle, self.data, self.training)
         if self.numeric:
             yield from regression(self.data, self.training.label_smoothing)
         else:

@@ -79,12 +79,15 @@ class Ema(SpecModel):
 
 
 class FeatureCache(SpecModel):
-    """Features of a frozen backbone, computed once."""
+    """Features of a frozen backbone, computed once and kept in the shared cache; an error where
+    they cannot be."""
 
     copies: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Differently augmented copies of every example."""
+    """Differently augmented copies of every example: epoch e trains on copy e modulo their number,
+    which is the one that this epoch would have had."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Number format in which features are stored."""
+    """Number format in which features are stored; float16 takes half the room and rounds them to
+    three digits."""
 
 
 def _feature_extraction() -> tuple[Phase, ...]:
@@ -126,8 +129,8 @@ class Training(SpecModel):
     nan: Literal["halt", "skip", "rollback"] = "halt"
     """At a loss or gradient that is not finite: stop, skip the step, or go back."""
     feature_cache: FeatureCacheChoice = "auto"
-    """Compute features of a frozen backbone once: `auto` where that is exact, `off`, or
-    `{copies: N, dtype: float16}`.  `auto` chooses `off` as long as the cache is not there."""
+    """Compute features of a frozen backbone once: `auto` where that changes nothing and pays (it
+    stores them as float32), `off`, or `{copies: N, dtype: float16}`."""
     jit_compile: bool = False
     """Compile the step with XLA."""
     strategy: (

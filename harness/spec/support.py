@@ -34,7 +34,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "training.precision": _only("float32"),
     "training.ema": _NULL,
     "training.nan": _only("halt"),
-    "training.feature_cache": _only("auto", "off"),
     "training.jit_compile": _only(False),
     "adaptation": _NULL,
     "logging.profile": _NULL,

@@ -14,6 +14,7 @@ from spec_helpers import MINIMAL, MINIMAL_YAML, changed, paths, problems, write
 
 from harness.errors import ExitCode, Problem, SpecError
 from harness.spec import load_spec
+from harness.spec.models_training import FeatureCache
 from harness.spec.yaml_read import MAX_BYTES, parse_yaml
 from harness.train.best import mode_of
 
@@ -210,7 +211,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"training": {"ema": {}}}, "training.ema"),
         ({"training": {"nan": "skip"}}, "training.nan"),
-        ({"training": {"feature_cache": {"copies": 2}}}, "training.feature_cache"),
         ({"training": {"jit_compile": True}}, "training.jit_compile"),
         ({"adaptation": {"method": "coral", "target": "/t"}}, "adaptation"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
@@ -223,6 +223,32 @@ def test_what_has_no_machinery_yet_is_refused(change: dict[str, Any], path: str)
     assert (problem.path, problem.what) == (path, "not supported yet")
     assert problem.got
     assert problem.allowed
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        ({"training": {"phases": [{"name": "a", "epochs": 1, "unfreeze": "all"}]}}, [""]),
+        ({"data": {"augment": {"mixup": 0.2}}}, [""]),
+        ({"data": {"augment": {"plugins": [{"plugin": "blur"}]}}}, [""]),
+        ({"data": {"source": {"plugin": "mine"}}}, [""]),
+        ({"backbone": {"handle": "plugin:mine"}}, [""]),
+        ({"training": {"feature_cache": {"copies": 2}}}, [".copies"]),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(change: dict[str, Any], paths: list[str]) -> None:
+    training = {"feature_cache": {"copies": 1}, **change.get("training", {})}
+    found = problems(changed(**{**change, "training": training}))
+    assert [one.path for one in found] == [f"training.feature_cache{path}" for path in paths]
+    assert all(one.allowed for one in found)
+
+
+@pytest.mark.parametrize("chosen", ["auto", "off", {"copies": 4}, {"dtype": "float32"}])
+def test_a_cache_that_can_be_is_not(chosen: Any) -> None:
+    augment = {"flip": "both"} if chosen == {"copies": 4} else {}
+    spec = load_spec(changed(training={"feature_cache": chosen}, data={"augment": augment})).spec
+    wanted = spec.training.feature_cache
+    assert wanted == chosen or wanted == FeatureCache.model_validate(chosen)
 
 
 def test_a_misspelled_required_key_is_one_problem() -> None:

@@ -34,13 +34,19 @@ def large() -> Path:
     return _made("photographs-large", LARGE_COUNT, 4 * WIDTH, 4 * HEIGHT)
 
 
-def _made(name: str, count: int, width: int, height: int) -> Path:
+def squares(count: int, seed: int = 0) -> Path:
+    """Of 224x224 pixels, in a folder per class; other seeds give other parts."""
+    name = f"squares-{count}" + (f"-{seed}" if seed else "")
+    return _made(name, count, 224, 224, 1000 * seed)
+
+
+def _made(name: str, count: int, width: int, height: int, seed: int = 0) -> Path:
     made = FOLDER / name
     if not made.exists():
         part = FOLDER / f"{name}.part"
         shutil.rmtree(part, ignore_errors=True)
         for number, texture in enumerate(TEXTURED):
-            random = np.random.default_rng(number)
+            random = np.random.default_rng(seed + number)
             _draw(part / texture, texture, random, count // len(TEXTURED), (width, height))
         part.rename(made)
     return made

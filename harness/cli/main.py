@@ -36,6 +36,7 @@ VERBS = (
     "pack",
     "stage",
     "inspect",
+    "cache",
     "horovod",
 )
 

@@ -1,0 +1,108 @@
+"""``harness cache``: what is kept, and what goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.cli.main import main
+from harness.data.feature_store import GOOD, USED, Chunk, Entry, Layout
+
+HOURS = {"new": 0, "day": 25, "week": 24 * 7 + 1}
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Three sets of features of 22 kB, last used at different times."""
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path))
+    layout = Layout.of(500, (10,), "float32")
+    for name, hours in HOURS.items():
+        entry = Entry(tmp_path, {"backbone": name}, layout)
+        entry.make()
+        for number in range(layout.chunks):
+            first, last = layout.span(number)
+            rows = last - first
+            features = np.zeros((rows, 10), np.float32)
+            state = np.full(rows, GOOD, np.uint8)
+            entry.write(number, Chunk(features, state, np.ones(rows, np.float32)))
+        os.utime(entry.folder / USED, (time.time() - 3600 * hours,) * 2)
+    return tmp_path
+
+
+def kept(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Of which backbones features are kept, the longest unused first."""
+    assert main(["cache", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["features"]
+    return [one["facts"]["backbone"] for one in found]
+
+
+def test_the_list_says_what_is_kept(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert kept(capsys) == ["week", "day", "new"]
+    assert main(["cache", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["KEY", "SIZE", "UNUSED", "BACKBONE", "EXAMPLES"]
+    assert len(lines) == 5
+    assert lines[3].endswith("in use")
+    assert lines[4].startswith(f"3 sets of features in {cache}, 6")
+    assert lines[4].endswith("of 100.0 GB")
+
+
+@pytest.mark.parametrize(
+    ("words", "left"),
+    [
+        (["--unused-days", "7"], ["day", "new"]),
+        (["--unused-days", "30"], ["week", "day", "new"]),
+        (["--unused-days", "0"], ["new"]),
+        (["--to-gb", "0.00005"], ["day", "new"]),
+        (["--all"], ["new"]),
+        (["--all", "--dry-run"], ["week", "day", "new"]),
+    ],
+)
+def test_prune_removes_the_longest_unused(
+    words: list[str], left: list[str], cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cache", "prune", *words]) == 0
+    capsys.readouterr()
+    assert kept(capsys) == left
+    assert sorted(path.name for path in (cache / "features").iterdir()) == sorted(
+        one["key"] for one in listed(capsys)
+    )
+
+
+def listed(capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    main(["cache", "list", "--json"])
+    return list(json.loads(capsys.readouterr().out)["features"])
+
+
+def test_what_cannot_be_removed_is_named(
+    cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: Path, target: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "rename", refuse)  # root, which tests may be, may do all
+    assert main(["cache", "prune", "--all"]) == 5
+    out = capsys.readouterr().out
+    assert out.count("not removed") == 2
+
+
+@pytest.mark.parametrize("said", ["-1", "much", "inf", "nan"])
+def test_a_limit_that_is_none_is_refused(
+    said: str, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE_GB", said)
+    assert main(["cache", "list"]) == 2
+    assert "HARNESS_CACHE_GB is no size" in capsys.readouterr().err
+
+
+def test_an_empty_cache_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "new"))
+    assert main(["cache", "list"]) == 0
+    assert capsys.readouterr().out.startswith("0 sets of features")

@@ -271,6 +271,8 @@ class Spec(SpecModel):
         watched = [("checkpoint.best.metric", self.checkpoint.best.metric)]
         if stopping is not None:
             watched.append(("training.early_stopping.metric", stopping.metric))
+        if self.training.schedule.watched is not None:
+            watched.append(("training.schedule.metric", self.training.schedule.watched))
         for path, metric in watched:
             if metric.startswith("val_"):
                 yield Complaint(

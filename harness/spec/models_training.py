@@ -52,10 +52,46 @@ class Optimizer(SpecModel):
 class Schedule(SpecModel):
     """The learning rate over one phase; each phase has its own."""
 
-    name: Literal["constant", "cosine", "linear"] = "constant"
-    """Keep the rate, or let it fall to zero at the phase's end along a cosine or a line."""
+    name: Literal["constant", "cosine", "linear", "step", "plateau"] = "constant"
+    """Keep the rate; let it fall to zero at the phase's end along a `cosine` or a line (`linear`);
+    multiply it by `factor` after each length `every` (`step`), or where `metric` no longer gets
+    better (`plateau`)."""
     warmup: Part = Duration(0.0, "steps")
     """Length over which the rate first rises linearly from zero; % is of the phase."""
+    every: Part | None = None
+    """Of step: the length, from the phase's beginning on; % is of the phase."""
+    factor: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Of step and plateau: what the rate is multiplied by; null is 0.1."""
+    metric: MetricName | None = None
+    """Of plateau: the metric watched, once an epoch; null is `val_loss`."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Of plateau: epochs without improvement after which the rate is lowered; null is 2."""
+    min_delta: Annotated[float, Field(ge=0)] | None = None
+    """Of plateau: smallest change, in the metric's unit, that counts as improvement; null is
+    0.0001."""
+
+    @property
+    def watched(self) -> str | None:
+        """The metric that the rate goes by; None where it goes by the step alone."""
+        return (self.metric or "val_loss") if self.name == "plateau" else None
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.name == "step" and not self.every:
+            what = "a rate that falls in steps needs their length"
+            yield Complaint("every", what, "null", "a length, as 30% or 10 epochs", "write it")
+        idle = {
+            "every": ("step",),
+            "factor": ("step", "plateau"),
+            "metric": ("plateau",),
+            "patience": ("plateau",),
+            "min_delta": ("plateau",),
+        }
+        for field, names in idle.items():
+            value = getattr(self, field)
+            if value is not None and self.name not in names:
+                what, allowed = f"is of {' and '.join(names)}", f"null with name: {self.name}"
+                action = "remove it or change training.schedule.name"
+                yield Complaint(field, what, show(value), allowed, action)
 
 
 class EarlyStopping(SpecModel):

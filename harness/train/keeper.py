@@ -147,6 +147,8 @@ class Keeper:
         }
         if self._parts.early is not None:
             parts["early"] = self._parts.early
+        if self._parts.plateau is not None:
+            parts["plateau"] = self._parts.plateau
         return parts
 
 

@@ -100,8 +100,9 @@ class Trainer:
                 )
             if phase is not phases[-1]:
                 position = position.next_phase(phase)
-                if self.parts.early is not None:
-                    self.parts.early.restart()
+                for watching in (self.parts.early, self.parts.plateau):
+                    if watching is not None:
+                        watching.restart()
         return None
 
     def _enter_phase(self, phase: Phase) -> None:
@@ -113,6 +114,7 @@ class Trainer:
             self.keeper.load_best()
         self._beginnings.enter(phase, anew=begins)
         self._steps.set_position(self.position.step, self.position.phase_step)
+        self._steps.set_rate_scale(self._rate_scale)
         self._many = self._steps.compile(phase)
         self._pace.restart()
         self._iterator = iter(
@@ -207,6 +209,7 @@ class Trainer:
         if parts.early is not None:
             watched = value_of(figures, parts.early.best.metric, "training.early_stopping.metric")
             parts.early.update(watched, self.position.step)
+        self._lower_rate_if_due(figures)
         self.position = self.position.after_validation()
         parts.callbacks.on_epoch_end(self.position.last_epoch(phase), figures)
         parts.callbacks.agree(parts.distribution)
@@ -215,6 +218,16 @@ class Trainer:
         if improved:
             self.keeper.save(self.position, figures)
             parts.improved()
+
+    def _lower_rate_if_due(self, figures: dict[str, float]) -> None:
+        plateau = self.parts.plateau
+        if plateau is None:
+            return
+        watched = value_of(figures, plateau.best.metric, "training.schedule.metric")
+        if plateau.update(watched, self.position.step):
+            self._steps.set_rate_scale(plateau.scale)
+            metric, scale = plateau.best.metric, plateau.scale
+            self.parts.watch.say(f"{metric} got no better: rates are {scale:g} of the phase's now")
 
     def _save_if_due(self, phase: Phase) -> None:
         every = self.parts.save_every
@@ -271,7 +284,11 @@ class Trainer:
     def _rate(self, phase: Phase) -> dict[str, float]:
         # Of the step just done.  Worked out anew: a resumed process has not set the optimizer's.
         rate = learning_rate(phase, tf.constant(self.position.phase_step - 1))
-        return {"learning_rate": float(rate)}
+        return {"learning_rate": float(rate * self._rate_scale)}
+
+    @property
+    def _rate_scale(self) -> float:
+        return 1.0 if self.parts.plateau is None else self.parts.plateau.scale
 
     def _epoch_line(self, phase: Phase, improved: bool) -> str:
         epoch = self.position.last_epoch(phase) + 1

@@ -59,7 +59,8 @@ def learning_rate(phase: Phase, phase_step: tf.Tensor) -> tf.Tensor:
 
     Rises linearly to the phase's rate over its warm-up, then stays (``constant``), falls to 0
     along half a cosine (``cosine``; Loshchilov and Hutter, 2017, without restarts) or along a
-    line (``linear``) at the end of the phase as planned.
+    line (``linear``) at the end of the phase as planned, or is multiplied by a factor after each
+    length of steps (``step``).  What a metric makes of it (``plateau``) comes on top.
     """
     step = tf.cast(phase_step, tf.float32)
     peak = tf.constant(phase.learning_rate, tf.float32)
@@ -69,10 +70,12 @@ def learning_rate(phase: Phase, phase_step: tf.Tensor) -> tf.Tensor:
         rate = peak * 0.5 * (1.0 + tf.cos(math.pi * share))
     elif phase.schedule == "linear":
         rate = peak * (1.0 - share)
-    elif phase.schedule == "constant":
+    elif phase.schedule == "step":
+        rate = peak * tf.pow(phase.drop_factor, tf.floor(step / phase.drop_steps))
+    elif phase.schedule in ("constant", "plateau"):
         rate = peak
     else:
-        raise ValueError(f"schedule must be constant, cosine or linear, was {phase.schedule!r}")
+        raise ValueError(f"unknown schedule {phase.schedule!r}")
     if warmup:
         rate = tf.where(step < warmup, peak * (step + 1.0) / warmup, rate)
     return rate

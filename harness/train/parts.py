@@ -16,6 +16,7 @@ from harness.spec import Duration
 from harness.train.best import Best, EarlyStopping
 from harness.train.callbacks import Callbacks
 from harness.train.plan import Plan
+from harness.train.plateau import Plateau
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -172,5 +173,6 @@ class Parts:
     """Hears why a resumed run would not repeat an undisturbed one to the last bit."""
     best: Best
     early: EarlyStopping | None
+    plateau: Plateau | None
     log_every: Duration
     save_every: Duration

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from harness.spec.models_phases import LearningRates
 
 
+DROP_FACTOR = 0.1
+"""What a rate is multiplied by where the spec does not say it; Keras' own choice."""
+
+
 @dataclass(frozen=True)
 class Phase:
     """One part of training, with everything in steps.
@@ -33,6 +37,8 @@ class Phase:
     backbone_mode: str = "inference"
     optimizer_state: str = "keep"
     batch_size: int | None = None
+    drop_steps: int = 0
+    drop_factor: float = DROP_FACTOR
 
     @property
     def steps(self) -> int:
@@ -104,7 +110,7 @@ def make_plan(spec: Spec, steps_of: Callable[[int], int], replicas: int = 1) -> 
         batch_size = phase.batch_size or training.batch_size
         steps_per_epoch = steps_of(batch_size)
         steps = phase.epochs * steps_per_epoch
-        warmup = training.schedule.warmup
+        warmup, every = training.schedule.warmup, training.schedule.every
         head, backbone, decay = _rates(phase.learning_rate)
         rule = training.scale_learning_rate
         phases.append(
@@ -124,6 +130,8 @@ def make_plan(spec: Spec, steps_of: Callable[[int], int], replicas: int = 1) -> 
                 backbone_mode=phase.backbone_mode,
                 optimizer_state=phase.optimizer_state,
                 batch_size=batch_size,
+                drop_steps=every.steps(steps_per_epoch, steps) if every else 0,
+                drop_factor=training.schedule.factor or DROP_FACTOR,
             )
         )
     return Plan(tuple(phases))

@@ -52,6 +52,7 @@ class Steps:
         with tf.device("/CPU:0"):
             self.step = model.draws.step
             self.phase_step = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self._rate_scale = tf.Variable(1.0, trainable=False)
             self.first_bad = tf.Variable(-1, dtype=tf.int64, trainable=False)
             self._sums = {name: tf.Variable(zero, trainable=False) for name, zero in zeros.items()}
 
@@ -85,7 +86,8 @@ class Steps:
         @tf.function(reduce_retracing=True)
         def many(iterator: Iterator[Batch], steps: tf.Tensor) -> None:
             for _ in tf.range(steps):
-                self._optimizer.learning_rate.assign(learning_rate(phase, self.phase_step))
+                rate = learning_rate(phase, self.phase_step) * self._rate_scale
+                self._optimizer.learning_rate.assign(rate)
                 if self._parts == 1:
                     sums = self._distribution.run(self._whole, next(iterator))
                 else:
@@ -113,6 +115,10 @@ class Steps:
         """Sets the counters, at a restore and at the beginning of a phase."""
         self.step.assign(step)
         self.phase_step.assign(phase_step)
+
+    def set_rate_scale(self, scale: float) -> None:
+        """Multiplies the learning rates of all steps from now on."""
+        self._rate_scale.assign(scale)
 
     def _take_note(self, sums: Mapping[str, tf.Tensor]) -> None:
         for name, variable in self._sums.items():

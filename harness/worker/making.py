@@ -255,5 +255,7 @@ def check_metric_names(spec: Spec, model: Assembled, validated: bool) -> None:
     if validated:
         known |= {f"val_{name}": 0.0 for name in names}
     value_of(known, spec.checkpoint.best.metric, "checkpoint.best.metric")
+    if spec.training.schedule.watched is not None:
+        value_of(known, spec.training.schedule.watched, "training.schedule.metric")
     if spec.training.early_stopping is not None:
         value_of(known, spec.training.early_stopping.metric, "training.early_stopping.metric")

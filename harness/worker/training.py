@@ -15,6 +15,8 @@ from harness.spec import Spec, Trust
 from harness.train.best import Best, EarlyStopping
 from harness.train.loop import Trainer
 from harness.train.parts import Parts
+from harness.train.plan import DROP_FACTOR
+from harness.train.plateau import Plateau
 from harness.train.position import Position
 from harness.worker.featured import Featured
 from harness.worker.feeds import Feeds, examples_per_step
@@ -27,6 +29,10 @@ from harness.worker.writers import show_beginning
 
 if TYPE_CHECKING:
     from harness.worker.attempt import Attempt, Shown
+
+_PATIENCE, _LEAST_GAIN = 2, 1e-4
+"""Of a plateau where the spec does not say it.  Keras waits ten epochs, which runs of transfer
+learning seldom have; its least gain is this."""
 
 
 def train_run(
@@ -113,6 +119,7 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
         not_exact=outside.exactness.not_exact,
         best=best,
         early=_early(spec),
+        plateau=_plateau(spec),
         log_every=spec.logging.every,
         save_every=spec.checkpoint.every,
     )
@@ -170,6 +177,15 @@ def _validation(
 def note_best(paths: RunPaths, best: Best) -> None:
     """Puts the best so far into the record, where predict and status find it."""
     update_record(paths, best=best.to_json())
+
+
+def _plateau(spec: Spec) -> Plateau | None:
+    wanted = spec.training.schedule
+    if wanted.watched is None:
+        return None
+    delta = _LEAST_GAIN if wanted.min_delta is None else wanted.min_delta
+    best = Best(wanted.watched, min_delta=delta)
+    return Plateau(best, wanted.patience or _PATIENCE, wanted.factor or DROP_FACTOR)
 
 
 def _early(spec: Spec) -> EarlyStopping | None:

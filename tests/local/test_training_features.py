@@ -27,6 +27,7 @@ from tests.local.training_helpers import (
 )
 
 COPIES = {"copies": 2, "dtype": "float32"}
+PLATEAU = {"name": "plateau", "metric": "val_loss", "patience": 1, "factor": 0.5, "min_delta": 0.02}
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +126,19 @@ def undisturbed(
 ) -> Path:
     """A run that goes round two changed copies of its examples."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    changes = {"training.feature_cache": COPIES, **mischief(folder)}
+    changes = {"training.feature_cache": COPIES, "training.schedule": PLATEAU}
+    changes |= mischief(folder)
     spec = write_spec(folder, tiny_backbone, data, **changes)
     said = run(spec, cache)
     assert "train examples (changed copy 2 of 2)" in said
+    assert "val_loss got no better: rates are 0.5 of the phase's now" in said
+    found = lines(folder / "run" / "metrics.jsonl")
+    rates = {
+        line["learning_rate"]
+        for line in found
+        if line.get("phase") == "one" and "learning_rate" in line
+    }
+    assert rates == pytest.approx({0.01, 0.005})
     return folder / "run"
 
 
@@ -137,7 +147,7 @@ def test_killed_it_ends_with_the_same_bits(
     at: int, undisturbed: Path, tiny_backbone: Path, data: Path, cache: Path, tmp_path: Path
 ) -> None:
     options = mischief(tmp_path, at=at, number=9)
-    changes = {"training.feature_cache": COPIES, **options}
+    changes = {"training.feature_cache": COPIES, "training.schedule": PLATEAU, **options}
     spec = write_spec(tmp_path, tiny_backbone, data, **changes)
     run(spec, cache, code=-signal.SIGKILL, alone=True)
     assert "examples found" in run(spec, cache).replace("(changed copy 1 of 2) found", "found")

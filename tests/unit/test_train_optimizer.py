@@ -76,10 +76,10 @@ def test_weight_decay_is_decoupled_and_leaves_bias_and_norm_alone(name):
     np.testing.assert_allclose(everything["dense/bias"], [0.95, 1.9], rtol=1e-6)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "step", "plateau"])
 @pytest.mark.parametrize("warmup", [0, 4])
 def test_learning_rates(schedule, warmup):
-    phase = Phase(0, "p", 5, 4, 32, 0.5, warmup, schedule, "last")
+    phase = Phase(0, "p", 5, 4, 32, 0.5, warmup, schedule, "last", drop_steps=6, drop_factor=0.2)
     found = [float(learning_rate(phase, tf.constant(step, tf.int64))) for step in range(20)]
     for step, rate in enumerate(found):
         share = (step - warmup) / (20 - warmup)
@@ -87,6 +87,8 @@ def test_learning_rates(schedule, warmup):
             "constant": 1.0,
             "cosine": 0.5 * (1 + math.cos(math.pi * share)),
             "linear": 1 - share,
+            "step": 0.2 ** (step // 6),
+            "plateau": 1.0,
         }[schedule]
         wanted = 0.5 * (step + 1) / warmup if step < warmup else 0.5 * falls
         assert rate == pytest.approx(wanted, rel=1e-5)

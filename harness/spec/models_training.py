@@ -108,10 +108,11 @@ class EarlyStopping(SpecModel):
 
 
 class Ema(SpecModel):
-    """Exponential moving average of the weights, used for validation, test and export."""
+    """Exponential moving average of the weights, used for validation, test, prediction and
+    export."""
 
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Part of the average that is kept each step."""
+    """Part of the average that is kept each step, and at most (1 + n) / (10 + n) after n steps."""
 
 
 class FeatureCache(SpecModel):

@@ -32,7 +32,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,
     "training.precision": _only("float32"),
-    "training.ema": _NULL,
     "training.nan": _only("halt"),
     "training.jit_compile": _only(False),
     "adaptation": _NULL,

@@ -12,6 +12,7 @@ from harness.distribute.together import assign_here
 from harness.errors import TrainingError
 from harness.model.assemble import Assembled
 from harness.train import state
+from harness.train.averages import AVERAGE, Averages
 from harness.train.beginnings import Beginnings
 from harness.train.parts import Parts, RestoredState
 from harness.train.position import Position
@@ -24,6 +25,7 @@ class Keeper:
         self._parts = parts
         self._sums = sums
         self._beginnings = beginnings
+        self.averages = Averages(parts.model, parts.optimizer)
         first = parts.model.state(0)
         later = {name: v for name, v in parts.model.state().items() if name not in first}
         # Of what is unfrozen later: the weights from before are these, and no checkpoint has them.
@@ -50,6 +52,7 @@ class Keeper:
         tensors = {
             **weights,
             **state.snapshot(self._optimizer(position.phase), state.OPTIMIZER),
+            **state.snapshot(self.averages.state(position.phase), AVERAGE),
             **self._sums.tensors(),
         }
         best_step = parts.best.step
@@ -79,7 +82,9 @@ class Keeper:
             load_weights(model, restored)
             kept = self._optimizer(phase_of(restored))
             state.assign(kept, restored.tensors, state.OPTIMIZER)
+            self._restore_averages(restored)
             self._sums.restore(restored.tensors)
+        # The averages are among what the optimizer has.
         self._parts.distribution.broadcast([*model.state().values(), *optimizer.values()])
         if head is None:
             return None
@@ -90,6 +95,13 @@ class Keeper:
         self._saved = Position.from_json(head["state"]["position"])
         return self._saved, dict(head["metrics"])
 
+    def _restore_averages(self, restored: RestoredState) -> None:
+        kept = self.averages.state(phase_of(restored))
+        if any(name.startswith(AVERAGE) for name in restored.tensors):
+            state.assign(kept, restored.tensors, AVERAGE)
+        else:  # forked from a run without
+            self.averages.begin()
+
     def _fetch(self, step: int | None) -> tuple[RestoredState | None, dict[str, Any] | None]:
         """A checkpoint as rank 0 reads it, and what all ranks hear of it."""
         distribution = self._parts.distribution
@@ -99,11 +111,12 @@ class Keeper:
         return restored, distribution.tell_all(told)
 
     def load(self, step: int) -> tuple[dict[str, float], int]:
-        """Gives the model the weights of a checkpoint, on all ranks; its figures and its phase."""
+        """Gives the model the weights of a checkpoint that were validated, on all ranks; its
+        figures and its phase."""
         restored, head = self._fetch(step)
         assert head is not None, "the store raises for a step that it does not have"
         if restored is not None:
-            load_weights(self._parts.model, restored)
+            load_weights(self._parts.model, restored, averaged=True)
             then, now = self._parts.model.state(phase_of(restored)), self._parts.model.state()
             for name in now.keys() - then.keys():
                 assign_here(now[name], self._pretrained[name])
@@ -125,6 +138,7 @@ class Keeper:
                 action="use start_from: last",
             )
         self.load(step)
+        self.averages.begin()
         self._parts.watch.say(f"starts from the best weights, those of step {step}")
 
     def variables(self, phase: int) -> dict[str, tf.Variable]:
@@ -136,6 +150,7 @@ class Keeper:
     def _optimizer(self, phase: int) -> dict[str, tf.Variable]:
         """What the optimizer keeps of the variables that were trained by the end of a phase."""
         idle = self._beginnings.idle_slots(phase)
+        idle |= {id(average) for average in self.averages.state().values()}
         every = state.optimizer_state(self._parts.optimizer)
         return {name: variable for name, variable in every.items() if id(variable) not in idle}
 
@@ -152,15 +167,22 @@ class Keeper:
         return parts
 
 
-def load_weights(model: Assembled, restored: RestoredState) -> None:
+def load_weights(model: Assembled, restored: RestoredState, *, averaged: bool = False) -> None:
     """Gives ``model`` the weights of a checkpoint and nothing else of it.
 
     What only later phases train is not in it, and keeps its values.
 
+    Args:
+        averaged: their moving averages where the checkpoint has them.
+
     Raises:
         TrainingError: they do not fit the model.
     """
-    state.assign(model.state(phase_of(restored)), restored.tensors, state.MODEL)
+    tensors = dict(restored.tensors)
+    for name in restored.tensors if averaged else ():
+        if name.startswith(AVERAGE):
+            tensors[state.MODEL + name.removeprefix(AVERAGE)] = restored.tensors[name]
+    state.assign(model.state(phase_of(restored)), tensors, state.MODEL)
 
 
 def phase_of(restored: RestoredState) -> int:

@@ -192,7 +192,8 @@ class Trainer:
         check_equal(parts.distribution, kept, f"after step {self.position.step}")
         if parts.validate is not None:
             parts.callbacks.on_test_begin()
-            found = parts.validate(self.leave_if_asked, phase.index)
+            with self.keeper.averages.shown():
+                found = parts.validate(self.leave_if_asked, phase.index)
             parts.callbacks.on_test_end(found)
         # All lines after the validation: a stop in its midst repeats it, and so them.
         self._write_line_if_due(phase)
@@ -223,10 +224,9 @@ class Trainer:
         plateau = self.parts.plateau
         if plateau is None:
             return
-        watched = value_of(figures, plateau.best.metric, "training.schedule.metric")
+        watched = value_of(figures, (metric := plateau.best.metric), "training.schedule.metric")
         if plateau.update(watched, self.position.step):
-            self._steps.set_rate_scale(plateau.scale)
-            metric, scale = plateau.best.metric, plateau.scale
+            self._steps.set_rate_scale(scale := plateau.scale)
             self.parts.watch.say(f"{metric} got no better: rates are {scale:g} of the phase's now")
 
     def _save_if_due(self, phase: Phase) -> None:
@@ -244,6 +244,7 @@ class Trainer:
         parts = self.parts
         if not parts.distribution.agree(parts.stop.requested is not None):
             return
+        self.keeper.averages.hide()  # a validation may be under way
         self.keeper.save(self.position, self.metrics)
         reason = parts.stop.requested or "another rank was asked to"
         raise StoppedEarly(

@@ -45,6 +45,8 @@ def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
         # XLA compiles the update anew for every shape and gains nothing on a small head.
         "jit_compile": False,
     }
+    if spec.training.ema is not None:
+        options |= {"use_ema": True, "ema_momentum": spec.training.ema.decay}
     if wanted.name in ("sgd", "rmsprop"):
         options["momentum"] = wanted.momentum or 0.0
     optimizer = _MAKERS[wanted.name](**options)

@@ -44,10 +44,17 @@ class Parted:
         self._begun = {self._key(of[at]): count for at, count in begun.items()}
 
     def forget(self) -> None:
-        """Begins anew: no step was done and no moment gathered."""
+        """Begins anew: no step was done and no moment gathered.  Averages of weights stay."""
+        averages = {id(one) for one in getattr(self, "_model_variables_moving_average", ())}
         for variable in self.variables:  # type: ignore[attr-defined]
-            if variable is not self._learning_rate:  # type: ignore[attr-defined]
+            is_average = id(variable) in averages
+            if variable is not self._learning_rate and not is_average:  # type: ignore[attr-defined]
                 assign_here(variable, tf.zeros(variable.shape, variable.dtype).numpy())
+
+    def average_of(self, variable: tf.Variable) -> tf.Variable:
+        """The moving average of a variable, of an optimizer with ``use_ema``."""
+        at = self._index_dict[self._key(variable)]  # type: ignore[attr-defined]
+        return self._model_variables_moving_average[at]  # type: ignore[attr-defined]
 
     def slots(self, variable: tf.Variable) -> list[tf.Variable]:
         """What the optimizer keeps of a variable."""
@@ -72,6 +79,19 @@ class Parted:
         for variable in variables:
             with self._of(variable):
                 super()._apply_weight_decay([variable])  # type: ignore[misc]
+
+    def _update_model_variables_moving_average(self, var_list: Sequence[tf.Variable]) -> None:
+        if not self.use_ema:  # type: ignore[attr-defined]
+            return
+        strategy = tf.distribute.get_strategy()  # that of the call, wherever this was made
+        for variable in var_list:
+            with self._of(variable):
+                # The steps before this one.  As TensorFlow's ExponentialMovingAverage has it with
+                # num_updates: or a short run would be judged by its initial weights.
+                done = tf.cast(self.iterations, tf.float32)
+            kept = tf.minimum(self.ema_momentum, (1.0 + done) / (10.0 + done))  # type: ignore[attr-defined]
+            average = self.average_of(variable)
+            strategy.extended.update(average, _averaged, args=(variable, kept), group=False)
 
     @property
     def learning_rate(self) -> Any:
@@ -103,6 +123,11 @@ class Parted:
             yield
         finally:
             self._updated = None
+
+
+def _averaged(average: tf.Variable, variable: tf.Tensor, kept: tf.Tensor) -> None:
+    share = tf.cast(kept, average.dtype)
+    average.assign(share * average + (1.0 - share) * tf.convert_to_tensor(variable))
 
 
 def parted(kind: type[tf_keras.optimizers.Optimizer]) -> type[Any]:

@@ -167,7 +167,7 @@ def _open(
     size = spec.image_size_of(phase)
     sizes = () if size is None else (size,)
     model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record))
-    load_weights(model, restored)
+    load_weights(model, restored, averaged=True)
     return LoadedRun(paths, spec, record, model, choice, restored.step, phase)
 
 

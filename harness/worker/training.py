@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -134,7 +134,10 @@ def _final_figures(trainer: Trainer, position: Position, made: Made) -> dict[str
         metrics, phase = trainer.keeper.load(best.step)
         figures = {name: value for name, value in metrics.items() if name.startswith("val_")}
     if feeds.test is not None:
-        found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked, phase)
+        # The best weights are averages already; the last ones are where there are no best.
+        averages = trainer.keeper.averages if best.step is None else None
+        with averages.shown() if averages is not None else nullcontext():
+            found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked, phase)
         last = parts.plan.phases[-1]
         weights = {"weights_step": float(position.step if best.step is None else best.step)}
         parts.writer.scalars(

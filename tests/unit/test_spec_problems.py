@@ -209,7 +209,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"backbone": {"handle": "model:/own.h5"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
-        ({"training": {"ema": {}}}, "training.ema"),
         ({"training": {"nan": "skip"}}, "training.nan"),
         ({"training": {"jit_compile": True}}, "training.jit_compile"),
         ({"adaptation": {"method": "coral", "target": "/t"}}, "adaptation"),

@@ -129,3 +129,33 @@ def test_no_weights_of_convolutions_go_without_decay(name):
             assert left_out == (is_norm or "bias" in variable.name.rpartition("/")[2]), (
                 variable.name
             )
+
+
+def test_averages_of_weights_are_those_of_tensorflow() -> None:
+    """By its formula with ``num_updates``, also of what is unfrozen late."""
+    spec = load_spec(
+        {
+            "harness_spec": 1,
+            "name": "x",
+            "backbone": {"handle": "plugin:x"},
+            "data": {"train": "."},
+            "training": {"optimizer": {"name": "sgd"}, "ema": {"decay": 0.3}},
+        }
+    ).spec
+    variables = [tf.Variable([1.0, 2.0], name=name) for name in ("early", "late")]
+    optimizer = make_optimizer(spec)
+    optimizer.build(variables)
+    optimizer.learning_rate = 0.5
+    wanted = [v.numpy() for v in variables]
+    for step in range(6):
+        trained = variables[: 1 if step < 3 else 2]
+        optimizer.set_parts({}, {1: 3}, variables)
+        optimizer.apply_gradients([(tf.ones(2), v) for v in trained])
+        for at, variable in enumerate(trained):
+            done = step - (3 if at else 0)
+            kept = min(0.3, (1 + done) / (10 + done))
+            wanted[at] = kept * wanted[at] + (1 - kept) * variable.numpy()
+    for variable, average in zip(variables, wanted, strict=True):
+        np.testing.assert_allclose(optimizer.average_of(variable).numpy(), average, rtol=1e-6)
+    optimizer.forget()
+    np.testing.assert_allclose(optimizer.average_of(variables[0]).numpy(), wanted[0], rtol=1e-6)

@@ -18,6 +18,7 @@ from harness.launch.planning_job import job_json, job_lines
 from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
+from harness.spec.feature_cache import planned as features_planned
 from harness.train.plan import Phase, Plan, make_plan
 
 if TYPE_CHECKING:
@@ -228,7 +229,7 @@ def describe(planned: Planned) -> str:
         + (f", {parts} batches to a step" if parts > 1 else ""),
     ]
     if planned.plan is not None:
-        out += ["", "phases", *_phase_lines(planned.plan)]
+        out += ["", "phases", *_phase_lines(planned.plan, spec)]
     out += ["", "job", *job_lines(make_request(planned.resolved), planned.resolved.site)]
     out += ["", "estimates"]
     out += [
@@ -246,7 +247,7 @@ def describe(planned: Planned) -> str:
     return "\n".join(out)
 
 
-def _phase_lines(plan: Plan) -> list[str]:
+def _phase_lines(plan: Plan, spec: Spec) -> list[str]:
     lines, step = [], 0
     for phase in plan.phases:
         rate = f"{phase.schedule} from {phase.learning_rate:g}"
@@ -259,7 +260,9 @@ def _phase_lines(plan: Plan) -> list[str]:
             f"{step} to {step + phase.steps}, {size}{rate}, "
             f"from the {phase.start_from} weights"
         )
-        lines += [f"  {'':<12}{line}" for line in _trained_lines(phase)]
+        features = features_planned(spec, phase.index)
+        more = [*_trained_lines(phase), *([features] if features is not None else [])]
+        lines += [f"  {'':<12}{line}" for line in more]
         step += phase.steps
     return lines
 

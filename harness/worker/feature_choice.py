@@ -16,6 +16,7 @@ from harness.errors import StorageError
 from harness.model.assemble import Assembled
 from harness.runs.storage import readable_bytes
 from harness.spec import Spec
+from harness.spec.feature_cache import why_not_training
 from harness.spec.models_training import FeatureCache
 from harness.worker.feature_keys import data_key, facts_of, feature_shape
 from harness.worker.feature_room import room_for
@@ -103,7 +104,9 @@ class FeatureChoice:
         if model.backbone.digest is None:
             raise NotCached("the backbone has no digest by which other runs could know it")
         if wanted.splits[0] == TRAIN:
-            self._check_training(wanted.copies)
+            reason = why_not_training(spec.data, spec.training, changes=wanted.copies != (None,))
+            if reason is not None:
+                raise NotCached(reason)
         data = data_key(wanted.source)
         if data is None:
             raise NotCached("a source plug-in gives them, and no digest tells what they are")
@@ -114,18 +117,6 @@ class FeatureChoice:
         layout = Layout.of(known_of(wanted.source, wanted.source).positions, shape, dtype)
         facts = (facts_of(spec, model, data, size, copy) for copy in wanted.copies)
         return [Entry(self._root, each, layout) for each in facts]
-
-    def _check_training(self, copies: tuple[int | None, ...]) -> None:
-        augment = self._spec.data.augment
-        if augment.mixup or augment.cutmix:
-            raise NotCached("augmentation mixes examples, which changes them anew in every step")
-        if not copies:
-            raise NotCached(
-                "augmentation changes them anew in every epoch; training.feature_cache: "
-                "{copies: 4} would go round four changed copies of each"
-            )
-        if copies != (None,) and augment.plugins:
-            raise NotCached("a plug-in augments them, and no digest tells what it does")
 
     def _decide(self, wanted: Wanted, entries: list[Entry], phase: int) -> None:
         """Rank 0 decides for all; raises NotCached where it is not to be."""

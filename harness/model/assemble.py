@@ -26,6 +26,7 @@ from harness.model.keras_apps import (
     with_global_norms,
 )
 from harness.model.pixels import UNIT, Pixels
+from harness.model.pooling import Pooling, pooling_after
 from harness.model.pretrained import Pretrained
 from harness.model.task import Task
 from harness.model.unfreeze import Unfrozen, unfrozen
@@ -149,7 +150,8 @@ def load_backbone(
     content = content_of_spec(spec)
     for size in sizes or (None,):
         try:
-            check_fit(backbone.layer, backbones.input_of(content.element(size)))
+            takes = backbones.input_of(content.element(size))
+            check_fit(backbone.layer, takes, pooling_after(spec))
         except DataError as error:
             for at, phase in enumerate(spec.training.phases):
                 if phase.image_size == size and size is not None:
@@ -195,7 +197,7 @@ def fetch_weights(spec: Spec) -> bool:
 
 def _application(spec: Spec, name: str, pinned: str | None, distribution: Distribution) -> Backbone:
     handle, weights = spec.backbone.handle, spec.backbone.weights or IMAGENET
-    layer = load_application(name, weights, spec.image_sizes())
+    layer = load_application(name, weights, spec.image_sizes(), spec.head.pooling)
     digest = None if weights == RANDOM else digest_of_weights(name, layer)
     if digest is not None:
         backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
@@ -228,6 +230,8 @@ def assemble(
         prepared = Pixels(pixels_of(spec), name="from_bytes")(inputs)
     pretrained = Pretrained(backbone.layer, name="backbone")
     features = pretrained(prepared)
+    if (pooling := pooling_after(spec)) is not None:
+        features = Pooling(pooling, name="pooling")(features)
     if head.plugin is not None:
         logits = plugin_head(head.plugin.plugin, head.plugin.options, features, task.outputs, draws)
     else:

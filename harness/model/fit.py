@@ -10,12 +10,17 @@ import tf_keras
 
 from harness.errors import DataError
 
+ANY = "any"
 
-def check_fit(layer: tf_keras.layers.Layer, takes: tf.TensorSpec) -> None:
-    """Holds that a backbone takes such examples and gives one vector of features for each.
+
+def check_fit(
+    layer: tf_keras.layers.Layer, takes: tf.TensorSpec, pooling: str | None = None
+) -> None:
+    """Holds that a backbone takes such examples and gives features that a head can be put on.
 
     Args:
         takes: one example as it is given to it.
+        pooling: ``head.pooling``; :data:`ANY` where nobody has chosen it yet.
 
     Raises:
         DataError: it does not.
@@ -42,10 +47,10 @@ def check_fit(layer: tf_keras.layers.Layer, takes: tf.TensorSpec) -> None:
             action=f"{other}take another backbone",
             path="backbone.handle",
         ) from error
-    _check_features(features)
+    _check_features(features, pooling)
 
 
-def _check_features(features: Any) -> None:
+def _check_features(features: Any, pooling: str | None) -> None:
     if isinstance(features, Mapping):
         raise DataError(
             "the backbone gives several outputs, and none is chosen",
@@ -55,14 +60,31 @@ def _check_features(features: Any) -> None:
             path="backbone.output",
         )
     shape = getattr(features, "shape", None)
-    if shape is None or len(shape) != 2 or shape[-1] is None:
-        got = f"shape {tuple(shape)}" if shape is not None else type(features).__name__
+    rank = len(shape) if shape is not None and shape.rank is not None else 0
+    got = f"shape {tuple(shape)}" if shape is not None else type(features).__name__
+    if shape is None or rank < 2 or shape[-1] is None:
         raise DataError(
             "the backbone gives no feature vector",
             got=got,
-            allowed="one tensor [batch, features] of known width",
+            allowed="one tensor [batch, features] of known width, or one with places between them",
             action="use the feature-vector version of the module",
             path="backbone.handle",
+        )
+    if rank > 2 and pooling is None:
+        raise DataError(
+            "the backbone gives features of several places of an example",
+            got=got,
+            allowed="a vector [batch, features], or head.pooling",
+            action="set head.pooling: average or max, or use the feature-vector version",
+            path="head.pooling",
+        )
+    if rank == 2 and pooling not in (None, ANY):
+        raise DataError(
+            "the backbone gives one vector already, there is nothing to pool",
+            got=got,
+            allowed="head.pooling: null",
+            action="remove it",
+            path="head.pooling",
         )
 
 

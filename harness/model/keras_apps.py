@@ -21,13 +21,16 @@ if TYPE_CHECKING:
 IMAGENET, RANDOM = "imagenet", "random"
 
 
-def load_application(name: str, weights: str, sizes: Sequence[int]) -> tf_keras.Model:
-    """A Keras application [b, S, S, 3] to [b, f]: its last feature map, averaged.
+def load_application(
+    name: str, weights: str, sizes: Sequence[int], pooling: str | None = None
+) -> tf_keras.Model:
+    """A Keras application [b, S, S, 3] to [b, f]: its last feature map, pooled.
 
     Args:
         weights: ``imagenet`` takes them from Keras' cache, or from the network where they are not
             there; ``random``; or the path of a file of weights without the top (``.h5``).
         sizes: of the pictures that it is to take; of several it takes any.
+        pooling: ``head.pooling``; None averages.
 
     Raises:
         DataError: the weights are not there or are of another model, or the pictures are too small.
@@ -44,7 +47,8 @@ def load_application(name: str, weights: str, sizes: Sequence[int]) -> tf_keras.
             path="backbone.weights",
         )
     try:
-        return make(include_top=False, weights=given, pooling="avg", input_shape=(side, side, 3))
+        kind = "max" if pooling == "max" else "avg"
+        return make(include_top=False, weights=given, pooling=kind, input_shape=(side, side, 3))
     except Exception as error:  # whatever urllib, h5py or Keras raise
         raise _refused(name, weights, error) from error
 

@@ -180,6 +180,9 @@ class Head(SpecModel):
     """Probability with which a feature is dropped, before every dense layer."""
     batch_norm: bool = False
     """Batch normalisation after every hidden layer."""
+    pooling: Literal["average", "max"] | None = None
+    """How the places of a feature map or sequence that the backbone gives become one vector: their
+    average or largest values. null is for a backbone that gives a vector; `keras:NAME` averages."""
     plugin: PluginRef | None = None
     """A plug-in of kind head that replaces the layers above."""
 

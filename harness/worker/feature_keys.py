@@ -44,6 +44,7 @@ def facts_of(
     facts: dict[str, Any] = {
         "preparation": PREPARATION,
         "backbone": model.backbone.digest,
+        "pooling": spec.head.pooling,
         "called": [spec.backbone.signature, spec.backbone.output],
         "pixels": pixels_of(spec) if spec.medium == "image" else None,
         "medium": content.medium.name,

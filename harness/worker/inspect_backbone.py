@@ -95,7 +95,8 @@ def inspect_backbone(
     from harness.distribute.topology import Topology
     from harness.model.backbone import check_digest
     from harness.model.blocks import blocks_of
-    from harness.model.fit import check_fit
+    from harness.model.fit import ANY, check_fit
+    from harness.model.pooling import pooling_after
 
     distribution = choose("single", "cpu", Topology()).distribution
     with distribution.scope():
@@ -103,7 +104,7 @@ def inspect_backbone(
         if found.digest is not None:
             check_digest(found.digest, wanted.digest, wanted.handle, "the spec")
         takes = _example(found, size) if spec is None else _example_of(spec)
-        check_fit(found.layer, takes)
+        check_fit(found.layer, takes, ANY if spec is None else pooling_after(spec))
         able = {id(variable) for variable in found.trainable()}
         blocks = tuple(
             BlockFacts(

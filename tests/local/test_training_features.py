@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tf_keras
 
 from harness.cli.main import main
 from tests.horovod_here import need_horovod
@@ -286,3 +287,29 @@ def test_corrupt_pictures_count_as_they_do_without(
     (tmp_path / "strict").mkdir()
     strict = write(tmp_path / "strict", tiny_backbone, own, **{"data.corrupt": {"policy": "fail"}})
     assert "red/003.png" in run(strict, tmp_path / "cache", code=4)
+
+
+def test_feature_maps_are_pooled_before_they_are_kept(data: Path, tmp_path: Path) -> None:
+    """Of a module that gives a map; without ``head.pooling`` it is refused."""
+    tf_keras.utils.set_random_seed(1)
+    pictures = tf_keras.Input((None, None, 3))
+    model = tf_keras.Model(pictures, tf_keras.layers.Conv2D(12, 3, 2, activation="relu")(pictures))
+    module = tf.Module()
+    module.model = model
+    module.__call__ = tf.function(
+        lambda x, training=False: model(x),
+        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
+    )
+    tf.saved_model.save(module, str(tmp_path / "maps"))
+    spec = write(tmp_path, tmp_path / "maps", data, **{"training.ema": None})
+    assert "head.pooling" in run(spec, tmp_path / "cache", code=4)
+    (tmp_path / "pooled").mkdir()
+    pooled = write(
+        tmp_path / "pooled",
+        tmp_path / "maps",
+        data,
+        **{"head.pooling": "max", "training.ema": None},
+    )
+    run(pooled, tmp_path / "cache")
+    assert record(pooled)["feature_cache"]["train"]["shape"] == [12]
+    assert main(["export", str(tmp_path / "pooled" / "run"), "--to", str(tmp_path / "x")]) == 0

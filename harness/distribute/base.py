@@ -47,6 +47,10 @@ class Distribution(Protocol):
         """Calls ``function`` once on every local replica; returns the first one's result."""
         ...
 
+    def run_each(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """As :meth:`run`, but returns the results of all local replicas, for another run."""
+        ...
+
     def run_sums(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """As :meth:`run`, but returns the sum of all local replicas' results."""
         ...

@@ -57,7 +57,7 @@ class OneDevice(Together):
         with self.scope():
             return function(*arguments)
 
-    run_sums = run
+    run_sums = run_each = run
 
 
 class SingleDevice(OneDevice):

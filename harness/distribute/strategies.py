@@ -53,6 +53,9 @@ class OfStrategy(Together):
         results = self._strategy.run(function, args=arguments)
         return tf.nest.map_structure(lambda each: self._local(each)[0], results)
 
+    def run_each(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return self._strategy.run(function, args=arguments)
+
     def run_sums(self, function: Callable[..., Any], *arguments: Any) -> Any:
         results = self._strategy.run(function, args=arguments)
         return tf.nest.map_structure(lambda each: tf.add_n(self._local(each)), results)

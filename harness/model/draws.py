@@ -12,8 +12,14 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 import tf_keras
 
+from harness.model import philox
+
 if TYPE_CHECKING:
     from harness.distribute.base import Distribution
+
+
+# What TensorFlow takes by itself on CPUs and on GPUs; left to itself XLA takes another.
+_ALGORITHM = "philox"
 
 
 class Draws:
@@ -24,8 +30,11 @@ class Draws:
         distribution: tells which replica is calling.
 
     ``step`` (int64 scalar variable) is set by the training step before the model is called, and
-    so are ``parts`` and ``part`` where a replica computes its rows in several parts.
+    so are ``parts`` and ``part`` where a replica computes its rows in several parts.  Where XLA
+    compiles the model, ``now`` is the value of ``step``; else it is None.
     """
+
+    now: tf.Tensor | None = None
 
     parts: int = 1
     part: int | tf.Tensor = 0
@@ -41,7 +50,8 @@ class Draws:
         seed = tf.constant([self._seed & 0x7FFFFFFF, self._seed >> 31], tf.int32)
         fold_in = tf.random.fold_in if hasattr(tf.random, "fold_in") else None
         fold_in = fold_in or tf.random.experimental.stateless_fold_in
-        return fold_in(fold_in(seed, self.step), layer)
+        step = self.step if self.now is None else self.now
+        return fold_in(fold_in(seed, step, alg=_ALGORITHM), layer, alg=_ALGORITHM)
 
     def uniform(self, like: tf.Tensor, layer: int) -> tf.Tensor:
         """float32 in [0, 1) of the shape of ``like`` [b, ...], this replica's rows of the draw.
@@ -51,9 +61,11 @@ class Draws:
         shape = tf.shape(like)
         rows = shape[0]
         replicas = self.distribution.replicas
-        whole = tf.concat([[rows * replicas * self.parts], shape[1:]], axis=0)
-        draw = tf.random.stateless_uniform(whole, self.seed_of(layer))
         start = rows * (self.distribution.replica() * self.parts + self.part)
+        if self.now is not None:
+            return philox.uniform(self.seed_of(layer), start * tf.reduce_prod(shape[1:]), shape)
+        whole = tf.concat([[rows * replicas * self.parts], shape[1:]], axis=0)
+        draw = tf.random.stateless_uniform(whole, self.seed_of(layer), alg=_ALGORITHM)
         return draw[start : start + rows]
 
 

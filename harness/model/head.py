@@ -10,6 +10,7 @@ import tf_keras
 
 from harness.errors import SpecError
 from harness.model.draws import Draws, Dropout
+from harness.model.guard import Barrier, LastDense
 from harness.model.norm import SyncBatchNorm
 from harness.plugins import registry
 
@@ -55,7 +56,7 @@ def dense_head(
             x = tf_keras.layers.Activation(activation, name=f"head_activation_{number}")(x)
         if dropout:
             x = Dropout(dropout, draws, number + 1, name=f"head_dropout_{number}")(x)
-    return tf_keras.layers.Dense(
+    return LastDense(
         outputs,
         kernel_initializer=tf_keras.initializers.GlorotUniform(seed=seed + len(hidden)),
         dtype="float32",
@@ -82,4 +83,4 @@ def plugin_head(
             action="end the head with a linear Dense(outputs)",
             path="head.plugin",
         )
-    return logits
+    return Barrier(name="logits")(logits)

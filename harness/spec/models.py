@@ -212,6 +212,9 @@ class Spec(SpecModel):
         for field, batch in self.batch_sizes().items():
             if lanes is not None and batch % lanes:
                 yield Complaint("data.lanes", f"must divide {field} ({batch})", show(lanes))
+        if self.training.jit_compile and self.medium == "text":
+            what, action = "XLA has no operations on texts", "set training.jit_compile: false"
+            yield Complaint("training.jit_compile", what, "true", "false", action)
         if self.backbone.signature is not None:
             yield from self._not_trainable()
         if self.data.validation is None:

@@ -150,7 +150,9 @@ class Training(SpecModel):
     deterministic: bool = False
     """True makes every op deterministic; stateful random ops are then an error."""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
-    """Number format of the computation; weights stay float32."""
+    """What convolutions and matrix products compute in: `mixed_float16` (on GPUs, with dynamic loss
+    scaling) or `mixed_bfloat16` (on CPUs). Weights, the head's last layer and the loss stay
+    float32."""
     optimizer: Optimizer = new(Optimizer)
     """How gradients change the weights."""
     schedule: Schedule = new(Schedule)
@@ -169,7 +171,7 @@ class Training(SpecModel):
     """Compute features of a frozen backbone once: `auto` where that changes nothing and pays (it
     stores them as float32), `off`, or `{copies: N, dtype: float16}`."""
     jit_compile: bool = False
-    """Compile the step with XLA."""
+    """Compile the forward and the backward pass with XLA; with float32 only, and not of texts."""
     strategy: (
         Literal["feature_extraction", "fine_tune", "multi_step", "full", "progressive_resize"]
         | None
@@ -186,6 +188,14 @@ class Training(SpecModel):
     """Plug-ins of kind metric, computed beside the task's own."""
 
     def checks(self) -> Iterator[Complaint]:
+        if self.jit_compile and self.precision != "float32":
+            yield Complaint(
+                "jit_compile",
+                "what XLA compiles is not rewritten to 16 bits",
+                f"true with {self.precision}",
+                "false, or true with float32",
+                "choose one of training.jit_compile and training.precision",
+            )
         if not self.phases:
             yield Complaint("phases", "must not be empty", "[]", "one or more phases")
         elif self.phases[0].start_from == "best":

@@ -164,6 +164,8 @@ class Keeper:
             parts["early"] = self._parts.early
         if self._parts.plateau is not None:
             parts["plateau"] = self._parts.plateau
+        if self._parts.scaling is not None:
+            parts["loss_scale"] = self._parts.scaling
         return parts
 
 

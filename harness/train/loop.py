@@ -16,12 +16,12 @@ from harness.train.agreement import check_equal
 from harness.train.beginnings import Beginnings
 from harness.train.best import value_of
 from harness.train.keeper import Keeper
+from harness.train.kinds import make_steps
 from harness.train.optimizer import learning_rate
 from harness.train.parts import Parts
 from harness.train.plan import Phase
 from harness.train.position import Position
 from harness.train.state import Sums, not_finite, optimizer_state
-from harness.train.step import Steps
 
 
 class Trainer:
@@ -34,9 +34,7 @@ class Trainer:
         self.parts = parts
         self.position = Position()
         self.metrics: dict[str, float] = {}
-        self._steps = Steps(
-            parts.model, parts.optimizer, parts.distribution, parts.examples, parts.accumulate
-        )
+        self._steps = make_steps(parts)
         self._sums = Sums(self._steps, parts.model.task.sums.zeros())
         self._pace = Pace(agree=parts.distribution.first)
         self._beginnings = Beginnings(parts.model, parts.optimizer)
@@ -152,7 +150,8 @@ class Trainer:
         count = self._pace.next(position.left_in_epoch(phase), *self._until_due(phase))
         parts.callbacks.on_train_batch_begin(position.epoch_step(phase))
         began = time.monotonic()
-        self._many(self._iterator, tf.constant(count))
+        with parts.watched(phase.name):
+            self._many(self._iterator, tf.constant(count))
         loss, examples = self._sums.latest()
         seconds = time.monotonic() - began
         self._pace.done(count, seconds)
@@ -160,6 +159,8 @@ class Trainer:
         bad = int(self._steps.first_bad.numpy())
         if bad >= 0:
             raise not_finite(f"the loss of step {bad}")
+        if (stuck := self._steps.stuck()) is not None:
+            raise not_finite(f"the gradients of step {stuck}, which no loss scale makes finite")
         parts.data.check()
         parts.callbacks.on_train_batch_end(
             position.epoch_step(phase) + count - 1, {"loss": loss, "size": examples}
@@ -285,7 +286,7 @@ class Trainer:
     def _rate(self, phase: Phase) -> dict[str, float]:
         # Of the step just done.  Worked out anew: a resumed process has not set the optimizer's.
         rate = learning_rate(phase, tf.constant(self.position.phase_step - 1))
-        return {"learning_rate": float(rate * self._rate_scale)}
+        return {"learning_rate": float(rate * self._rate_scale), **self._steps.figures()}
 
     @property
     def _rate_scale(self) -> float:

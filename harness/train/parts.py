@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +18,7 @@ from harness.train.best import Best, EarlyStopping
 from harness.train.callbacks import Callbacks
 from harness.train.plan import Plan
 from harness.train.plateau import Plateau
+from harness.train.scaling import LossScale
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,6 +173,12 @@ class Parts:
     """Called once the checkpoint of a new best is there."""
     not_exact: Callable[[list[str]], None]
     """Hears why a resumed run would not repeat an undisturbed one to the last bit."""
+    scaling: LossScale | None
+    """Where gradients would be too small for the number format; None: nothing is scaled."""
+    jit_compile: bool
+    """Whether XLA compiles the forward and the backward pass."""
+    watched: Callable[[str], AbstractContextManager[None]]
+    """Put around every call that steps, with the name of its phase."""
     best: Best
     early: EarlyStopping | None
     plateau: Plateau | None

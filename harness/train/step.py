@@ -88,15 +88,17 @@ class Steps:
             for _ in tf.range(steps):
                 rate = learning_rate(phase, self.phase_step) * self._rate_scale
                 self._optimizer.learning_rate.assign(rate)
-                if self._parts == 1:
-                    sums = self._distribution.run(self._whole, next(iterator))
-                else:
-                    for part in tf.range(self._parts):
-                        self._distribution.run(self._add, next(iterator), part)
-                    sums = self._distribution.run(self._apply_added)
-                self._take_note(sums)
+                self._take_note(self._step(iterator))
 
         return many
+
+    def figures(self) -> dict[str, float]:
+        """What these steps have to say of themselves beside the metrics."""
+        return {}
+
+    def stuck(self) -> int | None:
+        """The first step from which on nothing can be learned any more; None: there is none."""
+        return None
 
     def sums(self) -> dict[str, np.ndarray]:
         """What the metrics gathered since :meth:`set_sums`."""
@@ -120,6 +122,14 @@ class Steps:
         """Multiplies the learning rates of all steps from now on."""
         self._rate_scale.assign(scale)
 
+    def _step(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
+        """One step of all replicas; what it adds to the metric sums."""
+        if self._parts == 1:
+            return self._distribution.run(self._whole, next(iterator))
+        for part in tf.range(self._parts):
+            self._distribution.run(self._add, next(iterator), part)
+        return self._distribution.run(self._apply_added)
+
     def _take_note(self, sums: Mapping[str, tf.Tensor]) -> None:
         for name, variable in self._sums.items():
             variable.assign_add(sums[name])
@@ -142,10 +152,14 @@ class Steps:
 
     def _apply_added(self) -> dict[str, tf.Tensor]:
         """The end of a step whose parts were added up."""
-        sums = self._apply([tf.convert_to_tensor(kept) for kept in self._added])
+        return self._apply(self._take_added())
+
+    def _take_added(self) -> list[tf.Tensor]:
+        """What the parts of a step have added up, which is gone afterwards."""
+        values = [tf.convert_to_tensor(kept) for kept in self._added]
         for kept in self._added:
             kept.assign(tf.zeros_like(kept))
-        return sums
+        return values
 
     def _values(self, batch: Batch, part: int | tf.Tensor) -> list[tf.Tensor]:
         """Gradients of this replica's rows, and what they add to the metric sums."""
@@ -166,14 +180,25 @@ class Steps:
             if penalties:
                 # Each replica's share: all of them together make the whole penalty.
                 loss += tf.add_n(penalties) * tf.reduce_sum(mask) / self._examples
+            loss = self._scaled(loss)
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         sums = task.sums.update(batch["label"], logits, losses, mask, weight)
         return [*map(tf.convert_to_tensor, gradients), *(sums[name] for name in self._sums)]
 
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        """What is differentiated in the place of the loss."""
+        return loss
+
     def _apply(self, values: list[tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Brings all replicas together, in one go, and updates the weights."""
+        """Brings all replicas together and updates the weights."""
+        gradients, sums = self._together(values)
+        self._update(gradients)
+        return sums
+
+    def _together(self, values: list[tf.Tensor]) -> tuple[list[tf.Tensor], dict[str, tf.Tensor]]:
+        """Gradients of the mean loss, and metric sums, of all replicas, in one go."""
         values = self._distribution.reduce_sum(values)
         sums = dict(zip(self._sums, values[len(self._variables) :], strict=True))
         # An empty replica divides by none of its own, and an empty batch changes nothing.
@@ -182,10 +207,12 @@ class Steps:
             gradient * tf.cast(self._examples / count, gradient.dtype)
             for gradient in values[: len(self._variables)]
         ]
+        return gradients, sums
+
+    def _update(self, gradients: list[tf.Tensor]) -> None:
         self._optimizer.apply_gradients(
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True
         )
-        return sums
 
 
 def _losses(task: Task, batch: Batch, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -144,11 +144,13 @@ def _open(
     from harness.checkpoint.store import Store
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
+    from harness.model.arithmetic import set_precision
     from harness.train.keeper import load_weights, phase_of
     from harness.worker.making import build_model
     from harness.worker.plugins import load_run_plugins
 
     load_run_plugins(paths, trust)
+    set_precision("float32")  # on any machine, and to the bit what an export computes
     # One device whatever the training had: a finished model is used anywhere, so what was trained
     # on GPUs alone is used on the CPU where there is none.
     device = "cpu" if spec.cluster.device == "cpu" else "auto"

@@ -15,6 +15,7 @@ from harness.deploy.evaluate import Evaluator
 from harness.distribute.choose import Choice
 from harness.errors import DataError, SpecError
 from harness.model.assemble import Assembled, assemble, fetch_weights, load_backbone
+from harness.model.guard import guard
 from harness.model.norm import check_synchronised
 from harness.model.task import make_task
 from harness.observe.jsonl import RESERVED
@@ -29,6 +30,7 @@ from harness.worker.datasets import Datasets, check_unchanged, open_datasets
 from harness.worker.devices import choose_devices
 from harness.worker.facts import start_facts
 from harness.worker.feeds import Feeds
+from harness.worker.precision import check_compiled, check_precision
 from harness.worker.ranks import Ranks
 
 
@@ -69,9 +71,8 @@ def make(
     Raises:
         EnvironmentNotAble, DataError, SpecError, UsageError: something does not fit.
     """
-    choice = choose_devices(spec, environment, ranks)
-    if spec.training.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    mine = say if ranks.first else None  # of what one rank is enough to say
+    choice = _devices(spec, environment, ranks, mine)
     # One reads for all: on a shared disk each rank may see another moment.
     known = ranks.from_first("record", lambda: _known(paths))
     # Before the first checkpoint nothing hangs on the data yet: mended files are just taken.
@@ -86,6 +87,7 @@ def make(
     pinned = known["backbone_digest"]
     model = build_model(spec, sets.classes, choice, pinned, trust, scaling=sets.scaling)
     check_metric_names(spec, model, feeds.validation is not None)
+    _prepare_arithmetic(spec, model, choice, mine)
     scaled_for = known["scaled_for"] or choice.distribution.replicas
     plan = make_plan(spec, feeds.steps_per_epoch, scaled_for)
     optimizer = make_optimizer(spec)
@@ -100,6 +102,26 @@ def make(
         Evaluator(model.keras, model.task, choice.distribution),
         scaled_for,
     )
+
+
+def _devices(
+    spec: Spec, environment: Mapping[str, str], ranks: Ranks, say: Callable[[str], None] | None
+) -> Choice:
+    """What this process computes on, ready to compute as the spec wants it."""
+    choice = choose_devices(spec, environment, ranks)
+    if spec.training.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    check_precision(spec.training.precision, say)
+    return choice
+
+
+def _prepare_arithmetic(
+    spec: Spec, model: Assembled, choice: Choice, say: Callable[[str], None] | None
+) -> None:
+    """Readies the model for what it will be computed in, and by."""
+    check_compiled(spec.training, model.keras, choice.distribution.replicas, say)
+    if spec.training.precision != "float32":
+        guard(model.keras)
 
 
 def _known(paths: RunPaths) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.deploy.evaluate import Evaluator
+from harness.model.arithmetic import computing_in
 from harness.runs.marks import mark_finished
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record, update_record
@@ -18,10 +19,12 @@ from harness.train.parts import Parts
 from harness.train.plan import DROP_FACTOR
 from harness.train.plateau import Plateau
 from harness.train.position import Position
+from harness.train.scaling import LossScale
 from harness.worker.featured import Featured
 from harness.worker.feeds import Feeds, examples_per_step
 from harness.worker.making import Made, facts_of, make
 from harness.worker.outside import Outside, first_rank, other_rank
+from harness.worker.precision import Arithmetic
 from harness.worker.ranks import Ranks
 from harness.worker.signals import StopSignals
 from harness.worker.staged_run import stage_beside
@@ -53,12 +56,13 @@ def train_run(
     Returns:
         The final figures: ``test_*`` where there is a test set, ``val_*`` of the best weights.
     """
-    made = make(paths, spec, trust, shown.say, environment, ranks)
-    if attempt is not None:
-        update_record(paths, **facts_of(spec, made))
-        if made.choice.distribution.replicas > 1:
-            shown.say(f"{made.choice.distribution.name}: {made.choice.why}")
     with ExitStack() as stack:
+        stack.enter_context(computing_in(spec.training.precision))
+        made = make(paths, spec, trust, shown.say, environment, ranks)
+        if attempt is not None:
+            update_record(paths, **facts_of(spec, made))
+            if made.choice.distribution.replicas > 1:
+                shown.say(f"{made.choice.distribution.name}: {made.choice.why}")
         if attempt is None:
             outside = other_rank(spec)
         else:
@@ -100,10 +104,12 @@ def _features(
 def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: StopSignals) -> Parts:
     best = Best(spec.checkpoint.best.metric, spec.checkpoint.best.mode)
     first = made.choice.distribution.topology.is_first
+    training = spec.training
+    arithmetic = Arithmetic(paths if first else None, training, outside.watch.say)
     return Parts(
         plan=made.plan,
         examples=examples_per_step(spec),
-        accumulate=spec.training.accumulate,
+        accumulate=training.accumulate,
         model=made.model,
         optimizer=made.optimizer,
         distribution=made.choice.distribution,
@@ -117,6 +123,9 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
         open=lambda: show_beginning(outside.writer, spec, made.feeds) if first else None,
         improved=lambda: note_best(paths, best) if first else None,
         not_exact=outside.exactness.not_exact,
+        scaling=_scaling(training.precision),
+        jit_compile=training.jit_compile,
+        watched=arithmetic.watched,
         best=best,
         early=_early(spec),
         plateau=_plateau(spec),
@@ -189,6 +198,11 @@ def _plateau(spec: Spec) -> Plateau | None:
     delta = _LEAST_GAIN if wanted.min_delta is None else wanted.min_delta
     best = Best(wanted.watched, min_delta=delta)
     return Plateau(best, wanted.patience or _PATIENCE, wanted.factor or DROP_FACTOR)
+
+
+def _scaling(precision: str) -> LossScale | None:
+    """Float16 has too few small numbers for gradients; bfloat16 has those of float32."""
+    return LossScale() if precision == "mixed_float16" else None
 
 
 def _early(spec: Spec) -> EarlyStopping | None:

@@ -5,6 +5,7 @@ Prints a line of JSON: for each comparison the largest difference, relative to t
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from pathlib import Path
@@ -18,12 +19,15 @@ DEVICES = cpus(2)
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
-from step_helpers import Stepper, batches  # noqa: E402
+from step_helpers import BATCH, Stepper, batches, poison  # noqa: E402
 
 from harness.distribute.mirrored import Mirrored  # noqa: E402
 from harness.distribute.single import SingleDevice  # noqa: E402
 from harness.errors import TrainingError  # noqa: E402
 from harness.train.agreement import check_equal  # noqa: E402
+from harness.train.compiled import CompiledSteps  # noqa: E402
+from harness.train.scaling import LossScale, ScaledSteps  # noqa: E402
+from harness.train.step import Steps  # noqa: E402
 
 
 def largest(one: dict[str, Any], other: dict[str, Any]) -> float:
@@ -37,7 +41,7 @@ def largest(one: dict[str, Any], other: dict[str, Any]) -> float:
 
 def compared(**options: Any) -> float:
     given = batches(5)
-    one = Stepper(SingleDevice(), **{**options, "accumulate": 1}).train(given)
+    one = Stepper(SingleDevice(), **{**options, "accumulate": 1, "kind": Steps}).train(given)
     return largest(one, Stepper(Mirrored(DEVICES), **options).train(given))
 
 
@@ -70,6 +74,29 @@ def unequal() -> dict[str, str]:
     return {"unequal": "nothing"}
 
 
+def scaled() -> dict[str, Any]:
+    """With a loss scale: a step that one device alone makes infinite is skipped by both."""
+    given = batches(5, ragged=False)
+    at_fault = [*given[:2], poison(given[2], BATCH - 1), *given[3:]]
+    found: dict[str, Any] = {}
+    for parts in (1, 2):
+        two, one = LossScale(), LossScale()
+        kind = functools.partial(ScaledSteps, scaling=two)
+        stepper = Stepper(Mirrored(DEVICES), accumulate=parts, kind=kind)
+        mirrored = stepper.train(at_fault)
+        check_equal(stepper.distribution, _named(stepper), "at the end")
+        kind = functools.partial(ScaledSteps, scaling=one)
+        single = Stepper(SingleDevice(), accumulate=parts, kind=kind).train(at_fault)
+        found[f"scaled in {parts}"] = largest(single, mirrored)
+        found[f"scales in {parts}"] = [two.to_json(), one.to_json()]
+    return found
+
+
+def _named(stepper: Stepper) -> dict[str, Any]:
+    variables = [*stepper.keras.weights, *stepper.optimizer.variables]
+    return {f"{at} {variable.name}": variable for at, variable in enumerate(variables)}
+
+
 def main() -> None:
     found: dict[str, Any] = {
         "plain": compared(),
@@ -78,6 +105,8 @@ def main() -> None:
         "norm and dropout": compared(norm=True),
         "norm in parts": normalised_in_parts(),
         **unequal(),
+        **scaled(),
+        "compiled": compared(kind=CompiledSteps, accumulate=2),
     }
     print(json.dumps(found))
 

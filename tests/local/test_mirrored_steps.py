@@ -30,6 +30,20 @@ def test_two_devices_step_as_one(found: dict[str, Any], what: str) -> None:
     assert found[what] < LIKE_RELATIVE
 
 
+def test_what_xla_compiles_steps_as_what_it_does_not(found: dict[str, Any]) -> None:
+    """With dropout, whose draws XLA would by itself make others."""
+    assert found["compiled"] < LIKE_RELATIVE
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_two_devices_skip_a_step_that_one_of_them_makes_infinite(
+    found: dict[str, Any], parts: int
+) -> None:
+    assert found[f"scaled in {parts}"] < LIKE_RELATIVE
+    wanted = {"scale": 2.0**14, "good": 2, "skipped": 1}
+    assert found[f"scales in {parts}"] == [wanted, wanted]
+
+
 def test_a_copy_that_has_drifted_is_named(found: dict[str, Any]) -> None:
     assert "do not have the same weights after step 3" in found["unequal"]
     assert "odd on device 1 of 2 of this process" in found["unequal"]

@@ -19,13 +19,24 @@ from harness.train.step import Steps
 CLASSES = ("a", "b", "c")
 BATCH = 16
 FEATURES = 6
+POISON = 1e6
 
 
 class Stepper:
-    """Steps on one distribution, from the same weights each time it is made."""
+    """Steps on one distribution, from the same weights each time it is made.
+
+    Args:
+        kind: makes the steps; called as :class:`Steps`.
+    """
 
     def __init__(
-        self, distribution: Any, *, accumulate: int = 1, dropout: float = 0.4, norm: bool = False
+        self,
+        distribution: Any,
+        *,
+        accumulate: int = 1,
+        dropout: float = 0.4,
+        norm: bool = False,
+        kind: Any = Steps,
     ) -> None:
         self.distribution = distribution
         self.draws = Draws(5, distribution)
@@ -40,6 +51,7 @@ class Stepper:
             )(inputs)
             if norm:
                 x = SyncBatchNorm(distribution, momentum=0.5, name="norm")(x)
+            x = tf_keras.layers.Lambda(poisoned)(x)
             x = Dropout(dropout, self.draws, 0)(tf_keras.layers.Activation("tanh")(x))
             self.keras = tf_keras.Model(inputs, tf_keras.layers.Dense(3, name="out")(x))
             self.optimizer = tf_keras.optimizers.SGD(0.0, momentum=0.9, jit_compile=False)
@@ -49,8 +61,9 @@ class Stepper:
             draws=self.draws,
             trainable=lambda phase=None: list(self.keras.trainable_variables),
             enter=lambda phase: None,
+            called_on=lambda batch: self.keras,
         )
-        self.steps = Steps(model, self.optimizer, distribution, BATCH, accumulate)
+        self.steps = kind(model, self.optimizer, distribution, BATCH, accumulate)
         self.accumulate = accumulate
         self._many = self.steps.compile(Phase(0, "one", 1, 1000, 1, 0.1, 0, "constant", "last"))
 
@@ -58,7 +71,8 @@ class Stepper:
         """Steps over global batches; weights, slots and sums afterwards."""
         parted = self._parted(batches)
         dataset = tf.data.Dataset.from_generator(
-            lambda: iter(parted),
+            # TensorFlow takes an array as it lies in memory, and may write into it.
+            lambda: ({name: rows.copy() for name, rows in each.items()} for each in parted),
             output_signature={
                 name: tf.TensorSpec(value.shape, value.dtype) for name, value in parted[0].items()
             },
@@ -70,8 +84,8 @@ class Stepper:
 
     def state(self) -> dict[str, Any]:
         return {
-            **{w.name: w.numpy() for w in self.keras.weights},
-            **{f"slot {v.name}": v.numpy() for v in self.optimizer.variables},
+            **{w.name: w.numpy().copy() for w in self.keras.weights},
+            **{f"slot {v.name}": v.numpy().copy() for v in self.optimizer.variables},
             **{f"sum {name}": value for name, value in self.steps.sums().items()},
         }
 
@@ -85,6 +99,19 @@ class Stepper:
             return cuts.reshape(parts, -1, *shape)
 
         return list(_turned([{name: cut(rows) for name, rows in each.items()} for each in batches]))
+
+
+@tf.custom_gradient
+def poisoned(x: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """The same; but the gradient of a value beyond :data:`POISON` is infinite."""
+    return tf.identity(x), lambda dy: tf.where(tf.abs(x) > POISON, float("inf"), dy)
+
+
+def poison(batch: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+    """The batch with an example of mask 0, so with no part in the loss, that poisons gradients."""
+    image, mask = batch["image"].copy(), batch["mask"].copy()
+    image[row], mask[row] = 100.0 * POISON, 0.0
+    return {**batch, "image": image, "mask": mask}
 
 
 def _turned(batches: list[dict[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:

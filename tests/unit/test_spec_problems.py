@@ -33,7 +33,7 @@ training:
   optimizer:
     name: adam
     momentum: 0.9
-  precision: mixed_float16
+  nan: skip
 """
 
 
@@ -45,7 +45,7 @@ def test_five_mistakes_are_five_problems_with_their_lines(tmp_path: Path) -> Non
         (str(job), 7, "data.imagesize"),
         (str(job), 9, "head.dropout"),
         (str(job), 14, "training.optimizer.momentum"),
-        (str(job), 15, "training.precision"),
+        (str(job), 15, "training.nan"),
     ]
     assert [p.what for p in found] == [
         "has the wrong form",
@@ -81,6 +81,16 @@ def test_every_problem_says_what_is_next(tmp_path: Path) -> None:
         ({"training": {"seed": -1}}, "training.seed", "is out of range"),
         ({"training": {"batch_size": 0}}, "training.batch_size", "is out of range"),
         ({"training": {"deterministic": "yes"}}, "training.deterministic", "is of the wrong type"),
+        (
+            {"training": {"jit_compile": True, "precision": "mixed_bfloat16"}},
+            "training.jit_compile",
+            "what XLA compiles is not rewritten to 16 bits",
+        ),
+        (
+            {"training": {"jit_compile": True}, "task": "text_classification"},
+            "training.jit_compile",
+            "XLA has no operations on texts",
+        ),
         ({"training": {"phases": []}}, "training.phases", "must not be empty"),
         ({"training": {"phases": {}}}, "training.phases", "is of the wrong type"),
         ({"training": {"phases": [3]}}, "training.phases.0", "is of the wrong type"),
@@ -210,7 +220,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"training": {"nan": "skip"}}, "training.nan"),
-        ({"training": {"jit_compile": True}}, "training.jit_compile"),
         ({"adaptation": {"method": "coral", "target": "/t"}}, "adaptation"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),

@@ -1,0 +1,138 @@
+"""Dynamic loss scaling: gradients that float16 would round to zero are kept, and Inf is skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tensorflow as tf
+
+from harness.train.step import Batch, Steps
+
+INITIAL = 2.0**15
+LOWEST, HIGHEST = 1.0, 2.0**24
+GROWS_AFTER = 2000
+"""Steps in a row with finite gradients after which the scale is doubled."""
+
+
+class LossScale:
+    """The scale and how it has fared; a part of the checkpoint's plain state.
+
+    Micikevicius et al., 2018: the scale is halved, and the step skipped, where a gradient is not
+    finite, and doubled after :data:`GROWS_AFTER` steps without that.  It is always a power of two,
+    so float32 gradients are scaled and scaled back without rounding.
+
+    ``scale`` (float32), ``good`` (int64: finite steps since it last changed), ``skipped`` (int64)
+    and ``stuck`` (int64: first step that was skipped at the lowest scale, or -1) are scalar
+    variables, so that many steps run without Python.  All replicas see the same summed gradients,
+    and so work out the same scale.
+    """
+
+    def __init__(self) -> None:
+        with tf.device("/CPU:0"):
+            self.scale = tf.Variable(INITIAL, dtype=tf.float32, trainable=False)
+            self.good = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
+            self.stuck = tf.Variable(-1, dtype=tf.int64, trainable=False)
+
+    def note(self, finite: tf.Tensor, step: tf.Tensor) -> None:
+        """Takes note of a step, in a graph.
+
+        Args:
+            finite: bool scalar: whether all its gradients were.
+            step: int64 scalar.
+        """
+        scale, good = tf.identity(self.scale), self.good + 1
+        grows = tf.logical_and(finite, good >= GROWS_AFTER)
+        lost = tf.logical_and(tf.logical_not(finite), scale <= LOWEST)
+        larger = tf.minimum(scale * 2.0, HIGHEST)
+        smaller = tf.maximum(scale * 0.5, LOWEST)
+        self.scale.assign(tf.where(finite, tf.where(grows, larger, scale), smaller))
+        kept = tf.logical_and(finite, tf.logical_not(grows))
+        self.good.assign(tf.where(kept, good, tf.zeros_like(good)))
+        self.skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
+        first = tf.logical_and(lost, self.stuck < 0)
+        self.stuck.assign(tf.where(first, step, self.stuck))
+
+    def figures(self) -> dict[str, float]:
+        """For the lines of ``metrics.jsonl``: the scale, and steps skipped so far."""
+        return {
+            "loss_scale": float(self.scale.numpy()),
+            "skipped_steps": float(self.skipped.numpy()),
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """For the checkpoint's state."""
+        return {
+            "scale": float(self.scale.numpy()),
+            "good": int(self.good.numpy()),
+            "skipped": int(self.skipped.numpy()),
+        }
+
+    def from_json(self, state: Mapping[str, Any]) -> None:
+        """Takes back what :meth:`to_json` gave."""
+        self.scale.assign(state["scale"])
+        self.good.assign(state["good"])
+        self.skipped.assign(state["skipped"])
+
+
+class ScaledSteps(Steps):
+    """Steps whose loss is multiplied by a :class:`LossScale` and whose gradients are divided by it.
+
+    A step whose summed gradients are not finite changes neither weights nor what the optimizer
+    keeps of them, nor its count of steps.  The counters of steps go on, and its examples count in
+    the metric sums, as their losses are what they are.
+    """
+
+    def __init__(self, *arguments: Any, scaling: LossScale) -> None:
+        super().__init__(*arguments)
+        self._scaling = scaling
+
+    def figures(self) -> dict[str, float]:
+        return self._scaling.figures()
+
+    def stuck(self) -> int | None:
+        at = int(self._scaling.stuck.numpy())
+        return None if at < 0 else at
+
+    def _step(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
+        distribution = self._distribution
+        if self._parts == 1:
+            found = distribution.run_each(self._found, next(iterator))
+        else:
+            for part in tf.range(self._parts):
+                distribution.run(self._add, next(iterator), part)
+            found = distribution.run_each(self._found_added)
+        gradients = found[0]
+        _, sums, finite = distribution.run(_same, *found)
+        # Outside of the replicas: TensorFlow lets them meet (to update mirrored weights) in no
+        # branch that they enter by themselves.
+        if finite:
+            distribution.run(self._update, gradients)
+        self._scaling.note(finite, self.step)
+        return sums
+
+    # On a replica.
+
+    def _found(self, batch: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
+        return self._judged(self._values(batch, 0))
+
+    def _found_added(self) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
+        return self._judged(self._take_added())
+
+    def _judged(
+        self, values: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
+        """Summed gradients in their own size, metric sums, and whether all of them are finite."""
+        gradients, sums = self._together(values)
+        back = 1.0 / self._scaling.scale
+        gradients = [gradient * tf.cast(back, gradient.dtype) for gradient in gradients]
+        each = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+        return gradients, sums, tf.reduce_all(tf.stack(each))
+
+    def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
+        return loss * self._scaling.scale
+
+
+def _same(*values: Any) -> tuple[Any, ...]:
+    return values

@@ -1,0 +1,120 @@
+"""Loss scaling: exact where all is finite, and a step that is not changes nothing."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+
+from step_helpers import BATCH, Stepper, batches, poison  # noqa: E402
+
+from harness.distribute.single import SingleDevice  # noqa: E402
+from harness.train import scaling  # noqa: E402
+from harness.train.scaling import LossScale, ScaledSteps  # noqa: E402
+
+
+def stepper(scale: LossScale, **options: Any) -> Stepper:
+    return Stepper(SingleDevice(), kind=functools.partial(ScaledSteps, scaling=scale), **options)
+
+
+def assert_same(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        np.testing.assert_array_equal(value, other[name], err_msg=name)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_power_of_two_rounds_nothing(accumulate: int) -> None:
+    """With dropout, class weights, a penalty, unreadable files and a ragged last batch."""
+    given = batches(5)
+    scaled = stepper(LossScale(), accumulate=accumulate).train(given)
+    assert_same(scaled, Stepper(SingleDevice(), accumulate=accumulate).train(given))
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_step_with_infinite_gradients_is_as_if_it_had_not_been(accumulate: int) -> None:
+    given = batches(5, ragged=False)
+    scale = LossScale()
+    one = stepper(scale, accumulate=accumulate, dropout=0.0)
+    found = one.train([*given[:2], poison(given[2], BATCH - 1), *given[3:]])
+    other = stepper(LossScale(), accumulate=accumulate, dropout=0.0)
+    wanted = other.train([*given[:2], *given[3:]])
+    sums = {name for name in found if name.startswith("sum ")}
+    assert_same(
+        {name: value for name, value in found.items() if name not in sums},
+        {name: value for name, value in wanted.items() if name not in sums},
+    )
+    assert int(one.optimizer.iterations.numpy()) == 4
+    assert int(one.steps.step.numpy()) == 5
+    assert found["sum count"] == wanted["sum count"] + BATCH - 1
+    assert int(one.steps.first_bad.numpy()) == -1
+    assert scale.to_json() == {"scale": 2.0**14, "good": 2, "skipped": 1}
+    assert one.steps.figures() == {"loss_scale": 2.0**14, "skipped_steps": 1.0}
+    assert one.steps.stuck() is None
+
+
+def test_a_scale_that_overflows_is_halved_until_it_fits() -> None:
+    scale = LossScale()
+    scale.from_json({"scale": 2.0**127, "good": 5, "skipped": 3})
+    one = stepper(scale)
+    before = [v.numpy() for v in one.keras.trainable_variables]
+    given = batches(13, ragged=False)
+    for each in given:
+        each["weight"] *= 100.0
+    one.train(given[:1])
+    for variable, old in zip(one.keras.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), old)
+    assert scale.to_json() == {"scale": 2.0**126, "good": 0, "skipped": 4}
+    one.train(given[1:])
+    assert scale.to_json()["good"] > 0
+    changed = [v.numpy() for v in one.keras.trainable_variables]
+    assert any((new != old).any() for new, old in zip(changed, before, strict=True))
+
+
+def test_a_loss_that_is_not_finite_is_remembered_all_the_same() -> None:
+    given = batches(3, ragged=False)
+    given[1]["image"][0] = np.inf
+    one = stepper(LossScale())
+    one.train(given)
+    assert int(one.steps.first_bad.numpy()) == 1
+
+
+def test_gradients_that_no_scale_makes_finite_are_an_end() -> None:
+    scale = LossScale()
+    scale.from_json({"scale": 2.0, "good": 0, "skipped": 0})
+    one = stepper(scale)
+    one.train([poison(each, 0) for each in batches(3, ragged=False)])
+    assert scale.to_json() == {"scale": 1.0, "good": 0, "skipped": 3}
+    assert one.steps.stuck() == 1
+
+
+@pytest.mark.parametrize(
+    ("scale", "good", "finite", "wanted"),
+    [
+        (1024.0, 0, True, (1024.0, 1)),
+        (1024.0, scaling.GROWS_AFTER - 2, True, (1024.0, scaling.GROWS_AFTER - 1)),
+        (1024.0, scaling.GROWS_AFTER - 1, True, (2048.0, 0)),
+        (scaling.HIGHEST, scaling.GROWS_AFTER - 1, True, (scaling.HIGHEST, 0)),
+        (1024.0, 7, False, (512.0, 0)),
+        (1.0, 7, False, (1.0, 0)),
+    ],
+)
+def test_how_it_grows_and_shrinks(
+    scale: float, good: int, finite: bool, wanted: tuple[float, int]
+) -> None:
+    kept = LossScale()
+    kept.from_json({"scale": scale, "good": good, "skipped": 0})
+    kept.note(tf.constant(finite), tf.constant(3, tf.int64))
+    assert (kept.to_json()["scale"], kept.to_json()["good"]) == wanted
+    assert kept.to_json()["skipped"] == (not finite)
+
+
+def test_its_state_is_plain_and_comes_back() -> None:
+    one, other = LossScale(), LossScale()
+    one.from_json({"scale": 4096.0, "good": 17, "skipped": 2})
+    other.from_json(one.to_json())
+    assert other.to_json() == {"scale": 4096.0, "good": 17, "skipped": 2}

@@ -5,12 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from harness.errors import EnvironmentNotAble
+from harness.spec.models_cluster import Cluster
+
 BF16_FLAGS = ("amx_bf16", "avx512_bf16", "bf16")
 """Words of ``/proc/cpuinfo`` for units that multiply bfloat16: two of x86, one of ARM."""
 FLOAT16_SINCE = (7, 0)
 """Compute capability of the first NVIDIA GPUs with tensor cores (Volta); TensorFlow rewrites
 nothing to float16 for older ones."""
 PRECISIONS = ("mixed_float16", "mixed_bfloat16")
+
+
+def check_kind(precision: str, kind: str) -> None:
+    """Holds a precision against the kind of device that computes, ``CPU`` or ``GPU``.
+
+    Raises:
+        EnvironmentNotAble: TensorFlow does not compute in it there.
+    """
+    wanted = {"mixed_float16": "GPU", "mixed_bfloat16": "CPU"}.get(precision, kind)
+    if kind != wanted:
+        other = "mixed_float16" if kind == "GPU" else "mixed_bfloat16"
+        raise EnvironmentNotAble(
+            f"TensorFlow computes in {precision} on {wanted}s only",
+            got=f"a run on the {kind}",
+            allowed=f"float32 or {other} on the {kind}",
+            action=f"set training.precision: {other} or float32",
+            path="training.precision",
+        )
+
+
+def asked_kind(cluster: Cluster) -> str | None:
+    """What a spec asks to compute on, ``CPU`` or ``GPU``; None where only the machine tells."""
+    if cluster.device == "cpu":
+        return "CPU"
+    return "GPU" if cluster.device == "gpu" or cluster.gpus_per_node else None
 
 
 def flags_of(cpuinfo: str) -> frozenset[str]:

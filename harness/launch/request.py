@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from harness.data.lanes import check_replicas, lane_count
 from harness.distribute.asked import check_asked, ranks_per_node, replicas_of
+from harness.distribute.units import asked_kind, check_kind
 from harness.spec import Resolved, Site, Spec
 from harness.spec.models_cluster import seconds_of
 
@@ -59,11 +60,14 @@ def make_request(resolved: Resolved) -> Request:
     """The job that a spec asks for at its site.
 
     Raises:
-        EnvironmentNotAble: its strategy, ranks and GPUs cannot go together.
+        EnvironmentNotAble: its strategy, ranks and GPUs, or precision and device, cannot go
+            together.
     """
     spec, site = resolved.spec, resolved.site
     cluster = spec.cluster
     check_asked(cluster)
+    if (kind := asked_kind(cluster)) is not None:
+        check_kind(spec.training.precision, kind)
     ranks = ranks_per_node(cluster)
     cpus, why = _cpus_per_rank(spec, site, ranks)
     time_s = None if cluster.time is None else seconds_of(cluster.time)

@@ -156,11 +156,8 @@ class Trainer:
         seconds = time.monotonic() - began
         self._pace.done(count, seconds)
         self.position = position.forward(count, phase)
-        bad = int(self._steps.first_bad.numpy())
-        if bad >= 0:
-            raise not_finite(f"the loss of step {bad}")
-        if (stuck := self._steps.stuck()) is not None:
-            raise not_finite(f"the gradients of step {stuck}, which no loss scale makes finite")
+        if (where := self._steps.not_finite()) is not None:
+            raise not_finite(where)
         parts.data.check()
         parts.callbacks.on_train_batch_end(
             position.epoch_step(phase) + count - 1, {"loss": loss, "size": examples}

@@ -91,9 +91,10 @@ class ScaledSteps(Steps):
     def figures(self) -> dict[str, float]:
         return self._scaling.figures()
 
-    def stuck(self) -> int | None:
-        at = int(self._scaling.stuck.numpy())
-        return None if at < 0 else at
+    def not_finite(self) -> str | None:
+        stuck = int(self._scaling.stuck.numpy())
+        of_gradients = f"the gradients of step {stuck}, which no loss scale makes finite"
+        return super().not_finite() or (None if stuck < 0 else of_gradients)
 
     def _step(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
         distribution = self._distribution

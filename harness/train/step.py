@@ -96,9 +96,10 @@ class Steps:
         """What these steps have to say of themselves beside the metrics."""
         return {}
 
-    def stuck(self) -> int | None:
-        """The first step from which on nothing can be learned any more; None: there is none."""
-        return None
+    def not_finite(self) -> str | None:
+        """Where a value was not finite that ends the training; None: nowhere."""
+        bad = int(self.first_bad.numpy())
+        return None if bad < 0 else f"the loss of step {bad}"
 
     def sums(self) -> dict[str, np.ndarray]:
         """What the metrics gathered since :meth:`set_sums`."""

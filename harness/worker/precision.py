@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from harness.distribute.units import cpu_flags, no_gain
+from harness.distribute.units import check_kind, cpu_flags, no_gain
 from harness.errors import EnvironmentNotAble, SpecError
 from harness.model.arithmetic import Counted, collected, count, tried
 from harness.model.norm import SyncBatchNorm
@@ -34,16 +34,7 @@ def check_precision(precision: str, say: Callable[[str], None] | None) -> None:
     if precision == "float32":
         return
     gpus = tf.config.get_visible_devices("GPU")
-    kind, wanted = "GPU" if gpus else "CPU", "GPU" if precision == "mixed_float16" else "CPU"
-    if kind != wanted:
-        other = "mixed_float16" if gpus else "mixed_bfloat16"
-        raise EnvironmentNotAble(
-            f"TensorFlow computes in {precision} on {wanted}s only",
-            got=f"a run on the {kind}",
-            allowed=f"float32 or {other} on the {kind}",
-            action=f"set training.precision: {other} or float32",
-            path=_PATH,
-        )
+    check_kind(precision, "GPU" if gpus else "CPU")
     why = no_gain(precision, cpu_flags(), [_capability(gpu) for gpu in gpus])
     if not tried(precision).low:
         raise EnvironmentNotAble(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.errors import EnvironmentNotAble
 from harness.launch.request import LEAD_S, default_lead_s, make_request
 from harness.launch.script import clock
 from harness.spec import load_spec
@@ -52,6 +53,42 @@ def request_of(tmp_path: Path, **cluster: Any):
 def test_cpu_cores_of_a_rank(tmp_path: Path, cluster: dict, cpus: int, why: str) -> None:
     found = request_of(tmp_path, **cluster)
     assert (found.cpus_per_rank, found.cpus_why) == (cpus, why)
+
+
+@pytest.mark.parametrize(
+    ("precision", "cluster", "fits"),
+    [
+        ("mixed_float16", {"device": "cpu"}, False),
+        ("mixed_float16", {"device": "cpu", "gpus_per_node": 2}, False),
+        ("mixed_float16", {"gpus_per_node": 2}, True),
+        ("mixed_float16", {}, True),
+        ("mixed_bfloat16", {"gpus_per_node": 2}, False),
+        ("mixed_bfloat16", {"device": "gpu"}, False),
+        ("mixed_bfloat16", {"device": "cpu", "gpus_per_node": 2}, True),
+        ("mixed_bfloat16", {}, True),
+        ("float32", {"device": "cpu"}, True),
+        ("float32", {"device": "gpu"}, True),
+    ],
+)
+def test_a_precision_that_the_devices_have_not_is_not_queued(
+    tmp_path: Path, precision: str, cluster: dict, fits: bool
+) -> None:
+    resolved = load_spec(
+        {
+            "harness_spec": 1,
+            "name": "textures",
+            "backbone": {"handle": "hub:/m"},
+            "data": {"train": "/d"},
+            "training": {"precision": precision},
+            "checkpoint": {"best": {"metric": "loss"}},
+            "cluster": cluster,
+        }
+    )
+    if fits:
+        make_request(resolved)
+        return
+    with pytest.raises(EnvironmentNotAble, match=f"computes in {precision} on [CG]PUs only"):
+        make_request(resolved)
 
 
 def test_what_is_not_asked_for_is_left_to_the_cluster(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ _HEAD = ("KEY", "SIZE", "UNUSED", "BACKBONE", "EXAMPLES", "")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.common import add_json
 
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    actions = parser.add_subparsers(
+        dest="action", metavar="ACTION", required=True, help="what to do"
+    )
     shown = actions.add_parser("list", help="show what is kept, the longest unused first")
     add_json(shown)
     pruned = actions.add_parser("prune", help="remove features, the longest unused first")

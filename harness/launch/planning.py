@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.data.index import ExampleIndex
-from harness.data.lanes import lane_count, steps_per_epoch
-from harness.data.resampling import resampling_of
-from harness.data.sets import Sets, open_sets
 from harness.distribute.asked import replicas_of
-from harness.errors import HarnessError
+from harness.launch.planning_data import count, steps_of, to_stage
 from harness.launch.planning_job import job_json, job_lines
 from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.spec.feature_cache import planned as features_planned
 from harness.train.plan import Phase, Plan, make_plan
-
-if TYPE_CHECKING:
-    from harness.data.packed_examples import PackedExamples
 
 _FLOAT_BYTES = 4
 # run.json, spec.yaml, environment.lock, git.diff, attempts, heartbeat, metrics and superseded
@@ -79,69 +71,20 @@ def make(resolved: Resolved) -> Planned:
     spec = resolved.spec
     notes = check_by_profile(resolved)
     lanes = checked_lanes(spec)
-    sets, counts = _count(spec, notes)
+    sets, counts = count(spec, notes)
     train = None if sets is None else sets.train
     plan = None
     if train is not None:
-        plan = make_plan(spec, _steps_of(spec, train), replicas_of(spec.cluster))
+        plan = make_plan(spec, steps_of(spec, train), replicas_of(spec.cluster))
     return Planned(
         resolved,
         counts,
         tuple(train.classes) if train is not None else (),
         lanes,
         plan,
-        _estimates(spec, counts, notes) | _to_stage(spec, sets, notes),
+        _estimates(spec, counts, notes) | to_stage(spec, sets, notes),
         notes,
     )
-
-
-def _steps_of(spec: Spec, train: ExampleIndex | PackedExamples) -> Callable[[int], int]:
-    """Steps of an epoch by the size of a batch."""
-    each_epoch, parts = _each_epoch(spec, train), spec.training.accumulate
-
-    def steps(batch: int) -> int:
-        lanes = lane_count(batch * parts, spec.data.lanes)
-        return steps_per_epoch(each_epoch, batch * parts, lanes)
-
-    return steps
-
-
-def _each_epoch(spec: Spec, train: ExampleIndex | PackedExamples) -> int:
-    """Examples of an epoch of training."""
-    labels = train.labels if isinstance(train, ExampleIndex) else None
-    resampling = resampling_of(spec.data.balance, labels, spec.training.seed)
-    return len(train if resampling is None else resampling)
-
-
-def _count(spec: Spec, notes: list[str]) -> tuple[Sets | None, dict[str, int]]:
-    """Looks at the data as training would; None if it cannot."""
-    data = spec.data
-    if data.source is not None or data.train is None:
-        reason = "they come from a plug-in" if data.source is not None else "no data.train is named"
-        notes.append(f"examples and steps are not known here: {reason}")
-        return None, {}
-    try:
-        sets = open_sets(data, spec.training.seed, medium=spec.medium, learned=spec.learned)
-    except HarnessError as error:
-        notes += [str(problem) for problem in error.problems]
-        return None, {}
-    notes += sets.notes
-    named = (("train", sets.train), ("validation", sets.validation), ("test", sets.test))
-    return sets, {name: len(index) for name, index in named if index is not None}
-
-
-def _to_stage(spec: Spec, sets: Sets | None, notes: list[str]) -> dict[str, int]:
-    """What ``cluster.stage`` has each node copy."""
-    if spec.cluster.stage == "none" or sets is None:
-        return {}
-    found = {
-        one.digest: sum(shard.bytes for shard in one.shards)
-        for index in (sets.train, sets.validation, sets.test)
-        if (one := getattr(index, "packed", None)) is not None
-    }
-    if not found:
-        notes.append("cluster.stage: the data are not packed, so nothing is staged")
-    return {"bytes_to_stage": sum(found.values())}
 
 
 def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:
@@ -151,6 +94,7 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
             (phase.batch_size or spec.training.batch_size) * (spec.image_size_of(at) or 0) ** 2 * 3
             for at, phase in enumerate(spec.training.phases)
         )
+        pixels *= 2 if spec.trains_on_target else 1  # as many of the target
         batch = {
             "batch_bytes_to_device": pixels,
             "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
@@ -168,7 +112,10 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
 def files_of_the_run(spec: Spec) -> int:
     """Files that a run makes at most, without those of its jobs."""
     # One checkpoint more than are kept, since the new one is written before an old one goes.
-    return _FILES_OF_A_RUN + _FILES_OF_A_CHECKPOINT * (spec.checkpoint.keep + 1)
+    checkpoints = spec.checkpoint.keep + 1
+    if spec.adaptation is not None and spec.adaptation.method == "adabn":
+        checkpoints += 1  # with the statistics of the target
+    return _FILES_OF_A_RUN + _FILES_OF_A_CHECKPOINT * checkpoints
 
 
 def flat_values(spec: Spec) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from harness.data.content import FEATURES, content_of_spec
 from harness.distribute.base import Distribution
 from harness.errors import DataError, SpecError
 from harness.model import backbone as backbones
+from harness.model.adaptation.alignment import Alignment, make_alignment
 from harness.model.backbone import Backbone
 from harness.model.blocks import blocks_of
 from harness.model.draws import Draws
@@ -25,14 +26,14 @@ from harness.model.keras_apps import (
     load_application,
     with_global_norms,
 )
-from harness.model.pixels import UNIT, Pixels
+from harness.model.pixels import Pixels, pixels_of
 from harness.model.pooling import Pooling, pooling_after
 from harness.model.pretrained import Pretrained
 from harness.model.task import Task
 from harness.model.unfreeze import Unfrozen, unfrozen
 from harness.plugins import PREFIX
 from harness.spec import Spec, Trust
-from harness.spec.keras_names import PIXELS, keras_name
+from harness.spec.keras_names import keras_name
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,8 @@ class Assembled:
     draws: Draws
     pretrained: Pretrained
     phases: tuple[Trained, ...]
+    alignment: Alignment | None = None
+    """The loss of an adaptation; its variables are trained and saved, and are not in ``keras``."""
 
     def called_on(self, batch: dict[str, Any]) -> tf_keras.Model:
         """The model that takes what stands in a batch: examples, or features of them."""
@@ -75,7 +78,10 @@ class Assembled:
         """The variables that a phase changes by their gradients; None: that any phase changes."""
         phases = self.phases if phase is None else (self.phases[phase],)
         found = {id(v): v for each in phases for v in each.unfrozen.variables}
-        return [*self.head(), *found.values()]
+        return [*self.head(), *found.values(), *self._beside()]
+
+    def _beside(self) -> list[tf.Variable]:
+        return [] if self.alignment is None else list(self.alignment.variables)
 
     def enter(self, phase: int) -> None:
         """Gives the backbone the mode of a phase, for the graphs that are made from now on."""
@@ -89,7 +95,7 @@ class Assembled:
         Of a backbone with a digest, what is frozen is not in it: the digest stands for it.
         A plug-in backbone has none, so its weights, which came from anywhere, are kept.
         """
-        weights = self.keras.weights
+        weights = [*self.keras.weights, *self._beside()]
         named = zip(stable_names(weights), weights, strict=True)
         if self.backbone.digest is None:
             return dict(named)
@@ -249,12 +255,8 @@ def assemble(
     halves = tf_keras.Model(inputs, features), tf_keras.Model(features, logits)
     one = backbones.input_of(content.element(sizes[0] if sizes else None))
     phases = trained_by_phase(spec, backbone, one, distribution)
-    return Assembled(model, *halves, backbone, task, draws, pretrained, phases)
-
-
-def pixels_of(spec: Spec) -> str:
-    """The kind of pixels that the backbone of pictures is given, see ``backbone.pixels``."""
-    return spec.backbone.pixels or PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)
+    alignment = make_alignment(spec, model, draws)
+    return Assembled(model, *halves, backbone, task, draws, pretrained, phases, alignment)
 
 
 def trained_by_phase(

@@ -30,13 +30,16 @@ class Draws:
         distribution: tells which replica is calling.
 
     ``step`` (int64 scalar variable) is set by the training step before the model is called, and
-    so are ``parts`` and ``part`` where a replica computes its rows in several parts.  Where XLA
-    compiles the model, ``now`` is the value of ``step``; else it is None.
+    so are ``parts`` and ``part`` where a replica computes its rows in several parts.  Where rows of
+    ``streams`` batches lie behind one another in what a layer is given (the source's and the
+    target's), each stream has draws of its own.  Where XLA compiles the model, ``now`` is the value
+    of ``step``; else it is None.
     """
 
     now: tf.Tensor | None = None
 
     parts: int = 1
+    streams: int = 1
     part: int | tf.Tensor = 0
 
     def __init__(self, seed: int, distribution: Distribution) -> None:
@@ -48,10 +51,14 @@ class Draws:
     def seed_of(self, layer: int) -> tf.Tensor:
         """int32 [2]: the stateless seed of ``layer`` in the present step."""
         seed = tf.constant([self._seed & 0x7FFFFFFF, self._seed >> 31], tf.int32)
+        step = self.step if self.now is None else self.now
+        return self._fold_in(self._fold_in(seed, step), layer)
+
+    @staticmethod
+    def _fold_in(seed: tf.Tensor, number: int | tf.Tensor) -> tf.Tensor:
         fold_in = tf.random.fold_in if hasattr(tf.random, "fold_in") else None
         fold_in = fold_in or tf.random.experimental.stateless_fold_in
-        step = self.step if self.now is None else self.now
-        return fold_in(fold_in(seed, step, alg=_ALGORITHM), layer, alg=_ALGORITHM)
+        return fold_in(seed, number, alg=_ALGORITHM)
 
     def uniform(self, like: tf.Tensor, layer: int) -> tf.Tensor:
         """float32 in [0, 1) of the shape of ``like`` [b, ...], this replica's rows of the draw.
@@ -59,14 +66,23 @@ class Draws:
         The draw has ``replicas * parts * b`` rows: every replica holds the same static batch.
         """
         shape = tf.shape(like)
-        rows = shape[0]
+        rows = shape[0] // self.streams
         replicas = self.distribution.replicas
+        own = tf.concat([[rows], shape[1:]], axis=0)
         start = rows * (self.distribution.replica() * self.parts + self.part)
-        if self.now is not None:
-            return philox.uniform(self.seed_of(layer), start * tf.reduce_prod(shape[1:]), shape)
         whole = tf.concat([[rows * replicas * self.parts], shape[1:]], axis=0)
-        draw = tf.random.stateless_uniform(whole, self.seed_of(layer), alg=_ALGORITHM)
-        return draw[start : start + rows]
+
+        def mine(seed: tf.Tensor) -> tf.Tensor:
+            if self.now is not None:
+                return philox.uniform(seed, start * tf.reduce_prod(shape[1:]), own)
+            drawn = tf.random.stateless_uniform(whole, seed, alg=_ALGORITHM)
+            return drawn[start : start + rows]
+
+        seed = self.seed_of(layer)
+        if self.streams == 1:
+            return mine(seed)
+        further = [self._fold_in(seed, stream) for stream in range(1, self.streams)]
+        return tf.concat([mine(each) for each in (seed, *further)], axis=0)
 
 
 class Dropout(tf_keras.layers.Layer):

@@ -7,8 +7,15 @@ formulas are those of ``keras.applications.imagenet_utils.preprocess_input`` (it
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import tensorflow as tf
 import tf_keras
+
+from harness.spec.keras_names import PIXELS, keras_name
+
+if TYPE_CHECKING:
+    from harness.spec import Spec
 
 UNIT = "unit"
 """0..1, what modules of TensorFlow Hub take."""
@@ -45,3 +52,8 @@ class Pixels(tf_keras.layers.Layer):
         if self._kind == "caffe":
             return pixels[..., ::-1] - tf.constant(_CAFFE_MEAN)
         return pixels / 255.0
+
+
+def pixels_of(spec: Spec) -> str:
+    """The kind of pixels that the backbone of pictures is given, see ``backbone.pixels``."""
+    return spec.backbone.pixels or PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)

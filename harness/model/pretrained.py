@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -37,13 +38,28 @@ class Pretrained(tf_keras.layers.Layer):
         super().__init__(trainable=False, **kwargs)
         self.inner = inner
         self._learns = False
+        self._always = False
         self._to_call = inner
         if "training" not in inspect.signature(inner.call).parameters:
             self._to_call = _Told(inner)
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Examples in, features [b, f] out."""
-        return self._to_call(inputs, training=training if self._learns else False)
+        mode = training if self._learns else False
+        return self._to_call(inputs, training=True if self._always else mode)
+
+    @contextmanager
+    def in_training(self, always: bool) -> Iterator[None]:
+        """Graphs that are made within call the backbone in training mode, if ``always``, whatever
+        mode the model is called in."""
+        kept = self.trainable, self.inner.trainable  # type: ignore[has-type]
+        if always:
+            self._always = self.trainable = self.inner.trainable = True
+        try:
+            yield
+        finally:
+            self._always = False
+            self.trainable, self.inner.trainable = kept
 
     def set_mode(self, training: bool, trained: Iterable[tf.Variable]) -> None:
         """Which mode the graphs that are made from now on have.

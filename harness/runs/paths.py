@@ -90,6 +90,12 @@ class RunPaths:
         return self.checkpoints / f"step-{step:08d}"
 
     @property
+    def adapted(self) -> Path:
+        """Folder of the best weights with the batch-norm statistics of a target, as a checkpoint;
+        only if the run adapts such."""
+        return self.root / "adapted"
+
+    @property
     def slurm(self) -> Path:
         """Folder of submission scripts, logs and outcomes."""
         return self.root / "slurm"

@@ -85,6 +85,10 @@ def placed(path: str, problem: Problem, resolved: Resolved | None) -> Problem:
 def _data(spec: Spec) -> Iterator[Found]:
     if spec.data.source is not None:
         return  # what the paths mean is the plug-in's affair
+    if spec.adaptation is not None:
+        problem = _data_set(Path(spec.adaptation.target), "a folder, or a manifest (.csv, .tsv)")
+        if problem is not None:
+            yield "adaptation.target", problem
     for name in ("train", "validation", "test"):
         path = getattr(spec.data, name)
         if isinstance(path, str):
@@ -98,8 +102,10 @@ def _data(spec: Spec) -> Iterator[Found]:
             yield "data.root", problem
 
 
-def _data_set(path: Path) -> Problem | None:
-    wanted = "a folder with one folder for each class, or a manifest (.csv, .tsv)"
+_CLASSES = "a folder with one folder for each class, or a manifest (.csv, .tsv)"
+
+
+def _data_set(path: Path, wanted: str = _CLASSES) -> Problem | None:
     if path.suffix.lower() not in (".csv", ".tsv") or not path.is_file():
         return _folder(path, wanted)
     if os.access(path, os.R_OK):

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
 _FIELD = "training.feature_cache"
 
 
-def cannot_cache(handle: str, data: DataSpec, training: Training) -> Iterator[Complaint]:
+def cannot_cache(
+    handle: str, data: DataSpec, training: Training, *, adapts: bool
+) -> Iterator[Complaint]:
     """Complains of what makes the features of the training examples impossible to cache.
 
     Args:
         handle: ``backbone.handle``.
+        adapts: there is an ``adaptation``.
     """
     wanted = training.feature_cache
     if not isinstance(wanted, FeatureCache):
         return
     augment, got = data.augment, show(wanted.model_dump(mode="json"))
+    if adapts:
+        what = "features of an adaptation are not kept"
+        yield Complaint(_FIELD, what, got, "auto or off with adaptation")
     if training.phases and training.phases[0].unfreeze != "none":
         what = "there are no features to cache: the first phase trains the backbone already"
         yield Complaint(_FIELD, what, got, "auto, or a first phase with unfreeze: none")
@@ -76,6 +82,8 @@ def planned(spec: Spec, phase: int) -> str | None:
     every = "computes the backbone in every epoch: "
     if training.feature_cache == "off":
         return every + "training.feature_cache is off"
+    if spec.adaptation is not None:
+        return every + "the features of an adaptation are not kept"
     random = spec.backbone.weights == "random"
     for is_so, what in (
         (spec.backbone.handle.startswith("plugin:"), "a plug-in makes it"),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from harness.spec.adapting import adapting
 from harness.spec.base import (
     Complaint,
     Every,
@@ -177,6 +178,14 @@ class Spec(SpecModel):
         """Whether what is learned are numbers: a regression."""
         return self.task in REGRESSIONS
 
+    @property
+    def trains_on_target(self) -> bool:
+        """Whether a step takes examples of a target domain beside those of the source.
+
+        They are passed through the whole model, so no features of the source alone will do.
+        """
+        return self.adaptation is not None and self.adaptation.method != "adabn"
+
     def image_size_of(self, phase: int) -> int | None:
         """Height and width in pixels in a phase; None of what is no picture."""
         return self.training.phases[phase].image_size or self.data.image_size
@@ -220,7 +229,10 @@ class Spec(SpecModel):
         if self.data.validation is None:
             yield from self._without_validation()
         yield from self._wrong_way()
-        yield from cannot_cache(self.backbone.handle, self.data, self.training)
+        yield from cannot_cache(
+            self.backbone.handle, self.data, self.training, adapts=self.adaptation is not None
+        )
+        yield from adapting(self)
         if self.numeric:
             yield from regression(self.data, self.training.label_smoothing)
         else:

@@ -200,6 +200,9 @@ class Head(SpecModel):
                 )
 
 
+_WEIGHT = 0.1
+
+
 class Adaptation(SpecModel):
     """Unsupervised adaptation to a target domain without labels."""
 
@@ -207,6 +210,13 @@ class Adaptation(SpecModel):
     """Domain-adversarial, correlation alignment, maximum mean discrepancy or adaptive
     batch normalisation."""
     target: PathText
-    """Examples of the target domain; their labels are not read."""
-    weight: Annotated[float, Field(ge=0)] = 0.1
-    """Weight of the adaptation loss beside the task's loss."""
+    """Examples of the target domain: a folder (with or without a folder for each class), a
+    manifest, or a packed set. Their labels are not read."""
+    weight: Annotated[float, Field(ge=0)] = _WEIGHT
+    """Weight of the adaptation loss beside the task's loss; of `dann`, of the reversed gradient at
+    the end of its schedule."""
+
+    def checks(self) -> Iterator[Complaint]:
+        if self.method == "adabn" and self.weight != _WEIGHT:
+            what, got = "adabn adds no loss that could be weighted", show(self.weight)
+            yield Complaint("weight", what, got, "no weight with method: adabn", "remove it")

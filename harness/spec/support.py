@@ -32,7 +32,6 @@ NOT_YET: dict[str, tuple[Test, str] | None] = {
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,
     "training.nan": _only("halt"),
-    "adaptation": _NULL,
     "logging.profile": _NULL,
     "logging.histograms": _only(False),
     "sweep": _NULL,

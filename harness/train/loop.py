@@ -35,7 +35,7 @@ class Trainer:
         self.position = Position()
         self.metrics: dict[str, float] = {}
         self._steps = make_steps(parts)
-        self._sums = Sums(self._steps, parts.model.task.sums.zeros())
+        self._sums = Sums(self._steps, self._steps.zeros())
         self._pace = Pace(agree=parts.distribution.first)
         self._beginnings = Beginnings(parts.model, parts.optimizer)
         self.keeper = Keeper(parts, self._sums, self._beginnings)
@@ -180,7 +180,7 @@ class Trainer:
     def _write_line_if_due(self, phase: Phase) -> None:
         every = self.parts.log_every
         if self._left(every, phase) == every.steps(phase.steps_per_epoch, phase.steps):
-            figures = self.parts.model.task.sums.result(self._sums.end_window())
+            figures = self._steps.figures(self._sums.end_window())
             self._write(figures | self._rate(phase), "train", phase, epoch_end=False)
 
     def _end_epoch(self, phase: Phase) -> None:
@@ -196,7 +196,7 @@ class Trainer:
         # All lines after the validation: a stop in its midst repeats it, and so them.
         self._write_line_if_due(phase)
         self._sums.end_window()
-        figures = parts.model.task.sums.result(self._sums.epoch)
+        figures = self._steps.figures(self._sums.epoch)
         self._write(figures | self._rate(phase), "train", phase, epoch_end=True)
         if found:
             self._write(found, "val", phase, epoch_end=True)
@@ -283,7 +283,7 @@ class Trainer:
     def _rate(self, phase: Phase) -> dict[str, float]:
         # Of the step just done.  Worked out anew: a resumed process has not set the optimizer's.
         rate = learning_rate(phase, tf.constant(self.position.phase_step - 1))
-        return {"learning_rate": float(rate * self._rate_scale), **self._steps.figures()}
+        return {"learning_rate": float(rate * self._rate_scale), **self._steps.own_figures()}
 
     @property
     def _rate_scale(self) -> float:

@@ -88,7 +88,7 @@ class ScaledSteps(Steps):
         super().__init__(*arguments)
         self._scaling = scaling
 
-    def figures(self) -> dict[str, float]:
+    def own_figures(self) -> dict[str, float]:
         return self._scaling.figures()
 
     def not_finite(self) -> str | None:

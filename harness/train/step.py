@@ -11,6 +11,7 @@ import tf_keras
 
 from harness.data.content import examples_in
 from harness.distribute.base import Distribution
+from harness.model.adaptation.alignment import LOSS as ADAPTATION_LOSS
 from harness.model.assemble import Assembled
 from harness.model.task import Task
 from harness.train.optimizer import learning_rate
@@ -44,8 +45,9 @@ class Steps:
         self._examples = float(examples)
         self._parts = model.draws.parts = accumulate
         self._variables: list[tf.Variable] = []
+        self._phase_steps = 1
         self._added: list[tf.Variable] = []
-        zeros = model.task.sums.zeros()
+        zeros = self.zeros()
         with distribution.scope():
             # Of all phases: an optimizer of Keras is built once.
             optimizer.build(model.trainable())
@@ -56,6 +58,17 @@ class Steps:
             self.first_bad = tf.Variable(-1, dtype=tf.int64, trainable=False)
             self._sums = {name: tf.Variable(zero, trainable=False) for name, zero in zeros.items()}
 
+    def zeros(self) -> dict[str, np.ndarray]:
+        """The metric sums before the first batch: the task's and those of an adaptation."""
+        alignment = self._model.alignment
+        own = alignment.sums if alignment is not None else ()
+        return {**self._model.task.sums.zeros(), **{name: np.zeros((), np.float64) for name in own}}
+
+    def figures(self, sums: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The figures of such sums."""
+        alignment, found = self._model.alignment, self._model.task.sums.result(sums)
+        return found if alignment is None else found | alignment.figures(sums)
+
     def _accumulators(self) -> list[tf.Variable]:
         """Room for the gradients and sums of the parts of a step, on each replica its own."""
         own = {
@@ -65,10 +78,7 @@ class Steps:
         }
         return [
             *(tf.Variable(tf.zeros(v.shape, v.dtype), **own) for v in self._variables),
-            *(
-                tf.Variable(tf.constant(zero), **own)
-                for zero in self._model.task.sums.zeros().values()
-            ),
+            *(tf.Variable(tf.constant(zero), **own) for zero in self.zeros().values()),
         ]
 
     def compile(self, phase: Phase) -> Any:
@@ -78,6 +88,7 @@ class Steps:
         """
         self._model.enter(phase.index)
         self._variables = self._model.trainable(phase.index)
+        self._phase_steps = phase.steps
         if phase.batch_size is not None:
             self._examples = float(phase.batch_size * self._parts)
         with self._distribution.scope():
@@ -92,7 +103,7 @@ class Steps:
 
         return many
 
-    def figures(self) -> dict[str, float]:
+    def own_figures(self) -> dict[str, float]:
         """What these steps have to say of themselves beside the metrics."""
         return {}
 
@@ -134,7 +145,9 @@ class Steps:
     def _take_note(self, sums: Mapping[str, tf.Tensor]) -> None:
         for name, variable in self._sums.items():
             variable.assign_add(sums[name])
-        bad = tf.logical_not(tf.math.is_finite(sums["loss_sum"]))
+        # Of an adaptation too, if there is one.
+        losses = [sums[name] for name in ("loss_sum", ADAPTATION_LOSS) if name in sums]
+        bad = tf.logical_not(tf.math.is_finite(tf.add_n(losses)))
         first = tf.logical_and(bad, self.first_bad < 0)
         self.first_bad.assign(tf.where(first, self.step, self.first_bad))
         self.step.assign_add(1)
@@ -164,13 +177,18 @@ class Steps:
 
     def _values(self, batch: Batch, part: int | tf.Tensor) -> list[tf.Tensor]:
         """Gradients of this replica's rows, and what they add to the metric sums."""
-        task, mask = self._model.task, batch["mask"]
+        task, mask, alignment = self._model.task, batch["mask"], self._model.alignment
+        beside: dict[str, tf.Tensor] = {}
         self._model.draws.part = part
         # Only the variables being trained are watched: a frozen backbone costs no backward pass.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
-            model = self._model.called_on(batch)
-            logits = model(examples_in(batch), training=True)
+            if alignment is None:
+                model = self._model.called_on(batch)
+                logits = model(examples_in(batch), training=True)
+            else:
+                model = self._model.keras
+                logits, features = alignment.both(batch)
             # A tensor of the loop in the graph, which who calls the model later must not meet.
             self._model.draws.part = 0
             losses, weight = _losses(task, batch, logits)
@@ -181,11 +199,17 @@ class Steps:
             if penalties:
                 # Each replica's share: all of them together make the whole penalty.
                 loss += tf.add_n(penalties) * tf.reduce_sum(mask) / self._examples
+            if alignment is not None:
+                done = tf.cast(self.phase_step, tf.float32) / float(self._phase_steps)
+                terms = alignment.terms(features, batch, done)
+                # It is a mean already, which the division by the number of examples must not touch.
+                loss += terms.loss * terms.count / self._examples
+                beside = terms.sums
             loss = self._scaled(loss)
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        sums = task.sums.update(batch["label"], logits, losses, mask, weight)
+        sums = task.sums.update(batch["label"], logits, losses, mask, weight) | beside
         return [*map(tf.convert_to_tensor, gradients), *(sums[name] for name in self._sums)]
 
     def _scaled(self, loss: tf.Tensor) -> tf.Tensor:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from harness.data.index import ExampleIndex
+from harness.data.manifest_columns import ManifestOptions
 from harness.data.packed_examples import PackedExamples
 from harness.data.regression import Scaling, Spread, scaling_of
 from harness.data.sets import open_sets, open_test, refuse_idle_columns
 from harness.data.sources import Load, plugin_source
 from harness.data.split import split_validation
+from harness.data.unlabelled import unlabelled_index
 from harness.errors import DataError
 from harness.spec import Spec
 
@@ -26,7 +28,8 @@ class Examples:
 
 @dataclass(frozen=True)
 class Datasets:
-    """Train, validation and test of a run; the latter two may be missing.
+    """Train, validation and test of a run, and the target of an adaptation; all but the first may
+    be missing.
 
     ``missing`` counts by split and kind what manifests lacked; ``weight_fill`` is what a missing
     weight is taken as, None if none is; ``scaling`` how the targets of a regression are
@@ -39,6 +42,7 @@ class Datasets:
     missing: dict[str, dict[str, int]] = field(default_factory=dict)
     weight_fill: float | None = None
     scaling: Scaling | None = None
+    target: Examples | None = None
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,7 +59,12 @@ class Datasets:
 
     def named(self) -> Sequence[tuple[str, Examples]]:
         """The splits that there are, by their names."""
-        named = (("train", self.train), ("validation", self.validation), ("test", self.test))
+        named = (
+            ("train", self.train),
+            ("validation", self.validation),
+            ("test", self.test),
+            ("target", self.target),
+        )
         return [(name, one) for name, one in named if one is not None]
 
 
@@ -76,6 +85,43 @@ def open_datasets(
     Raises:
         DataError: see :func:`harness.data.sets.open_sets`; or no training data is named.
     """
+    sets, target = _labelled(spec, say, classes, targets), _target(spec, say)
+    if target is None:
+        return sets
+    missing = sets.missing | ({"target": target.index.missing} if target.index.missing else {})
+    return replace(sets, target=target, missing=missing)
+
+
+def _target(spec: Spec, say: Callable[[str], None]) -> Examples | None:
+    """The examples of ``adaptation.target``; None without an adaptation.
+
+    Args:
+        say: hears what is worth knowing of them.
+
+    Raises:
+        DataError: they cannot be used.
+    """
+    if spec.adaptation is None:
+        return None
+    path, source = spec.adaptation.target, spec.data.source
+    try:
+        if source is not None:
+            return Examples(*plugin_source(source.plugin, path, source.options))
+        index = unlabelled_index(path, ManifestOptions.of(spec.data, spec.medium))
+    except DataError as error:
+        problems = [replace(each, path="adaptation.target") for each in error.problems]
+        raise DataError(problems) from error
+    for note in index.notes:
+        say(note)
+    return Examples(index)
+
+
+def _labelled(
+    spec: Spec,
+    say: Callable[[str], None],
+    classes: Sequence[str] | None,
+    targets: Mapping[str, Any] | None,
+) -> Datasets:
     data = spec.data
     if data.source is not None:
         return _of_plugin(spec, say, classes)

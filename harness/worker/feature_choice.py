@@ -70,8 +70,10 @@ class FeatureChoice:
         return wanted if isinstance(wanted, FeatureCache) else None
 
     def possible(self, phase: int) -> bool:
-        """Whether a phase may read features at all: its backbone is what its digest says."""
-        is_off = self._spec.training.feature_cache == "off"
+        """Whether a phase may read features at all: its backbone is what its digest says, and
+        nothing compares its examples with those of a target, or changes it at the end."""
+        spec = self._spec
+        is_off = spec.training.feature_cache == "off" or spec.adaptation is not None
         return not is_off and self._model.keeps_backbone(phase)
 
     def copies(self, changes: bool) -> tuple[int | None, ...]:

@@ -10,7 +10,8 @@ from harness.data.content import content_of_spec, least_side
 from harness.data.feature_store import digest_of_contents
 from harness.data.index import ExampleIndex, metadata_digest
 from harness.data.packed_examples import PackedExamples
-from harness.model.assemble import Assembled, pixels_of
+from harness.model.assemble import Assembled
+from harness.model.pixels import pixels_of
 from harness.spec import Spec
 
 PREPARATION = 1

@@ -25,6 +25,7 @@ from harness.spec import Spec
 from harness.worker.cached import Caches
 from harness.worker.datasets import Datasets, Examples
 from harness.worker.ranks import Ranks
+from harness.worker.target import TargetBatches
 
 if TYPE_CHECKING:
     from harness.worker.featured import Featured
@@ -76,6 +77,8 @@ class Feeds:
         self.train = self._training(self.order)
         self.validation = self._plain(sets.validation, "validation")
         self.test = self._plain(sets.test, "test")
+        self.target = self._plain(sets.target, "target")
+        self._beside = self._target_batches(sets.target) if spec.trains_on_target else None
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """Steps of an epoch with global batches of so many examples."""
@@ -89,16 +92,14 @@ class Feeds:
         here = self.distribution.local_replicas
         order = self._orders[batch_size or self._spec.batch_size_of(0)]
         cached = self.features.training(order) if self.features is not None else None
+        whose, asked = (place.rank, place.size), {"parts": parts, "devices": here}
         if cached is not None:
-            batches = cached.training(
-                epoch, step, place.rank, place.size, parts=parts, devices=here
-            )
-            return self.distribution.share(batches)
+            return self.distribution.share(cached.training(epoch, step, *whose, **asked))
         if self.train.order is not order:  # two would read ahead, and hold their memory
             self.train = self._training(order)
-        batches = self.train.training(
-            epoch, step, image_size, place.rank, place.size, parts=parts, devices=here
-        )
+        batches = self.train.training(epoch, step, image_size, *whose, **asked)
+        if self._beside is not None:
+            batches = self._beside.beside(batches, order, epoch, step, image_size, place, here)
         return self.distribution.share(batches)
 
     def enter(self, phase: int, between: Callable[[], None]) -> None:
@@ -187,6 +188,22 @@ class Feeds:
             content=self.content,
             cache=self._cache(split),
         )
+
+    def _target_batches(self, target: Examples | None) -> TargetBatches:
+        assert target is not None, "a spec that adapts names one"
+
+        def make(order: Order) -> Feed:
+            return Feed(
+                target.index,
+                order=order,
+                augment=self.augmenter,
+                recorder=self._recorders["target"],
+                load=target.load,
+                content=self.content,
+                cache=self._cache("target"),
+            )
+
+        return TargetBatches(self._spec, make, target.index.example_bytes, len(target.index))
 
     def _cache(self, split: str) -> DecodedCache | None:
         return self._caches.of(split) if self._caches is not None else None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.deploy.predict import Prediction
     from harness.distribute.choose import Choice
     from harness.model.assemble import Assembled
+    from harness.train.parts import RestoredState
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,11 @@ def _open(
     step: int | None,
     say: Callable[[str], None],
 ) -> LoadedRun:
-    from harness.checkpoint.store import Store
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
     from harness.model.arithmetic import set_precision
     from harness.train.keeper import load_weights, phase_of
+    from harness.worker.adapted import load_adapted
     from harness.worker.making import build_model
     from harness.worker.plugins import load_run_plugins
 
@@ -155,8 +156,33 @@ def _open(
     # on GPUs alone is used on the CPU where there is none.
     device = "cpu" if spec.cluster.device == "cpu" else "auto"
     choice = choose("single", device, Topology())
+    restored, adapted = _restored(paths, spec, record, step, say)
+    classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
+    phase = phase_of(restored)
+    sizes = tuple(size for size in (spec.image_size_of(phase),) if size is not None)
+    model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record))
+    if adapted:
+        load_adapted(model, restored)
+    else:
+        load_weights(model, restored, averaged=True)
+    return LoadedRun(paths, spec, record, model, choice, restored.step, phase)
+
+
+def _restored(
+    paths: RunPaths,
+    spec: Spec,
+    record: dict[str, Any],
+    step: int | None,
+    say: Callable[[str], None],
+) -> tuple[RestoredState, bool]:
+    """The weights of a step (None: the best), and whether they are adapted to a target."""
+    from harness.checkpoint.store import Store
+
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=say)
     wanted = step if step is not None else best_step(record, store)
+    # Those of a step that is asked for are as training saved them.
+    adapted = step is None and is_adapted(record, wanted)
+    store = Store(paths.adapted, keep=1, access=spec.access, log=say) if adapted else store
     restored = store.restore(wanted)
     if restored is None:
         raise UsageError(
@@ -164,19 +190,22 @@ def _open(
             got=str(paths.root),
             action="wait for its first one, or run it again",
         )
-    classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
-    phase = phase_of(restored)
-    size = spec.image_size_of(phase)
-    sizes = () if size is None else (size,)
-    model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record))
-    load_weights(model, restored, averaged=True)
-    return LoadedRun(paths, spec, record, model, choice, restored.step, phase)
+    return restored, adapted
 
 
 def _scaling(record: dict[str, Any]) -> Scaling | None:
     """How the run has standardised its targets; None of one that is no regression."""
     targets = record.get("targets")
     return Scaling.of_json(targets, record["classes"]) if targets else None
+
+
+def is_adapted(record: dict[str, Any], step: int | None) -> bool:
+    """Whether the best weights, those of ``step``, were given the statistics of a target.
+
+    They were not where a run trains on, or has not come to its end yet.
+    """
+    adapted = record.get("adapted")
+    return adapted is not None and (step is None or adapted["step"] == step)
 
 
 def best_step(record: dict[str, Any], store: Any) -> int | None:

@@ -14,6 +14,7 @@ from harness.data.regression import Scaling
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.choose import Choice
 from harness.errors import DataError, SpecError
+from harness.model.adaptation.alignment import FIGURES as ADAPTATION_FIGURES
 from harness.model.assemble import Assembled, assemble, fetch_weights, load_backbone
 from harness.model.guard import guard
 from harness.model.norm import check_synchronised
@@ -32,6 +33,7 @@ from harness.worker.facts import start_facts
 from harness.worker.feeds import Feeds
 from harness.worker.precision import check_compiled, check_precision
 from harness.worker.ranks import Ranks
+from harness.worker.target import check_statistics
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,13 @@ def make(
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
     _bring_together(spec, sets, ranks)
-    # The test set is read once, at the end.
-    again = {name: count for name, count in sets.counts().items() if name != "test"}
-    caches = Caches(spec, again, environment, ranks.topology, say)
+    caches = Caches(spec, _read_again(spec, sets), environment, ranks.topology, say)
     feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"], caches)
     pinned = known["backbone_digest"]
     model = build_model(spec, sets.classes, choice, pinned, trust, scaling=sets.scaling)
     check_metric_names(spec, model, feeds.validation is not None)
     _prepare_arithmetic(spec, model, choice, mine)
+    check_statistics(spec, model, choice.distribution.replicas, say)
     scaled_for = known["scaled_for"] or choice.distribution.replicas
     plan = make_plan(spec, feeds.steps_per_epoch, scaled_for)
     optimizer = make_optimizer(spec)
@@ -122,6 +123,12 @@ def _prepare_arithmetic(
     check_compiled(spec.training, model.keras, choice.distribution.replicas, say)
     if spec.training.precision != "float32":
         guard(model.keras)
+
+
+def _read_again(spec: Spec, sets: Datasets) -> dict[str, int]:
+    """Examples of the data sets that every epoch reads; the others are read once, at the end."""
+    once = {"test"} if spec.trains_on_target else {"test", "target"}
+    return {name: count for name, count in sets.counts().items() if name not in once}
 
 
 def _known(paths: RunPaths) -> dict[str, Any]:
@@ -262,7 +269,7 @@ def check_metric_names(spec: Spec, model: Assembled, validated: bool) -> None:
     from harness.train.best import value_of
 
     names = model.task.sums.figure_names()
-    taken = [name for name in RESERVED if name in names] + sorted(
+    taken = [name for name in (*RESERVED, *ADAPTATION_FIGURES) if name in names] + sorted(
         {name for name in names if list(names).count(name) > 1}
     )
     if taken:

@@ -95,12 +95,13 @@ def begin_staging(
 def packed_sets(sets: Datasets) -> dict[str, list[PackedIndex]]:
     """The packed sets of a run by the field that names them; two fields of one set are one."""
     found: dict[str, tuple[str, list[PackedIndex]]] = {}
-    for split, examples in (
-        ("train", sets.train),
-        ("validation", sets.validation),
-        ("test", sets.test),
+    for field, examples in (
+        ("data.train", sets.train),
+        ("data.validation", sets.validation),
+        ("data.test", sets.test),
+        ("adaptation.target", sets.target),
     ):
         if examples is not None and isinstance(examples.index, PackedExamples):
             packed = examples.index.packed
-            found.setdefault(packed.digest, (f"data.{split}", []))[1].append(packed)
+            found.setdefault(packed.digest, (field, []))[1].append(packed)
     return dict(found.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from harness.train.plan import DROP_FACTOR
 from harness.train.plateau import Plateau
 from harness.train.position import Position
 from harness.train.scaling import LossScale
+from harness.worker.adapted import adapt
 from harness.worker.featured import Featured
 from harness.worker.feeds import Feeds, examples_per_step
 from harness.worker.making import Made, facts_of, make
@@ -75,7 +77,8 @@ def train_run(
         )
         trainer = Trainer(_parts(paths, spec, made, outside, stop))
         position = trainer.run()
-        figures = _final_figures(trainer, position, made)
+        adapted = partial(adapt, paths, spec, made, trainer.leave_if_asked, outside.watch.say)
+        figures = _final_figures(trainer, position, made, adapted)
         if attempt is not None:
             ranks.all_done()
             made.feeds.check()  # what the others met in their last batches may come late
@@ -134,21 +137,29 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
     )
 
 
-def _final_figures(trainer: Trainer, position: Position, made: Made) -> dict[str, float]:
-    """Tests the best weights and writes that line; all ranks take part."""
+def _final_figures(
+    trainer: Trainer, position: Position, made: Made, adapted: Callable[[int, int], None]
+) -> dict[str, float]:
+    """Tests the best weights and writes that line; all ranks take part.
+
+    Args:
+        adapted: called with their step and phase before: what adapts them to a target.
+    """
     parts, feeds = trainer.parts, made.feeds
     figures: dict[str, float] = {}
     best, phase = parts.best, position.phase
     if best.step is not None:
         metrics, phase = trainer.keeper.load(best.step)
         figures = {name: value for name, value in metrics.items() if name.startswith("val_")}
-    if feeds.test is not None:
-        # The best weights are averages already; the last ones are where there are no best.
-        averages = trainer.keeper.averages if best.step is None else None
-        with averages.shown() if averages is not None else nullcontext():
+    step, found = position.step if best.step is None else best.step, None
+    # The best weights are averages already; the last ones are where there are no best.
+    with trainer.keeper.averages.shown() if best.step is None else nullcontext():
+        adapted(step, phase)
+        if feeds.test is not None:
             found = feeds.evaluate(feeds.test, made.evaluator, trainer.leave_if_asked, phase)
+    if found is not None:
         last = parts.plan.phases[-1]
-        weights = {"weights_step": float(position.step if best.step is None else best.step)}
+        weights = {"weights_step": float(step)}
         parts.writer.scalars(
             position.step,
             found | weights,

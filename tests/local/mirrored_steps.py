@@ -19,11 +19,14 @@ DEVICES = cpus(2)
 
 import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
+import tf_keras  # noqa: E402
 from step_helpers import BATCH, Stepper, batches, poison  # noqa: E402
 
 from harness.distribute.mirrored import Mirrored  # noqa: E402
 from harness.distribute.single import SingleDevice  # noqa: E402
 from harness.errors import TrainingError  # noqa: E402
+from harness.model.adaptation.statistics import estimate  # noqa: E402
+from harness.model.norm import SyncBatchNorm  # noqa: E402
 from harness.train.agreement import check_equal  # noqa: E402
 from harness.train.compiled import CompiledSteps  # noqa: E402
 from harness.train.scaling import LossScale, ScaledSteps  # noqa: E402
@@ -56,6 +59,24 @@ def normalised_in_parts() -> float:
 def _dealt(rows: np.ndarray) -> np.ndarray:
     """Rows so that the halves on one device hold what the parts over two devices hold."""
     return rows.reshape(2, 2, -1, *rows.shape[1:]).swapaxes(0, 1).reshape(rows.shape)
+
+
+def statistics() -> float:
+    """Batch-norm statistics of a target, of Keras' layers and of ours."""
+    examples = np.random.default_rng(3).normal(2.0, 3.0, (24, 5)).astype(np.float32)
+
+    def estimated(distribution: Any) -> dict[str, Any]:
+        with distribution.scope():
+            tf_keras.utils.set_random_seed(5)
+            inputs = tf_keras.Input((5,))
+            x = tf_keras.layers.BatchNormalization(name="keras")(inputs)
+            x = SyncBatchNorm(distribution, name="ours")(tf_keras.layers.Dense(3, "tanh")(x))
+            model = tf_keras.Model(inputs, x)
+        estimate(model, [tf.constant(examples[:12]), tf.constant(examples[12:])], distribution)
+        found = {w.name: distribution.copies(w) for w in model.weights if "moving" in w.name}
+        return {f"{name} {at}": of[at % len(of)] for name, of in found.items() for at in (0, 1)}
+
+    return largest(estimated(SingleDevice()), estimated(Mirrored(DEVICES)))
 
 
 def unequal() -> dict[str, str]:
@@ -104,6 +125,7 @@ def main() -> None:
         "norm": compared(norm=True, dropout=0.0),
         "norm and dropout": compared(norm=True),
         "norm in parts": normalised_in_parts(),
+        "statistics": statistics(),
         **unequal(),
         **scaled(),
         "compiled": compared(kind=CompiledSteps, accumulate=2),

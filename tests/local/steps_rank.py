@@ -2,7 +2,7 @@
 
 Starting processes is what takes long, so one start does all of these, by the specs in ``FOLDER``:
 
-- ``whole``, ``accumulated``, ``normalised``: the head for some steps, from the beginning;
+- those of ``HEADS``: the head for some steps, from the beginning;
 - ``fine_tuned``: one step of the whole model from each state in ``FOLDER/states``, which a
   process called ``single`` makes before, by fine-tuning.
 
@@ -27,6 +27,7 @@ from harness.worker.ranks import Ranks
 if TYPE_CHECKING:
     from harness.distribute.choose import Choice
 
+HEADS = ("whole", "accumulated", "normalised", "coral", "dann")
 HEAD_STEPS = 24
 STATES = 10
 BETWEEN_STATES = 3
@@ -62,10 +63,11 @@ class Bench:
             examples_per_step(spec),
             spec.training.accumulate,
         )
-        self._sums = Sums(self.steps, self.model.task.sums.zeros())
+        self._sums = Sums(self.steps, self.steps.zeros())
         (self.phase,) = make_plan(spec, self.feeds.steps_per_epoch).phases
         self._many = self.steps.compile(self.phase)
-        self._weights = self.model.keras.weights
+        beside = [] if self.model.alignment is None else self.model.alignment.variables
+        self._weights = [*self.model.keras.weights, *beside]
         self.distribution.broadcast([*self._weights, *self.optimizer.variables])
 
     def goes_to(self, step: int) -> None:
@@ -160,7 +162,7 @@ def main(folder: Path, name: str, overrides: list[str]) -> int:
     }
     choice = choose_devices(specs["whole"], os.environ, ranks)
     found = {}
-    for of in ("whole", "accumulated", "normalised"):
+    for of in HEADS:
         found |= train_head(Bench(specs[of], choice, ranks, folder), of)
     bench = Bench(specs["fine_tuned"], choice, ranks, folder)
     if name == "single":

@@ -39,7 +39,13 @@ def folder(
     write_pictures(made / "data" / "train", ["blue", "green", "red"], 29, 16)
     write_pictures(made / "data" / "test", ["blue", "green", "red"], 2, 16)
     one = {"training.phases": [{"name": "all", "epochs": 9, "learning_rate": 0.01}]}
+    target = {"target": str(made / "data" / "target")}
+    # Of a length that divides nothing, so that the target's batches have ragged ends of their own.
+    write_pictures(made / "data" / "target", ["blue", "green", "red"], 9, 16)
+    adapted = {"training.batch_size": 16, "head.batch_norm": True}
     specs = {
+        "coral": {**adapted, "adaptation": {"method": "coral", "weight": 10.0, **target}},
+        "dann": {**adapted, "adaptation": {"method": "dann", "weight": 1.0, **target}},
         "whole": {"training.batch_size": 16},
         "accumulated": {"training.batch_size": 8, "training.accumulate": 2},
         "normalised": {"training.batch_size": 16, "head.batch_norm": True, "head.hidden": [8, 8]},
@@ -150,9 +156,10 @@ def test_accumulated_batches_are_one_of_their_sum(figures: Figures, name: str) -
             np.testing.assert_allclose(same, right[key], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["whole", "normalised"])
+@pytest.mark.parametrize("what", ["whole", "normalised", "coral", "dann"])
 def test_heads_are_trained_the_same(figures: Figures, name: str, what: str) -> None:
-    """The moments of a normalised head are those of the global batch."""
+    """The moments of a normalised head are those of the global batch, and so is what an adaptation
+    compares."""
     one, other = figures["single"], figures[name]
     losses = means(other[f"{what}/losses"]) / means(one[f"{what}/losses"]) - 1
     print(f"{name}, {what}: {np.abs(losses).max():.1e} at most")

@@ -24,7 +24,7 @@ from harness.data.packing import Packing
 from harness.data.staging import StagedSet, staged_folder
 from harness.spec import load_spec
 from harness.worker.datasets import Datasets, Examples, open_datasets
-from harness.worker.staged_run import begin_staging
+from harness.worker.staged_run import begin_staging, packed_sets
 from tests.local.rank_helpers import assert_all, run_ranks
 from tests.local.training_helpers import CLASSES, assert_same_result, write_spec
 
@@ -194,3 +194,9 @@ def test_data_that_are_not_packed_are_trained_on_and_not_staged(tiny_backbone, d
     (notice,) = told
     assert notice["node"] == "n3"
     assert notice["text"].startswith("nothing is staged: the data are not packed")
+
+
+def test_a_packed_target_is_staged_too(data, tmp_path):
+    target = Examples(packed_examples(data / "train"))
+    sets = Datasets(Examples(folder_index(data / "pictures" / "train")), None, None, target=target)
+    assert packed_sets(sets) == {"adaptation.target": [target.index.packed]}

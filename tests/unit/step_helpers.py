@@ -62,6 +62,7 @@ class Stepper:
             trainable=lambda phase=None: list(self.keras.trainable_variables),
             enter=lambda phase: None,
             called_on=lambda batch: self.keras,
+            alignment=None,
         )
         self.steps = kind(model, self.optimizer, distribution, BATCH, accumulate)
         self.accumulate = accumulate

@@ -53,7 +53,7 @@ def test_a_step_with_infinite_gradients_is_as_if_it_had_not_been(accumulate: int
     assert found["sum count"] == wanted["sum count"] + BATCH - 1
     assert int(one.steps.first_bad.numpy()) == -1
     assert scale.to_json() == {"scale": 2.0**14, "good": 2, "skipped": 1}
-    assert one.steps.figures() == {"loss_scale": 2.0**14, "skipped_steps": 1.0}
+    assert one.steps.own_figures() == {"loss_scale": 2.0**14, "skipped_steps": 1.0}
     assert one.steps.not_finite() is None
 
 

@@ -51,7 +51,7 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
     [
         ("training.seed", True, ""),
         ("data.balance", True, ""),
-        ("adaptation.weight", False, "adaptation: null"),
+        ("adaptation.weight", True, ""),
         ("cluster.device", True, ""),
         ("cluster.account", True, ""),
         ("cluster.container", True, ""),

@@ -220,7 +220,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"training": {"nan": "skip"}}, "training.nan"),
-        ({"adaptation": {"method": "coral", "target": "/t"}}, "adaptation"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),
         ({"sweep": {"parameters": {"training.seed": [1, 2]}}}, "sweep"),

@@ -1,0 +1,1 @@
+"""Adaptation to a target domain: losses on features, and batch-norm statistics."""

@@ -1,0 +1,1 @@
+"""Parts of the preparation of the domain adaptation job."""

@@ -1,0 +1,324 @@
+"""Losses between domains held against plain numpy, and batch-norm statistics of another domain."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+tf = pytest.importorskip("tensorflow")
+tf_keras = pytest.importorskip("tf_keras")
+hub = pytest.importorskip("tensorflow_hub")
+
+from harness.distribute.single import SingleDevice  # noqa: E402
+from harness.errors import DataError, SpecError  # noqa: E402
+from harness.model.adaptation.alignment import (  # noqa: E402
+    LOSS,
+    Adversarial,
+    Matching,
+    reversed_gradient,
+)
+from harness.model.adaptation.distances import coral, mmd  # noqa: E402
+from harness.model.adaptation.fused import Fused  # noqa: E402
+from harness.model.adaptation.statistics import check_norms, estimate, norms_of  # noqa: E402
+from harness.model.backbone import Backbone  # noqa: E402
+from harness.model.draws import Draws, Dropout  # noqa: E402
+from harness.model.norm import SyncBatchNorm  # noqa: E402
+from harness.model.pretrained import Pretrained  # noqa: E402
+
+WIDTH = 5
+
+
+def rows(count: int, seed: int, offset: float = 0.0, scale: float = 1.0) -> np.ndarray:
+    drawn = np.random.default_rng(seed).normal(offset, scale, (count, WIDTH))
+    return drawn.astype(np.float32)
+
+
+def mask_of(count: int, *out: int) -> np.ndarray:
+    mask = np.ones(count, np.float32)
+    mask[list(out)] = 0
+    return mask
+
+
+def numpy_coral(source: np.ndarray, target: np.ndarray) -> float:
+    apart = np.cov(source.astype(float), rowvar=False) - np.cov(target.astype(float), rowvar=False)
+    return float((apart**2).sum() / (4 * WIDTH**2))
+
+
+def numpy_mmd(source: np.ndarray, target: np.ndarray) -> float:
+    both = np.concatenate([source, target]).astype(float)
+    apart = ((both[:, None] - both[None]) ** 2).sum(-1)
+    n, m = len(source), len(target)
+    typical = apart.sum() / ((n + m) * (n + m - 1))
+    kernel = np.mean([np.exp(-apart / (typical * w)) for w in (0.25, 0.5, 1, 2, 4)], axis=0)
+    return float(kernel[:n, :n].mean() + kernel[n:, n:].mean() - 2 * kernel[:n, n:].mean())
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(coral, numpy_coral), (mmd, numpy_mmd)])
+@pytest.mark.parametrize("offset", [0.0, 300.0])
+def test_a_distance_is_the_formula_over_the_rows_that_count(
+    ours: Any, theirs: Any, offset: float
+) -> None:
+    source, target = rows(7, 1, offset), rows(6, 2, offset + 0.5, 2.0)
+    masks = mask_of(7, 0, 5), mask_of(6, 3)
+    found = ours(source, target, *masks)
+    wanted = theirs(source[masks[0] > 0], target[masks[1] > 0])
+    assert wanted > 0.01
+    np.testing.assert_allclose(found, wanted, rtol=2e-4)
+    # What does not count may be anything.
+    source[0], target[3] = 1e3, -1e3
+    np.testing.assert_allclose(ours(source, target, *masks), wanted, rtol=2e-4)
+
+
+@pytest.mark.parametrize("distance", [coral, mmd])
+def test_a_distance_of_equals_is_nothing_and_so_is_that_of_nothing(distance: Any) -> None:
+    same = rows(8, 3)
+    all_of = mask_of(8)
+    assert float(distance(same, same, all_of, all_of)) == pytest.approx(0, abs=1e-6)
+    empty = np.zeros(8, np.float32)
+    with tf.GradientTape() as tape:
+        inputs = tf.constant(same)
+        tape.watch(inputs)
+        found = distance(inputs, rows(8, 4), all_of, empty)
+    assert float(found) == 0
+    np.testing.assert_array_equal(tape.gradient(found, inputs), np.zeros_like(same))
+
+
+@pytest.mark.parametrize("distance", [coral, mmd])
+def test_its_gradient_brings_the_domains_together(distance: Any) -> None:
+    source, target = tf.constant(rows(32, 1)), tf.Variable(rows(32, 2, 0.5, 2.0))
+    masks = mask_of(32), mask_of(32)
+    before = float(distance(source, target, *masks))
+    for _ in range(60):
+        with tf.GradientTape() as tape:
+            found = distance(source, target, *masks)
+        target.assign_sub(20.0 * tape.gradient(found, target))
+    assert float(distance(source, target, *masks)) < 0.2 * before
+
+
+def test_the_gradient_is_turned_round() -> None:
+    inputs = tf.constant(rows(3, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        loss = tf.reduce_sum(3.0 * reversed_gradient(inputs, tf.constant(0.25)))
+    np.testing.assert_allclose(loss, 3.0 * inputs.numpy().sum(), rtol=1e-6)
+    np.testing.assert_allclose(tape.gradient(loss, inputs), np.full(inputs.shape, -0.75))
+
+
+def model_of(draws: Draws, rate: float = 0.0) -> tuple[Any, Any]:
+    inputs = tf_keras.Input((WIDTH,))
+    features = tf_keras.layers.Dense(4, "tanh", name="features")(inputs)
+    return inputs, Dropout(rate, draws, 0)(features) if rate else features
+
+
+def batch(source: int = 6, target: int = 6) -> dict[str, Any]:
+    return {
+        "image": tf.constant(rows(6, 5)),
+        "mask": tf.constant(mask_of(6, *range(source, 6))),
+        "target": tf.constant(rows(6, 6, 1.0)),
+        "target_mask": tf.constant(mask_of(6, *range(target, 6))),
+    }
+
+
+def adversarial(weight: float = 0.5) -> Adversarial:
+    tf_keras.utils.set_random_seed(1)
+    draws = Draws(3, SingleDevice())
+    inputs, features = model_of(draws)
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(2)(features))
+    return Adversarial(model, features, draws, weight, seed=3)
+
+
+def gradients(one: Adversarial, given: dict[str, Any], progress: float) -> tuple[Any, list[Any]]:
+    """Of the domain loss: for the features, and for the classifier."""
+    _, features = one.both(given)
+    with tf.GradientTape() as tape:
+        tape.watch(features)
+        loss = one.terms(features, given, tf.constant(progress)).loss
+    found = tape.gradient(loss, [features, *one.variables])
+    return found[0].numpy(), [each.numpy() for each in found[1:]]
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.1, 1.0])
+def test_the_classifier_learns_and_the_features_unlearn_by_the_schedule(progress: float) -> None:
+    one, given = adversarial(), batch(source=4)
+    features, classifier = gradients(one, given, progress)
+    # The plain gradient, by a classifier whose features are not turned round.
+    _, inputs = one.both(given)
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        logits = one._classify(inputs)[:, 0]
+        truth = tf.constant([0.0] * 6 + [1.0] * 6)
+        each = tf.nn.sigmoid_cross_entropy_with_logits(truth, logits)
+        loss = 0.5 * (tf.reduce_mean(each[:4]) + tf.reduce_mean(each[6:]))
+    plain = [g.numpy() for g in tape.gradient(loss, [inputs, *one.variables])]
+    strength = 0.5 * (2 / (1 + np.exp(-10 * progress)) - 1)
+    np.testing.assert_allclose(features, -strength * plain[0], rtol=1e-5, atol=1e-8)
+    for found, wanted in zip(classifier, plain[1:], strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-8)
+    terms = one.terms(inputs, given, tf.constant(progress))
+    assert float(terms.count) == 4
+    figures = one.figures({name: value.numpy() for name, value in terms.sums.items()})
+    assert figures["adaptation_loss"] == pytest.approx(float(loss), rel=1e-5)
+    right = (logits.numpy() > 0) == (truth.numpy() > 0.5)
+    assert figures["domain_accuracy"] == pytest.approx((right[:4].mean() + right[6:].mean()) / 2)
+
+
+def test_without_a_domain_there_is_no_loss_and_no_figure() -> None:
+    one, given = adversarial(), batch(target=0)
+    features, classifier = gradients(one, given, 0.5)
+    assert not features.any() and not any(each.any() for each in classifier)
+    terms = one.terms(one.both(given)[1], given, tf.constant(0.5))
+    assert one.figures({name: value.numpy() for name, value in terms.sums.items()}) == {}
+
+
+def test_one_pass_gives_the_source_the_draws_that_it_has_alone() -> None:
+    draws = Draws(3, SingleDevice())
+    inputs, features = model_of(draws, rate=0.5)
+    model = tf_keras.Model(inputs, features)
+    given = batch()
+    given["target"] = given["image"]
+    alone = model(given["image"], training=True)
+    logits, both = Matching(model, features, draws, coral, 2.0).both(given)
+    np.testing.assert_array_equal(logits, alone)
+    np.testing.assert_array_equal(both[:6], alone)
+    assert not np.array_equal(both[6:], alone), "the target has draws of its own"
+
+
+def test_a_match_is_weighted_and_summed_over_steps() -> None:
+    draws = Draws(3, SingleDevice())
+    inputs, features = model_of(draws)
+    one, given = Matching(tf_keras.Model(inputs, features), features, draws, coral, 2.0), batch()
+    _, found = one.both(given)
+    distance = float(coral(found[:6], found[6:], given["mask"], given["target_mask"]))
+    terms = one.terms(found, given, tf.constant(0.0))
+    assert float(terms.loss) == pytest.approx(2.0 * distance)
+    assert float(terms.sums[LOSS]) == pytest.approx(distance)
+    twice = {name: 2 * value.numpy() for name, value in terms.sums.items()}
+    assert one.figures(twice) == {"adaptation_loss": pytest.approx(distance)}
+
+
+def normed(kind: str) -> Any:
+    """Two batch normalisations and a dropout between them."""
+    tf_keras.utils.set_random_seed(4)
+
+    def norm(name: str) -> Any:
+        if kind == "ours":
+            return SyncBatchNorm(SingleDevice(), name=name)
+        return tf_keras.layers.BatchNormalization(name=name)
+
+    inputs = tf_keras.Input((WIDTH,))
+    x = norm("one")(inputs)
+    x = tf_keras.layers.Dropout(0.5)(tf_keras.layers.Dense(3, "relu")(x))
+    model = tf_keras.Model(inputs, norm("two")(x))
+    model.trainable = False
+    return model
+
+
+@pytest.mark.parametrize("kind", ["ours", "keras"])
+def test_statistics_are_those_of_the_examples_and_nothing_else_changes(kind: str) -> None:
+    model = normed(kind)
+    outer = tf_keras.Sequential([model])
+    examples = rows(96, 7, 3.0, 2.0)
+    before = {w.name: w.numpy() for w in model.weights}
+    estimate(outer, [tf.constant(examples[at : at + 32]) for at in (0, 32, 64)], SingleDevice())
+    one, two = sorted(norms_of(outer), key=lambda layer: str(layer.name))
+    np.testing.assert_allclose(one.moving_mean, examples.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(one.moving_variance, examples.var(0), rtol=1e-4)
+    moved = {w.name for w in model.weights if not np.array_equal(w.numpy(), before[w.name])}
+    assert moved == {
+        f"{name}/moving_{of}:0" for name in ("one", "two") for of in ("mean", "variance")
+    }
+    # What the second one sees has no dropout in it, and by the new statistics it is normalised.
+    outputs = outer(examples, training=False).numpy()
+    alive = two.moving_variance.numpy() > 1e-3
+    assert alive.any()
+    np.testing.assert_allclose(outputs.mean(0)[alive], 0, atol=0.05)
+    np.testing.assert_allclose(outputs.std(0)[alive], 1, atol=0.05)
+    # The layers are as they were: frozen, and in inference mode.
+    assert (one.momentum, one.trainable, "call" in vars(one)) == (0.99, False, False)
+    outer(examples * 9, training=True)
+    np.testing.assert_allclose(one.moving_mean, examples.mean(0), rtol=1e-5)
+
+
+class Inside(tf.train.Checkpoint):
+    """A reusable SavedModel with a dense layer between two batch normalisations."""
+
+    def __init__(self, dropout: float = 0.0, norm: bool = True) -> None:
+        super().__init__()
+        tf_keras.utils.set_random_seed(4)
+        inputs = tf_keras.Input((WIDTH,))
+        x = tf_keras.layers.BatchNormalization(momentum=0.97)(inputs) if norm else inputs
+        x = tf_keras.layers.Dropout(dropout)(tf_keras.layers.Dense(3, "tanh")(x))
+        x = tf_keras.layers.BatchNormalization(momentum=0.6)(x) if norm else x
+        self.keras = tf_keras.Model(inputs, x)
+        self.variables = self.keras.variables
+        self.trainable_variables = self.keras.trainable_variables
+        self.regularization_losses: list[Any] = []
+
+    def save_in(self, folder: Path) -> str:
+        @tf.function
+        def call(inputs: Any, training: bool = False) -> Any:
+            return self.keras(inputs, training=training)
+
+        self.__call__ = call
+        for training in (True, False):
+            call.get_concrete_function(tf.TensorSpec([None, WIDTH]), training=training)
+        tf.saved_model.save(self, str(folder))
+        return str(folder)
+
+
+def around(folder: Path, **options: Any) -> tuple[Any, Fused]:
+    """A model with a SavedModel in it, and its statistics."""
+    layer = hub.KerasLayer(Inside(**options).save_in(folder), trainable=False)
+    pretrained = Pretrained(layer)
+    inputs = tf_keras.Input((WIDTH,))
+    model = tf_keras.Model(inputs, pretrained(inputs))
+    return model, Fused(Backbone("hub:it", layer, None, folder), pretrained)
+
+
+TAKES = tf.TensorSpec([WIDTH], tf.float32)
+
+
+def test_statistics_inside_of_a_saved_model_are_found_by_how_they_move(tmp_path: Path) -> None:
+    model, fused = around(tmp_path / "m")
+    before = {w.name: w.numpy() for w in model.weights}
+    check_norms(model, fused, TAKES, replicas=1)
+    assert len(fused.variables) == 4
+    for weight in model.weights:
+        np.testing.assert_array_equal(weight.numpy(), before[weight.name])
+    examples = rows(96, 7, 3.0, 2.0)
+    batches = [tf.constant(examples[at : at + 32]) for at in (0, 32, 64)]
+    changed = estimate(model, batches, SingleDevice(), fused)
+    assert {id(v) for v in changed} == {id(v) for v in fused.variables}
+    mean, variance = changed[0], changed[1]
+    np.testing.assert_allclose(mean, examples.mean(0), rtol=1e-4)
+    within = np.mean([examples[at : at + 32].var(0) for at in (0, 32, 64)], 0)
+    np.testing.assert_allclose(variance, within, rtol=0.04)  # Keras divides by n - 1
+    outputs = model(examples, training=False).numpy()
+    np.testing.assert_allclose(outputs.mean(0), 0, atol=0.1)
+    np.testing.assert_allclose(outputs.std(0), 1, atol=0.1)
+    same = {w.name for w in model.weights if np.array_equal(w.numpy(), before[w.name])}
+    assert len(model.weights) - len(same) == 4
+    again = [v.numpy() for v in changed]
+    model(examples * 5, training=True)  # frozen, and in inference mode as before
+    for variable, value in zip(changed, again, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_statistics_behind_a_dropout_inside_are_refused(tmp_path: Path) -> None:
+    model, fused = around(tmp_path / "m", dropout=0.5)
+    with pytest.raises(DataError, match="no dropout before it"):
+        check_norms(model, fused, TAKES, replicas=1)
+
+
+def test_a_model_without_norms_has_nothing_to_adapt(tmp_path: Path) -> None:
+    model, fused = around(tmp_path / "m", norm=False)
+    with pytest.raises(SpecError, match="the model has none"):
+        check_norms(model, fused, TAKES, replicas=1)
+    model, fused = around(tmp_path / "n")
+    with pytest.raises(SpecError, match="on one replica only, got 2 replicas"):
+        check_norms(model, fused, TAKES, replicas=2)
+    model = normed("ours")
+    check_norms(model, Fused(Backbone("keras:it", model, None, None), Pretrained(model)), TAKES, 2)

@@ -86,6 +86,18 @@ def losses(result: harness.Result) -> np.ndarray:
     return np.array([line["loss"] for line in lines(result.path / "metrics.jsonl")])
 
 
+def continued(result: harness.Result, copy: Path) -> Path:
+    """The run again, from its last checkpoint but one."""
+    shutil.copytree(result.path, copy)
+    (copy / "FINISHED").unlink()
+    newest, before = sorted((copy / "checkpoints").glob("step-*"), reverse=True)[:2]
+    assert before.name < newest.name
+    shutil.rmtree(newest)
+    harness.run(copy / "spec.yaml", run_dir=copy, quiet=True)
+    assert newest.is_dir()
+    return copy
+
+
 def record(result: harness.Result) -> dict[str, Any]:
     return dict(json.loads((result.path / "run.json").read_text()))
 
@@ -134,14 +146,7 @@ def test_weights_stay_float32_under_their_names(full: harness.Result, low: harne
 
 @BF16
 def test_it_goes_on_to_the_same_bits(low: harness.Result, tmp_path: Path) -> None:
-    copy = tmp_path / "run"
-    shutil.copytree(low.path, copy)
-    (copy / "FINISHED").unlink()
-    newest, before = sorted((copy / "checkpoints").glob("step-*"), reverse=True)[:2]
-    assert before.name < newest.name
-    shutil.rmtree(newest)
-    harness.run(copy / "spec.yaml", run_dir=copy, quiet=True)
-    assert_same_result(copy, low.path)
+    assert_same_result(continued(low, tmp_path / "run"), low.path)
 
 
 @BF16
@@ -158,7 +163,10 @@ def test_what_is_made_of_it_computes_in_float32(low: harness.Result, tmp_path: P
 
 
 def test_a_scaled_run_has_the_bits_of_one_that_is_not_and_goes_on_with_its_scale(
-    trained: Callable[..., harness.Result], full: harness.Result, monkeypatch: pytest.MonkeyPatch
+    trained: Callable[..., harness.Result],
+    full: harness.Result,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """In float32, where all that a scale does is exact: this needs no GPU."""
     from harness.train.scaling import LossScale
@@ -174,20 +182,17 @@ def test_a_scaled_run_has_the_bits_of_one_that_is_not_and_goes_on_with_its_scale
     for line in told:
         scale = (line.pop("loss_scale", None), line.pop("skipped_steps", None))
         assert scale == ((2.0**15, 0.0) if line["split"] == "train" else (None, None))
-    newest, before = sorted((scaled.path / "checkpoints").glob("step-*"), reverse=True)[:2]
-    (scaled.path / "FINISHED").unlink()
-    shutil.rmtree(newest)
-    harness.run(scaled.path / "spec.yaml", run_dir=scaled.path, quiet=True)
-    assert newest.is_dir() and before.is_dir()
+    newest = max((continued(scaled, tmp_path / "run") / "checkpoints").glob("step-*"))
     state = json.loads((newest / "state.json").read_text())["loss_scale"]
     assert state == {"scale": 2.0**15, "good": steps, "skipped": 0}
 
 
-def test_what_xla_compiles_has_the_losses_of_what_it_does_not(
-    trained: Callable[..., harness.Result], full: harness.Result
+def test_what_xla_compiles_has_the_losses_of_what_it_does_not_and_goes_on_exactly(
+    trained: Callable[..., harness.Result], full: harness.Result, tmp_path: Path
 ) -> None:
     compiled = trained(**{"training.jit_compile": True})
     np.testing.assert_allclose(losses(compiled), losses(full), rtol=1e-4)
+    assert_same_result(continued(compiled, tmp_path / "run"), compiled.path)
 
 
 def test_what_xla_cannot_compile_is_an_error_that_names_the_operation(

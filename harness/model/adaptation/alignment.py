@@ -87,7 +87,7 @@ class _TwoStreams(Alignment):
 
     def both(self, batch: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """See the protocol."""
-        rows = batch["mask"].shape[0]
+        rows = tf.shape(batch["mask"])[0]  # a strategy of several workers knows no static one
         examples = tf.concat([examples_in(dict(batch)), batch["target"]], 0)
         logits, features = self._keras(examples, training=True)
         # What the loss does must not depend on what the model computes in.

@@ -7,6 +7,7 @@ its own rows: neither a resume nor the number of replicas changes it.
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -34,19 +35,38 @@ class Draws:
     ``streams`` batches lie behind one another in what a layer is given (the source's and the
     target's), each stream has draws of its own.  Where XLA compiles the model, ``now`` is the value
     of ``step``; else it is None.
-    """
 
-    now: tf.Tensor | None = None
+    ``part`` and ``now`` count for the thread that sets them: the replicas of a process are traced
+    by a thread each, in turns, as far as their next reduction.
+    """
 
     parts: int = 1
     streams: int = 1
-    part: int | tf.Tensor = 0
 
     def __init__(self, seed: int, distribution: Distribution) -> None:
         self._seed = seed
         self.distribution = distribution
+        self._here = threading.local()
         with tf.device("/CPU:0"):
             self.step = tf.Variable(0, dtype=tf.int64, trainable=False, name="draws/step")
+
+    @property
+    def part(self) -> int | tf.Tensor:
+        """See the class."""
+        return getattr(self._here, "part", 0)
+
+    @part.setter
+    def part(self, part: int | tf.Tensor) -> None:
+        self._here.part = part
+
+    @property
+    def now(self) -> tf.Tensor | None:
+        """See the class."""
+        return getattr(self._here, "now", None)
+
+    @now.setter
+    def now(self, step: tf.Tensor | None) -> None:
+        self._here.now = step
 
     def seed_of(self, layer: int) -> tf.Tensor:
         """int32 [2]: the stateless seed of ``layer`` in the present step."""

@@ -140,9 +140,9 @@ class Extraction:
 
 def _among(rows: tf.Tensor, own: tf.Tensor, replicas: int) -> tf.Tensor:
     """[b, ...] -> [replicas * b, ...], zeros but for this replica's rows."""
-    count = rows.shape[0]
+    count = tf.shape(rows)[0]  # a strategy of several workers knows no static one
     paddings = [[own * count, (replicas - 1 - own) * count]] + [[0, 0]] * (rows.shape.rank - 1)
-    return tf.ensure_shape(tf.pad(rows, paddings), [replicas * count, *rows.shape[1:]])
+    return tf.pad(rows, paddings)
 
 
 class _Filling:

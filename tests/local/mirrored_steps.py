@@ -26,6 +26,7 @@ from harness.distribute.mirrored import Mirrored  # noqa: E402
 from harness.distribute.single import SingleDevice  # noqa: E402
 from harness.errors import TrainingError  # noqa: E402
 from harness.model.adaptation.statistics import estimate  # noqa: E402
+from harness.model.draws import Draws  # noqa: E402
 from harness.model.norm import SyncBatchNorm  # noqa: E402
 from harness.train.agreement import check_equal  # noqa: E402
 from harness.train.compiled import CompiledSteps  # noqa: E402
@@ -54,6 +55,26 @@ def normalised_in_parts() -> float:
     dealt = [{name: _dealt(rows) for name, rows in each.items()} for each in given]
     one = Stepper(SingleDevice(), **options).train(dealt)
     return largest(one, Stepper(Mirrored(DEVICES), **options).train(given))
+
+
+def drawn() -> float:
+    """Draws after a place where replicas take turns: each is still in the part that it was in."""
+    several, one = (Draws(3, each) for each in (Mirrored(DEVICES), SingleDevice()))
+    several.parts = 2
+
+    @tf.function
+    def both() -> Any:
+        def own() -> tf.Tensor:
+            several.part = 1
+            several.distribution.reduce_sum([tf.ones(1)])
+            found = several.uniform(tf.zeros([4, 3]), 0)
+            several.part = 0
+            return found
+
+        return several.distribution.run_each(own)
+
+    whole = one.uniform(tf.zeros([16, 3]), 0).numpy().reshape(2, 2, 4, 3)
+    return float(np.abs(np.stack([each.numpy() for each in both().values]) - whole[:, 1]).max())
 
 
 def _dealt(rows: np.ndarray) -> np.ndarray:
@@ -125,6 +146,7 @@ def main() -> None:
         "norm": compared(norm=True, dropout=0.0),
         "norm and dropout": compared(norm=True),
         "norm in parts": normalised_in_parts(),
+        "drawn": drawn(),
         "statistics": statistics(),
         **unequal(),
         **scaled(),

@@ -24,7 +24,8 @@ def found() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "what", ["plain", "accumulated", "norm", "norm and dropout", "norm in parts", "statistics"]
+    "what",
+    ["plain", "accumulated", "norm", "norm and dropout", "norm in parts", "drawn", "statistics"],
 )
 def test_two_devices_step_as_one(found: dict[str, Any], what: str) -> None:
     assert found[what] < LIKE_RELATIVE

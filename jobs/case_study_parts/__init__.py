@@ -1,0 +1,1 @@
+"""Parts of jobs/case_study_prepare.py."""

@@ -100,8 +100,10 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
             "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
         }
         found = batch | found
-    folder = Path(spec.backbone.handle.removeprefix("hub:"))
-    if folder.is_dir():
+    folder = Path(spec.backbone.handle.removeprefix("hub:").removeprefix("model:"))
+    if folder.is_file():
+        found["backbone_bytes"] = folder.stat().st_size
+    elif folder.is_dir():
         files = [path for path in folder.rglob("*") if path.is_file()]
         found["backbone_bytes"] = sum(path.stat().st_size for path in files)
     elif "://" not in spec.backbone.handle and folder.is_absolute():

@@ -179,13 +179,12 @@ def _loaded(spec: Spec, pinned: str | None, trust: Trust, distribution: Distribu
         return _application(spec, name, pinned, distribution)
     if handle.startswith(PREFIX):
         return backbones.load_plugin(handle, spec.backbone.options or {}, spec.data.image_size)
-    folder = backbones.locate(handle)
-    digest = backbones.digest_of(folder)
+    folder, digest = backbones.located(handle)
     backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
     backbones.check_digest(digest, pinned, handle, "the run")
     backbones.check_trusted(folder, digest, trust)
     wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
-    return backbones.load_hub(folder, handle, digest, wanted)
+    return backbones.load_located(folder, handle, digest, wanted)
 
 
 def fetch_weights(spec: Spec) -> bool:

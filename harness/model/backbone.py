@@ -16,6 +16,7 @@ import tf_keras
 
 from harness.errors import DataError
 from harness.model.fit import first_line
+from harness.model.own_model import digest_of_own, load_own, own_path
 from harness.model.text_ops import import_text_ops
 from harness.plugins import PREFIX, registry
 from harness.spec import Trust
@@ -196,6 +197,33 @@ def _unloadable(error: Exception, called: Called) -> DataError:
         action="load it once with tensorflow_hub.load to see more",
         path="backbone.signature" if is_named else "backbone.handle",
     )
+
+
+def located(handle: str) -> tuple[Path, str]:
+    """Where a module or a model of Keras is, and its digest; nothing of it is loaded.
+
+    Raises:
+        DataError: it is not there, or is no model.
+    """
+    own = own_path(handle)
+    if own is not None:
+        return own, digest_of_own(own)
+    folder = locate(handle)
+    return folder, digest_of(folder)
+
+
+def load_located(path: Path, handle: str, digest: str, called: Called) -> Backbone:
+    """Loads, frozen, what :func:`located` found and was seen to be trusted.
+
+    Raises:
+        DataError, EnvironmentNotAble: see :func:`load_hub` and
+            :func:`harness.model.own_model.load_own`.
+    """
+    if own_path(handle) is None:
+        return load_hub(path, handle, digest, called)
+    model = load_own(path, called.output)
+    model.trainable = False
+    return Backbone(handle, model, digest, path)
 
 
 def load_plugin(name: str, options: Mapping[str, Any], image_size: int | None) -> Backbone:

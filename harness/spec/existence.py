@@ -148,6 +148,13 @@ def _backbone(spec: Spec) -> Iterator[Found]:
     if weights not in (None, "imagenet", "random") and not Path(weights).is_file():
         wanted = "imagenet, random, or a file of weights"
         yield "backbone.weights", Problem("is no file", show(weights, 200), wanted, "correct it")
+    if handle.startswith("model:"):
+        own = Path(handle.removeprefix("model:"))
+        if not own.exists():
+            wanted = "a .h5 or .keras file, or the folder of a model of Keras"
+            action = "correct the path"
+            yield "backbone.handle", Problem("does not exist", show(str(own), 200), wanted, action)
+        return
     path = Path(handle.removeprefix("hub:"))
     if not path.is_absolute():
         return  # an address, or a plug-in

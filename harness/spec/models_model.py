@@ -110,7 +110,8 @@ class Backbone(SpecModel):
     """Names of the module's inputs, by our names of the tensors; null finds them."""
     output: str | None = None
     """Name of the output that is the feature vector, of a module that gives several
-    (`pooled_output`); null for one that gives it alone."""
+    (`pooled_output`); null for one that gives it alone. Of a `model:PATH` the layer at which it is
+    cut; null takes it whole."""
     signature: str | None = None
     """Signature of the SavedModel that is called; null calls the model itself."""
     max_length: Annotated[int, Field(ge=1, le=65536)] | None = None
@@ -127,7 +128,8 @@ class Backbone(SpecModel):
             )
         for name in ("signature", "output"):
             value = getattr(self, name)
-            if value is not None and self.handle.startswith(("plugin:", "keras:")):
+            one = ("plugin:", "keras:", *(["model:"] if name == "signature" else []))
+            if value is not None and self.handle.startswith(one):
                 what = "only a SavedModel has several"
                 yield Complaint(name, what, show(value), "null with this handle", "remove it")
         if self.weights is not None and not self.handle.startswith("keras:"):

@@ -20,14 +20,17 @@ def _only(*values: Any) -> tuple[Test, str]:
 
 
 def _handle(value: Any) -> bool:
-    return not str(value).startswith(("model:", "run:"))
+    return not str(value).startswith("run:")
 
 
 _NULL = _only(None)
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "backbone.handle": (_handle, "https://..., hub:PATH, a path, keras:NAME, plugin:NAME"),
+    "backbone.handle": (
+        _handle,
+        "https://..., hub:PATH, keras:NAME, model:PATH, plugin:NAME",
+    ),
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,

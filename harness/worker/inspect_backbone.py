@@ -66,7 +66,7 @@ class BackboneFacts:
 
 def is_backbone(text: str) -> bool:
     """Whether what is to be inspected is a backbone's handle, by its form or its files."""
-    if text.startswith(("https://", "hub:")) or keras_name(text) is not None:
+    if text.startswith(("https://", "hub:", "model:")) or keras_name(text) is not None:
         return True
     return any((Path(text) / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 
@@ -129,11 +129,10 @@ def _load(wanted: BackboneSpec, trust: Trust) -> Backbone:
         layer.trainable = False
         digest = None if weights == RANDOM else digest_of_weights(name, layer)
         return backbones.Backbone(handle, layer, digest, None)
-    folder = backbones.locate(handle)
-    digest = backbones.digest_of(folder)
+    folder, digest = backbones.located(handle)
     backbones.check_trusted(folder, digest, trust)
     called = backbones.Called(wanted.signature, wanted.output)
-    return backbones.load_hub(folder, handle, digest, called)
+    return backbones.load_located(folder, handle, digest, called)
 
 
 def _example(found: Backbone, size: int | None) -> tf.TensorSpec:
@@ -143,7 +142,7 @@ def _example(found: Backbone, size: int | None) -> tf.TensorSpec:
     from harness.model.fit import accepted
 
     takes = accepted(found.layer)
-    if keras_name(found.handle) is not None:
+    if keras_name(found.handle) is not None or found.handle.startswith("model:"):
         takes = [tf.TensorSpec(found.layer.input_shape, tf.float32)]
     ranks = {spec.shape.rank for spec in takes}
     if len(ranks) != 1 or ranks == {None}:

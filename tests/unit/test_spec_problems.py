@@ -216,7 +216,7 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"backbone": {"handle": "model:/own.h5"}}, "backbone.handle"),
+        ({"backbone": {"handle": "run:mine"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"training": {"nan": "skip"}}, "training.nan"),

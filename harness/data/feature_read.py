@@ -23,20 +23,38 @@ class Taken(NamedTuple):
     weight: NDArray[np.float32]
 
 
+class Room:
+    """Bytes of chunks that all readers of a phase together may hold in memory."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Takes so many of them, if they are left."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+
 class FeatureReader:
     """The features of an entry that is whole; safe to use from several threads.
 
     Args:
-        room: bytes of chunks that are held in memory; the others are read from their files where
-            they are looked at.
+        room: for chunks that are held in memory; the others are read from their files where they
+            are looked at.
     """
 
-    def __init__(self, entry: Entry, room: int) -> None:
+    def __init__(self, entry: Entry, room: Room) -> None:
         self.entry = entry
         self._room = room
         self._held: dict[int, Chunk] = {}
-        self._mapped: OrderedDict[int, Chunk] = OrderedDict()
         self._lock = threading.Lock()
+        with _maps_lock:  # chunks may have been written anew since others read them
+            for at in [at for at in _maps if at[0] == str(entry.folder)]:
+                del _maps[at]
 
     def take(self, positions: NDArray[np.int64]) -> Taken:
         """What is known of examples.
@@ -69,24 +87,27 @@ class FeatureReader:
     def _chunk(self, number: int) -> Chunk:
         with self._lock:
             held = self._held.get(number)
-            if held is not None:
-                return held
-            chunk = self._mapped.get(number)
-            if chunk is None:
-                chunk = self._opened(number)
-            if number in self._mapped:
-                self._mapped.move_to_end(number)
-            return chunk
+            if held is None and self._room.take(
+                self.entry.layout.rows * self.entry.layout.row_bytes
+            ):
+                held = self.entry.read(number)
+                if held is not None:
+                    self._held[number] = held
+        return held if held is not None else _mapped(self.entry, number)
 
-    def _opened(self, number: int) -> Chunk:
-        size = self.entry.layout.rows * self.entry.layout.row_bytes
-        if size <= self._room:
-            chunk = self.entry.read(number)
-            if chunk is not None:
-                self._room -= size
-                self._held[number] = chunk
-                return chunk
-        chunk = self._mapped[number] = self.entry.mapped(number)
-        if len(self._mapped) > _OPEN:
-            self._mapped.popitem(last=False)
+
+_maps: OrderedDict[tuple[str, int], Chunk] = OrderedDict()
+_maps_lock = threading.Lock()
+
+
+def _mapped(entry: Entry, number: int) -> Chunk:
+    """A chunk that is mapped, and kept so with those that were last asked for, of all entries."""
+    at = (str(entry.folder), number)
+    with _maps_lock:
+        chunk = _maps.pop(at, None)
+        if chunk is None:
+            chunk = entry.mapped(number)
+        _maps[at] = chunk
+        if len(_maps) > _OPEN:
+            _maps.popitem(last=False)
         return chunk

@@ -58,12 +58,14 @@ def entries(root: Path) -> list[Kept]:
 
 
 def remove(kept: Kept) -> bool:
-    """Removes an entry; false where it may not be, or not all of it.
+    """Removes an entry; false where it may not be, not all of it, or where it came into use.
 
     Its folder is moved aside first, so that nobody finds half of it.
     """
     aside = kept.folder.with_name(f".{kept.folder.name}.gone")
     try:
+        if _seconds_unused(kept.folder) < IN_USE_S:
+            return False
         kept.folder.rename(aside)
     except OSError:
         return False

@@ -14,6 +14,7 @@ computes too does work twice and harms nothing.  Chunks hold, one after the othe
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -43,8 +44,9 @@ ABSENT, GOOD, BAD = 0, 1, 2
 
 _TRAILER = struct.Struct("<4sI")
 _MAGIC = b"HFC1"
-_MOST_CHUNKS, _LEAST_ROWS = 1024, 256
-"""Few files on shared storage; but what a stop loses is a chunk, so they are not large either."""
+_MOST_CHUNKS, _LEAST_ROWS, _MOST_BYTES = 1024, 256, 64 << 20
+"""Few files on shared storage; but what a stop loses is a chunk, and what a rank has in memory some
+of them, so they are not large either."""
 _TOUCH_S = 60.0
 
 
@@ -67,8 +69,9 @@ class Layout:
     @classmethod
     def of(cls, examples: int, shape: Sequence[int], dtype: str) -> Layout:
         """The layout of so many examples."""
-        rows = max(_LEAST_ROWS, -(-examples // _MOST_CHUNKS))
-        return cls(examples, rows, tuple(shape), dtype)
+        row_bytes = max(1, math.prod(shape) * np.dtype(dtype).itemsize)
+        rows = min(-(-examples // _MOST_CHUNKS), _MOST_BYTES // row_bytes)
+        return cls(examples, max(_LEAST_ROWS, rows), tuple(shape), dtype)
 
     @property
     def chunks(self) -> int:
@@ -141,8 +144,8 @@ class Entry:
     def touch(self) -> None:
         """Notes that it is in use; more often than once a minute does nothing.
 
-        Raises:
-            StorageError: it cannot be written.
+        Where it cannot be noted nothing is raised: then somebody may take it for unused and remove
+        it, which whoever reads it says.
         """
         now = time.monotonic()
         if now - self._touched < _TOUCH_S:
@@ -150,19 +153,30 @@ class Entry:
         self._touched = now
         try:
             os.utime(self.folder / USED)
-        except FileNotFoundError:
-            write_atomic(self.folder / USED, "", sync=False)
-        except OSError as error:
-            raise storage_error(error, self.folder) from error
+        except OSError:
+            with contextlib.suppress(StorageError):
+                write_atomic(self.folder / USED, "", sync=False)
 
     def missing(self) -> list[int]:
-        """Numbers of the chunks that are not there, or not of their size, ascending."""
+        """Numbers of the chunks that are not there, or not of their size, ascending.
+
+        Raises:
+            StorageError: its folder cannot be looked into.
+        """
         try:
             sizes = {one.name: one.stat().st_size for one in os.scandir(self.folder)}
         except FileNotFoundError:
             sizes = {}
+        except OSError as error:
+            raise storage_error(error, self.folder) from error
         numbers = range(self.layout.chunks)
         return [n for n in numbers if sizes.get(_name(n)) != self._size(n)]
+
+    def remove(self, numbers: Iterable[int]) -> None:
+        """Takes chunks away, as far as that is possible."""
+        for number in numbers:
+            with contextlib.suppress(OSError):
+                (self.folder / _name(number)).unlink()
 
     def write(self, number: int, chunk: Chunk) -> None:
         """Puts a chunk there, durably.

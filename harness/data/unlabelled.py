@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,16 @@ def unlabelled_index(path: str, options: ManifestOptions) -> ExampleIndex | Pack
     if is_manifest(path):
         return _texts(Path(path), options) if options.text is not None else _rows(path, options)
     if is_packed(Path(path)):
+        from harness.data.packed_examples import PackedExamples
         from harness.data.sets import open_index
 
-        return open_index(path, None, medium.name)
+        found = open_index(path, None, medium.name)
+        assert isinstance(found, PackedExamples), "as its folder was seen to be"
+        # Of several labels or numbers nothing is looked up either.
+        count = len(found.packed.classes)
+        return replace(
+            found, classes=(CLASS,), label_of=(0,) * count, by_class=(len(found),), targets=None
+        )
     if is_tfds(path):
         raise DataError(
             f"{path} is a directory of TensorFlow Datasets, which is not read without its labels",

@@ -66,6 +66,9 @@ class Schedule(SpecModel):
     """Of plateau: the metric watched, once an epoch; null is `val_loss`."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Of plateau: epochs without improvement after which the rate is lowered; null is 2."""
+    mode: Literal["auto", "min", "max"] | None = None
+    """Of plateau: whether lower (min) or higher (max) is better; null is auto, as of
+    `early_stopping`."""
     min_delta: Annotated[float, Field(ge=0)] | None = None
     """Of plateau: smallest change, in the metric's unit, that counts as improvement; null is
     0.0001."""
@@ -84,6 +87,7 @@ class Schedule(SpecModel):
             "factor": ("step", "plateau"),
             "metric": ("plateau",),
             "patience": ("plateau",),
+            "mode": ("plateau",),
             "min_delta": ("plateau",),
         }
         for field, names in idle.items():

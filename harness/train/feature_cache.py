@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,12 +12,12 @@ import tf_keras
 
 from harness.data.content import examples_in
 from harness.data.content_feed import ContentFeed
-from harness.data.feature_store import ABSENT, BAD, GOOD, Chunk, Entry
+from harness.data.feature_store import BAD, Entry
 from harness.data.known import Known
 from harness.data.rows import Listed
 from harness.distribute.base import Distribution
 from harness.distribute.pace import Pace
-from harness.errors import DataError, StorageError
+from harness.train.feature_filling import Filling
 
 _VISIBLE_S = 60.0
 """How long a network file system may take to show what another node has written."""
@@ -60,7 +60,7 @@ class Extraction:
 
     def complete(
         self, entry: Entry, source: Source, what: str, between: Callable[[], None]
-    ) -> None:
+    ) -> bool:
         """Computes the chunks of an entry that are not there, or not what was written.
 
         Args:
@@ -69,43 +69,64 @@ class Extraction:
                 computing, and the chunks that are done stay.
 
         Raises:
-            DataError: the features are larger than the type they are to be stored in.
-            StorageError: the cache cannot be written, or does not show what others wrote.
+            NotKept: on all ranks alike: the cache cannot be written, does not show what others
+                wrote, or the features are larger than the type they are to be stored in.
+
+        Returns:
+            Whether anything had to be computed.
         """
-        missing = self._missing(entry)
+        missing = self._missing(entry, source)
         if not missing:
-            return
+            return False
         place = self._distribution.topology
         cut = [len(missing) * rank // place.size for rank in (place.rank, place.rank + 1)]
-        filling = _Filling(entry, source.known, missing[slice(*cut)])
+        filling = Filling(entry, source.known, missing[slice(*cut)])
         batch = source.batch * self._distribution.local_replicas
         most = max(self._distribution.gather(-(-filling.count // batch)))
         listed = Listed(max(1, filling.count), filling.ranks, source.copy)
         batches = source.feed.listed(listed, batch, source.image_size)
         iterator = iter(self._distribution.share(batches))
         began = time.monotonic()
-        for done in self._rounds(most, between):
+        for done in self._rounds(most, between, filling):
             filling.add(*(np.asarray(each) for each in self._one(iterator)))
             self._progress(what, (done + 1) / most, began)
         filling.finish()
-        self._distribution.barrier()
-        _wait_until_whole(entry)
+        self._end(entry, filling)
+        return True
 
-    def _missing(self, entry: Entry) -> list[int]:
+    def _end(self, entry: Entry, filling: Filling) -> None:
+        """All ranks come together; one that has failed ends it for all."""
+        failures = [each for each in self._distribution.gather(filling.failure) if each]
+        if not failures:
+            hidden = _still_hidden(entry)
+            failures = [each for each in self._distribution.gather(hidden) if each]
+        if failures:
+            entry.remove(filling.written)
+            raise NotKept(failures[0])
+
+    def _missing(self, entry: Entry, source: Source) -> list[int]:
         """Chunks to compute, as rank 0 sees it; each rank looks through a part of the others."""
         place = self._distribution.topology
         missing = set(self._distribution.tell_all(entry.missing()))
-        mine = range(place.rank, entry.layout.chunks, place.size)
-        broken = [n for n in mine if n not in missing and entry.read(n) is None]
+        mine = [n for n in range(place.rank, entry.layout.chunks, place.size) if n not in missing]
+        broken, bad = _looked_through(entry, mine)
         found = sorted(set().union(*self._distribution.gather(broken)))
         if found:
             self._say(
                 f"feature cache: {len(found)} of {entry.layout.chunks} files of {entry.folder} "
                 "are not what was written; they are computed again"
             )
-        return sorted(missing.union(found))
+        # What could not be read may have been out of reach that day.
+        mended = sorted({at // entry.layout.rows for at in _readable(source, bad)})
+        again = sorted(set().union(*self._distribution.gather(mended)))
+        if again:
+            self._say(
+                f"feature cache: examples in {len(again)} of {entry.layout.chunks} files of "
+                f"{entry.folder} can be read now; their features are computed again"
+            )
+        return sorted(missing.union(found, again))
 
-    def _rounds(self, most: int, between: Callable[[], None]) -> Iterator[int]:
+    def _rounds(self, most: int, between: Callable[[], None], filling: Filling) -> Iterator[int]:
         """Numbers of rounds, with what is between them; all ranks have as many."""
         pace, done = Pace(agree=self._distribution.first), 0
         while done < most:
@@ -113,6 +134,8 @@ class Extraction:
             yield from range(done, done + count)
             pace.done(count, time.monotonic() - began)
             done += count
+            if self._distribution.agree(filling.failure is not None):
+                return
             between()
 
     def _progress(self, what: str, share: float, began: float) -> None:
@@ -145,98 +168,47 @@ def _among(rows: tf.Tensor, own: tf.Tensor, replicas: int) -> tf.Tensor:
     return tf.pad(rows, paddings)
 
 
-class _Filling:
-    """The chunks of one rank, filled in their order and written as soon as they are full."""
-
-    def __init__(self, entry: Entry, known: Known, numbers: Sequence[int]) -> None:
-        self._entry, self._known = entry, known
-        spans = [entry.layout.span(number) for number in numbers]
-        self._firsts = [known.first_from(first) for first, _ in spans]
-        counts = [
-            known.first_from(last) - first
-            for (_, last), first in zip(spans, self._firsts, strict=True)
-        ]
-        self._ends = np.cumsum(counts, dtype=np.int64)
-        self._numbers, self._done, self._written = list(numbers), 0, 0
-        self._parts: list[tuple[np.ndarray, ...]] = []
-        self.count = int(self._ends[-1]) if counts else 0
-        """Examples in all of them."""
-
-    def ranks(self, at: np.ndarray) -> np.ndarray:
-        """Ranks of the examples in the split, by their numbers among all that are computed."""
-        if not self._numbers:
-            return at
-        chunk = np.searchsorted(self._ends, at, side="right")
-        begins = np.concatenate([[0], self._ends[:-1]])
-        return np.asarray(self._firsts)[chunk] + at - begins[chunk]
-
-    def add(self, *part: np.ndarray) -> None:
-        """Takes the next examples: features, weights and goodness; more are padding."""
-        part = tuple(each[: self.count - self._done] for each in part)
-        self._done += len(part[0])
-        self._parts.append(part)
-        while self._written < len(self._numbers) and self._ends[self._written] <= self._done:
-            self._write()
-
-    def finish(self) -> None:
-        """Writes the chunks behind the last example, which have none of this split."""
-        while self._written < len(self._numbers):
-            self._write()
-
-    def _write(self) -> None:
-        layout, number = self._entry.layout, self._numbers[self._written]
-        first, last = layout.span(number)
-        begin = int(self._ends[self._written - 1]) if self._written else 0
-        end = int(self._ends[self._written])
-        features, weights, good = self._taken(end - begin)
-        ranks = self.ranks(np.arange(begin, end))
-        at = self._known.at(self._known.numbers(ranks)).position - first
-        chunk = Chunk(
-            np.zeros((last - first, *layout.shape), layout.dtype),
-            np.full(last - first, ABSENT, np.uint8),
-            np.zeros(last - first, np.float32),
-        )
-        chunk.features[at] = _stored(features, layout.dtype)
-        chunk.state[at] = np.where(good > 0, GOOD, BAD)
-        chunk.weight[at] = weights
-        self._entry.write(number, chunk)
-        self._entry.touch()
-        self._written += 1
-
-    def _taken(self, count: int) -> tuple[np.ndarray, ...]:
-        """The first ``count`` examples that were added and not written."""
-        if not self._parts:  # of a chunk without examples
-            shape = (0, *self._entry.layout.shape)
-            return (np.zeros(shape), *(np.zeros(0, kind) for kind in ("f4", "i4")))
-        whole = [np.concatenate(each) for each in zip(*self._parts, strict=True)]
-        self._parts = [tuple(each[count:] for each in whole)]
-        return tuple(each[:count] for each in whole)
+def _looked_through(entry: Entry, numbers: Iterable[int]) -> tuple[list[int], list[int]]:
+    """Chunks that are not what was written, and the positions of corrupt examples in the others."""
+    broken, bad = [], []
+    for number in numbers:
+        chunk = entry.read(number)
+        if chunk is None:
+            broken.append(number)
+        else:
+            first, _ = entry.layout.span(number)
+            bad += (first + np.flatnonzero(chunk.state == BAD)).tolist()
+    return broken, bad
 
 
-def _stored(features: np.ndarray, dtype: str) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        stored = features.astype(dtype)
-    if np.any(np.isinf(stored) & np.isfinite(features)):
-        raise DataError(
-            f"features of the backbone are too large for {dtype}",
-            got=f"{np.abs(features[np.isfinite(features)]).max():.4g}",
-            allowed=f"up to {np.finfo(dtype).max:.4g}",
-            action="set dtype: float32 there",
-            path="training.feature_cache.dtype",
-        )
-    return stored
+def _readable(source: Source, positions: Sequence[int]) -> list[int]:
+    """Which of some examples can be read."""
+    if not positions:
+        return []
+    ranks = np.array([source.known.first_from(at) for at in positions], np.int64)
+    listed = Listed(len(ranks), lambda at: ranks[at], source.copy)
+    found: list[bool] = []
+    batch = min(source.batch, len(ranks))
+    for rows in source.feed.listed(listed, batch, source.image_size):
+        found += rows["good"].numpy().tolist()
+        if len(found) >= len(ranks):
+            break
+    return [at for at, good in zip(positions, found, strict=False) if good]
 
 
-def _wait_until_whole(entry: Entry) -> None:
-    """Raises StorageError where the chunks of other nodes do not show within a minute."""
+class NotKept(Exception):
+    """Features cannot be kept; says why."""
+
+
+def _still_hidden(entry: Entry) -> str | None:
+    """Why this node does not see all chunks within a minute; None where it does."""
     until = time.monotonic() + _VISIBLE_S
     while missing := entry.missing():
         if time.monotonic() > until:
-            raise StorageError(
-                "this node does not see features that other ranks have written",
-                got=f"{len(missing)} of {entry.layout.chunks} files of {entry.folder}",
-                allowed="a cache on storage that all nodes share",
-                action="set HARNESS_CACHE to a folder on shared storage, or "
-                "training.feature_cache: off",
+            return (
+                f"a node does not see {len(missing)} of {entry.layout.chunks} files of "
+                f"{entry.folder} that other ranks have written; HARNESS_CACHE has to be a "
+                "folder on storage that all nodes share"
             )
         time.sleep(0.5)
+    return None

@@ -37,6 +37,10 @@ class Keeper:
         """Seconds since the last save, or since the start of this attempt."""
         return time.monotonic() - self._saved_at
 
+    def has_saved(self, step: int) -> bool:
+        """Whether the newest checkpoint is that of ``step``."""
+        return self._saved is not None and self._saved.step == step
+
     def save(self, position: Position, metrics: Mapping[str, float]) -> None:
         """Commits a checkpoint of ``position``, unless it is there already.
 
@@ -82,7 +86,8 @@ class Keeper:
             load_weights(model, restored)
             kept = self._optimizer(phase_of(restored))
             state.assign(kept, restored.tensors, state.OPTIMIZER)
-            self._restore_averages(restored)
+            averages = self.averages.state(phase_of(restored))
+            state.assign(averages, restored.tensors, AVERAGE)
             self._sums.restore(restored.tensors)
         # The averages are among what the optimizer has.
         self._parts.distribution.broadcast([*model.state().values(), *optimizer.values()])
@@ -94,13 +99,6 @@ class Keeper:
                 part.from_json(head["state"][name])
         self._saved = Position.from_json(head["state"]["position"])
         return self._saved, dict(head["metrics"])
-
-    def _restore_averages(self, restored: RestoredState) -> None:
-        kept = self.averages.state(phase_of(restored))
-        if any(name.startswith(AVERAGE) for name in restored.tensors):
-            state.assign(kept, restored.tensors, AVERAGE)
-        else:  # forked from a run without
-            self.averages.begin()
 
     def _fetch(self, step: int | None) -> tuple[RestoredState | None, dict[str, Any] | None]:
         """A checkpoint as rank 0 reads it, and what all ranks hear of it."""

@@ -107,7 +107,7 @@ class Trainer:
         begins = self.position.phase_step == 0
         # The phase before stops to read ahead: of its size, and into memory of its own.
         self._iterator = None
-        self.parts.data.enter(phase.index, self.leave_if_asked)
+        self.parts.data.enter(phase.index, self.leave_if_asked, goes_on=not begins)
         if begins and phase.start_from == "best":
             self.keeper.load_best()
         self._beginnings.enter(phase, anew=begins)
@@ -240,10 +240,13 @@ class Trainer:
     def leave_if_asked(self) -> None:
         """Saves and raises StoppedEarly if any rank was asked to stop."""
         parts = self.parts
+        parts.watch.alive()
         if not parts.distribution.agree(parts.stop.requested is not None):
             return
         self.keeper.averages.hide()  # a validation may be under way
-        self.keeper.save(self.position, self.metrics)
+        # What is saved of a step belongs to the phase that did it, not to one that is to begin.
+        if self.position.phase_step > 0 or not self.keeper.has_saved(self.position.step):
+            self.keeper.save(self.position, self.metrics)
         reason = parts.stop.requested or "another rank was asked to"
         raise StoppedEarly(
             f"stopped at step {self.position.step} ({reason}); it is saved",
@@ -260,9 +263,7 @@ class Trainer:
 
     def _left(self, every: Duration, phase: Phase) -> int:
         """Steps until something is due that is due ``every`` so often; all of them right after.
-
-        Epochs and percentages are counted from the phase's beginning, since phases may differ in
-        how many steps these are.
+        Epochs and percentages count from the phase's beginning, since phases may differ in them.
         """
         steps = every.steps(phase.steps_per_epoch, phase.steps)
         done = self.position.step if every.unit == "steps" else self.position.phase_step

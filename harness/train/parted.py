@@ -44,7 +44,8 @@ class Parted:
         self._begun = {self._key(of[at]): count for at, count in begun.items()}
 
     def forget(self) -> None:
-        """Begins anew: no step was done and no moment gathered.  Averages of weights stay."""
+        """Begins anew: no step was done and no moment gathered.  Averages of weights
+        stay, and count their steps anew."""
         averages = {id(one) for one in getattr(self, "_model_variables_moving_average", ())}
         for variable in self.variables:  # type: ignore[attr-defined]
             is_average = id(variable) in averages

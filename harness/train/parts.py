@@ -27,8 +27,12 @@ if TYPE_CHECKING:
 class TrainingData(Protocol):
     """Endless batches from any place, and the account of what could not be read."""
 
-    def enter(self, phase: int, between: Callable[[], None]) -> None:
-        """Makes ready what a phase, by its index, reads; calls ``between`` about once a second."""
+    def enter(self, phase: int, between: Callable[[], None], *, goes_on: bool = False) -> None:
+        """Makes ready what a phase, by its index, reads; calls ``between`` about once a second.
+
+        Args:
+            goes_on: an attempt before has begun the phase.
+        """
         ...
 
     def training(
@@ -126,6 +130,10 @@ class Watch(Protocol):
         self, step: int, *, phase: str, epoch: int, examples_per_s: float, loss: float
     ) -> None:
         """Some steps were done, the last of them in epoch ``epoch`` (from 0)."""
+        ...
+
+    def alive(self) -> None:
+        """Nothing new, but the run lives; called about once a second where no steps are done."""
         ...
 
     def say(self, text: str) -> None:

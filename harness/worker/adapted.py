@@ -88,7 +88,8 @@ def _examples(
     """
     feed = feeds.target
     assert feed is not None, "a spec that adapts names a target"
-    batch = spec.batch_size_of(phase)
+    # Each replica passes all of them, so no more at once than it trains on.
+    batch = max(1, spec.batch_size_of(phase) // feeds.distribution.replicas)
     count = max(1, len(feed.index) // batch)
     for rows in feed.evaluation(batch, spec.image_size_of(phase)).take(count):
         examples = tf.boolean_mask(examples_in(rows), rows["mask"] > 0)

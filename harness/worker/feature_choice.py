@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,7 +110,8 @@ class FeatureChoice:
             reason = why_not_training(spec.data, spec.training, changes=wanted.copies != (None,))
             if reason is not None:
                 raise NotCached(reason)
-        data = data_key(wanted.source)
+        first = self._distribution.topology.is_first  # one reads for all
+        data = self._distribution.tell_all(data_key(wanted.source) if first else None)
         if data is None:
             raise NotCached("a source plug-in gives them, and no digest tells what they are")
         shape = feature_shape(model, spec, size)
@@ -127,18 +129,21 @@ class FeatureChoice:
         if reason:
             raise NotCached(reason)
         # Each node has to see what rank 0 has made.
-        sees = self._distribution.gather([_shows(entry.folder / ENTRY) for entry in entries])
+        until = time.monotonic() + _SHOWS_S
+        sees = self._distribution.gather([_shows(one.folder / ENTRY, until) for one in entries])
         hidden = [rank for rank, found in enumerate(sees) if not all(found)]
         if hidden:
             raise NotCached(f"rank {hidden[0]} does not see the cache {self._root} of rank 0")
 
     def _reason(self, wanted: Wanted, entries: list[Entry], phase: int) -> str:
-        need = sum(
-            entry.layout.bytes * len(entry.missing()) // entry.layout.chunks for entry in entries
-        )
-        if need and self.asked is None and wanted.splits != (TEST,) and self._passes(phase) < 2:
-            return "they are read once"
         try:
+            need = sum(
+                entry.layout.bytes * len(entry.missing()) // entry.layout.chunks
+                for entry in entries
+            )
+            many = wanted.splits == (TEST,) or self._passes(phase) >= 2
+            if need and self.asked is None and not many:
+                return "they are read once"
             for entry in entries:  # in use from now on: making room must not take them
                 entry.make(private=self._spec.data.sensitive)
                 sweep(entry.folder)
@@ -160,9 +165,8 @@ class FeatureChoice:
         )
 
 
-def _shows(path: Path) -> bool:
-    until = time.monotonic() + _SHOWS_S
-    while not path.exists():
+def _shows(path: Path, until: float) -> bool:
+    while not os.path.exists(path):  # noqa: PTH110 - false, too, where it may not be looked at
         if time.monotonic() > until:
             return False
         time.sleep(0.2)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from harness.data.content import content_of_spec, least_side
 from harness.data.feature_store import digest_of_contents
@@ -18,6 +21,9 @@ PREPARATION = 1
 """Of how examples are read, resized and augmented: raise it when that changes what features are."""
 
 
+_SAMPLES, _SAMPLE_BYTES = 16, 64 << 10
+
+
 def data_key(source: ExampleIndex | PackedExamples) -> str | None:
     """A digest of the examples of a source, whatever is learned of them.
 
@@ -29,7 +35,20 @@ def data_key(source: ExampleIndex | PackedExamples) -> str | None:
         return f"texts:{digest_of_contents(source.texts)}"
     if not source.sizes or not source.mtimes:
         return None
-    return metadata_digest(source.names, source.sizes, source.mtimes)
+    known = metadata_digest(source.names, source.sizes, source.mtimes)
+    return f"{known} {_sample(source)}"
+
+
+def _sample(source: ExampleIndex) -> str:
+    """Of some files their first bytes: two corpora may have names, sizes and times alike."""
+    found = []
+    for at in np.linspace(0, len(source) - 1, min(_SAMPLES, len(source))).astype(int).tolist():
+        try:
+            with (source.root / source.names[at]).open("rb") as file:
+                found.append(file.read(_SAMPLE_BYTES))
+        except OSError:  # a corrupt one; the others have to do
+            found.append(b"")
+    return digest_of_contents(found)
 
 
 def facts_of(
@@ -54,8 +73,10 @@ def facts_of(
         "least_side": least_side(spec),
         "data": data,
         "precision": spec.training.precision,
-        "tensorflow": tf.__version__,
+        "tensorflow": [tf.__version__, tf_keras.__version__],
     }
+    if spec.data.sensitive:  # nobody else shares them, whoever the cache is shared with
+        facts["private"] = os.getuid()
     if copy is not None:
         augment = spec.data.augment.model_dump(mode="json")
         facts |= {"augment": augment, "seed": spec.training.seed, "copy": copy}

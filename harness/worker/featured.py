@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.data.content_feed import ContentFeed
 from harness.data.feature_feed import FeatureFeed
-from harness.data.feature_read import FeatureReader
+from harness.data.feature_read import FeatureReader, Room
 from harness.data.feature_store import Entry
 from harness.data.known import known_of, united
 from harness.data.order import Order
@@ -19,7 +19,7 @@ from harness.model.assemble import Assembled
 from harness.runs.memory import memory_left
 from harness.runs.storage import readable_bytes
 from harness.spec import Spec
-from harness.train.feature_cache import Extraction, Source
+from harness.train.feature_cache import Extraction, NotKept, Source
 from harness.worker.datasets import Examples
 from harness.worker.feature_choice import (
     TEST,
@@ -38,8 +38,8 @@ Between = Callable[[], None]
 
 _OF_MEMORY = 2
 """Half of the memory that is left is for the training, which has yet to take what it needs."""
-_LEAST, _MOST = 32, 256
-"""Examples that a device computes at once: it needs no room for gradients."""
+_MOST = 256
+"""Examples that a device computes at once, where its part of a batch is not less."""
 
 
 class _Ready(NamedTuple):
@@ -57,6 +57,8 @@ class Featured:
         root: the cache root.
         say: tells the user something, in a line; on rank 0 alone.
         note: takes what ``run.json`` is to say of each split.
+        not_exact: hears why this run does not repeat an undisturbed one to the last bit.
+        before: what ``run.json`` said of each split when the last attempt ended.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class Featured:
         environment: Mapping[str, str],
         say: Callable[[str], None],
         note: Callable[[dict[str, Any]], None],
+        not_exact: Callable[[list[str]], None],
+        before: Mapping[str, Any],
     ) -> None:
         self._spec, self._feeds, self._environment = spec, feeds, environment
         self._say, self._note, self._told = say, note, set[str]()
@@ -77,20 +81,24 @@ class Featured:
         self._ready: dict[str, _Ready] = {}
         self._made: dict[tuple[str, Order | None], FeatureFeed] = {}
         self._size: int | None = None
+        self._room, self._goes_on = Room(0), False
+        self._under_way: list[Entry] = []
+        self._before, self._not_exact = before, not_exact
         self._noted: dict[str, Any] = {}
         self.evaluator = Evaluator(model.from_features, model.task, self._distribution)
 
-    def enter(self, phase: int, between: Between) -> None:
+    def enter(self, phase: int, between: Between, *, goes_on: bool = False) -> None:
         """Brings what a phase reads into the cache, where that is wanted and pays.
 
         Args:
             between: called about once a second by all ranks together.
+            goes_on: the phase was begun by an attempt before.
 
         Raises:
             SpecError: the spec asks for it and it cannot be had.
-            StorageError, DataError: see :meth:`harness.train.feature_cache.Extraction.complete`.
         """
         self._ready, self._made, self._size = {}, {}, self._spec.image_size_of(phase)
+        self._room, self._goes_on = Room(self._memory()), goes_on
         if not self._choice.possible(phase):
             return
         splits, changes = self._feeds.examples, self._feeds.augmenter.changes
@@ -113,6 +121,8 @@ class Featured:
         The test set is brought into the cache by its first pass, as that takes no longer, where
         the training examples are there too.
         """
+        if self._size is None and split == TEST:  # the run goes on behind its last step
+            self.enter(phase, between)
         same = self._spec.image_size_of(phase) == self._size
         if not same or not self._choice.possible(phase):
             return None
@@ -125,23 +135,46 @@ class Featured:
         for ready in self._ready.values():
             for reader in ready.readers:
                 reader.entry.touch()
+        for entry in self._under_way:
+            entry.touch()
 
     def _bring(self, wanted: Wanted, phase: int, between: Between) -> None:
+        def touched() -> None:
+            self.check()
+            between()
+
         try:
-            entries = self._choice.entries(wanted, phase)
-        except NotCached as reason:
-            self._not_cached(wanted.words, str(reason))
-            return
-        for entry, copy in zip(entries, wanted.copies, strict=True):
-            self._complete(entry, wanted, copy, phase, between)
-        room = self._memory() // len(entries)
-        readers = [FeatureReader(entry, room) for entry in entries]
-        self._ready |= dict.fromkeys(wanted.splits, _Ready(readers, wanted.source))
-        self._noted |= dict.fromkeys(wanted.splits, _noted(entries))
+            self._under_way = entries = self._choice.entries(wanted, phase)
+            computed = [
+                self._complete(entry, wanted, copy, phase, touched)
+                for entry, copy in zip(entries, wanted.copies, strict=True)
+            ]
+        except (NotCached, NotKept) as reason:
+            self._not_cached(wanted, str(reason))
+            entries, computed = [], []
+        self._under_way = []
+        self._compare(wanted, entries, any(computed))
+        if entries:
+            readers = [FeatureReader(entry, self._room) for entry in entries]
+            self._ready |= dict.fromkeys(wanted.splits, _Ready(readers, wanted.source))
+            self._noted |= dict.fromkeys(wanted.splits, _noted(entries))
         self._note(self._noted)
 
-    def _not_cached(self, what: str, reason: str) -> None:
-        if self._choice.asked is not None:
+    def _compare(self, wanted: Wanted, entries: list[Entry], computed: bool) -> None:
+        """Says that a phase which goes on does not read what it read before."""
+        if not self._goes_on:
+            return
+        keys = [entry.key for entry in entries]
+        for split in wanted.splits:
+            before = self._before.get(split, {}).get("keys", [])
+            if before != keys or (keys and computed):
+                how = "are computed anew" if keys else "are not read from the cache any more"
+                self._not_exact([f"features of the {split} examples {how}"])
+
+    def _not_cached(self, wanted: Wanted, reason: str) -> None:
+        what = wanted.words
+        # Of a test set nothing but time is lost, and the training is done when it shows.
+        if self._choice.asked is not None and wanted.splits != (TEST,):
             raise SpecError(
                 f"features of the {what} cannot be cached",
                 got=reason,
@@ -163,13 +196,14 @@ class Featured:
         copy: int | None,
         phase: int,
         between: Between,
-    ) -> None:
+    ) -> bool:
+        """Whether anything had to be computed."""
         size, replicas = readable_bytes(entry.layout.bytes), self._distribution.replicas
         batch = self._spec.batch_size_of(phase) // replicas
         source = Source(
             self._content(Examples(wanted.source, None), copy),
             known_of(wanted.source, wanted.source),
-            max(_LEAST, min(_MOST, batch)),
+            min(_MOST, batch),
             self._size,
             copy or 0,
         )
@@ -178,9 +212,10 @@ class Featured:
         began, is_whole = time.monotonic(), not self._distribution.agree(bool(entry.missing()))
         if not is_whole:
             self._say(f"feature cache: computes the features of the {what} once ({size})")
-        self._extraction.complete(entry, source, f"the {what}", between)
+        computed = self._extraction.complete(entry, source, f"the {what}", between)
         done = "found" if is_whole else f"computed in {time.monotonic() - began:.0f} s"
         self._say(f"feature cache: features of the {what} {done}: {entry.folder}")
+        return computed
 
     def _content(self, examples: Examples, copy: int | None = None) -> ContentFeed:
         feeds = self._feeds
@@ -198,13 +233,24 @@ class Featured:
                 known_of(examples.index, ready.source),
                 ready.readers,
                 examples=len(examples.index),
-                blame=lambda row, name: self._content(examples).blame(row, name),
+                blame=self._blame(examples),
                 recorder=feeds.recorder(split),
                 order=order,
                 class_weights=None if order is None else feeds.class_weights,
                 resampling=None if order is None else feeds.resampling,
             )
         return self._made.get((split, order))
+
+    def _blame(self, examples: Examples) -> Callable[[int, str], tuple[str, str]]:
+        """What names a corrupt example; made when the first one is met."""
+        made: list[ContentFeed] = []
+
+        def blame(row: int, name: str) -> tuple[str, str]:
+            if not made:
+                made.append(self._content(examples))
+            return made[0].blame(row, name)
+
+        return blame
 
     def _memory(self) -> int:
         processes = self._distribution.topology.local_size

@@ -102,10 +102,10 @@ class Feeds:
             batches = self._beside.beside(batches, order, epoch, step, image_size, place, here)
         return self.distribution.share(batches)
 
-    def enter(self, phase: int, between: Callable[[], None]) -> None:
+    def enter(self, phase: int, between: Callable[[], None], *, goes_on: bool = False) -> None:
         """See the protocol."""
         if self.features is not None:
-            self.features.enter(phase, between)
+            self.features.enter(phase, between, goes_on=goes_on)
 
     def check(self) -> None:
         """See the protocol; holds every split to the limit by itself.  Calls ``between`` too."""

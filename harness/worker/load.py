@@ -181,7 +181,8 @@ def _restored(
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=say)
     wanted = step if step is not None else best_step(record, store)
     # Those of a step that is asked for are as training saved them.
-    adapted = step is None and is_adapted(record, wanted)
+    newest = max((info.step for info in store.list()), default=None)
+    adapted = step is None and is_adapted(record, newest if wanted is None else wanted)
     store = Store(paths.adapted, keep=1, access=spec.access, log=say) if adapted else store
     restored = store.restore(wanted)
     if restored is None:
@@ -200,12 +201,13 @@ def _scaling(record: dict[str, Any]) -> Scaling | None:
 
 
 def is_adapted(record: dict[str, Any], step: int | None) -> bool:
-    """Whether the best weights, those of ``step``, were given the statistics of a target.
+    """Whether the weights of ``step``, the best or else the newest, were given the statistics of a
+    target.
 
     They were not where a run trains on, or has not come to its end yet.
     """
     adapted = record.get("adapted")
-    return adapted is not None and (step is None or adapted["step"] == step)
+    return adapted is not None and adapted["step"] == step
 
 
 def best_step(record: dict[str, Any], store: Any) -> int | None:

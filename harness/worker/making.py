@@ -50,6 +50,8 @@ class Made:
     evaluator: Evaluator
     scaled_for: int
     """Replicas that ``training.scale_learning_rate`` goes by: those of the run's beginning."""
+    features_before: Mapping[str, Any]
+    """What the record said of the feature cache when the last attempt ended."""
 
     def not_exact(self, spec: Spec) -> list[str]:
         """Reasons against an exact resume that show before the first step."""
@@ -102,6 +104,7 @@ def make(
         Callbacks(spec.training.callbacks, model.keras, optimizer, plan),
         Evaluator(model.keras, model.task, choice.distribution),
         scaled_for,
+        known["feature_cache"],
     )
 
 
@@ -144,6 +147,7 @@ def _known(paths: RunPaths) -> dict[str, Any]:
         "named": (kept["classes"], kept["targets"]) if begun else (None, None),
         "order": order,
         "begun": begun,
+        "feature_cache": record.get("feature_cache", {}) if begun else {},
         "scaled_for": kept["scaled_for"] if begun else None,
     }
 

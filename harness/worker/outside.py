@@ -81,5 +81,8 @@ class _Silent:
     ) -> None:
         """Rank 0 shows it."""
 
+    def alive(self) -> None:
+        """Rank 0 notes it."""
+
     def say(self, text: str) -> None:
         """Rank 0 says it."""

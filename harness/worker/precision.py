@@ -82,7 +82,8 @@ def _compiling() -> Iterator[None]:
         yield
     except tf.errors.OpError as error:
         text = str(error)
-        if "XLA" not in text and "tf2xla" not in text:
+        memory = isinstance(error, tf.errors.ResourceExhaustedError)
+        if memory or ("XLA" not in text and "tf2xla" not in text):
             raise
         found = _NO_KERNEL.search(text)
         lines = [line.strip() for line in text.splitlines() if "compil" in line]

@@ -100,8 +100,17 @@ def _features(
         if first:
             update_record(paths, feature_cache=cached)
 
-    root = Path(environment["HARNESS_CACHE"])
-    return Featured(spec, made.feeds, made.model, root, environment, outside.watch.say, note)
+    return Featured(
+        spec,
+        made.feeds,
+        made.model,
+        Path(environment["HARNESS_CACHE"]),
+        environment,
+        outside.watch.say,
+        note,
+        outside.exactness.not_exact,
+        made.features_before,
+    )
 
 
 def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: StopSignals) -> Parts:
@@ -207,7 +216,7 @@ def _plateau(spec: Spec) -> Plateau | None:
     if wanted.watched is None:
         return None
     delta = _LEAST_GAIN if wanted.min_delta is None else wanted.min_delta
-    best = Best(wanted.watched, min_delta=delta)
+    best = Best(wanted.watched, wanted.mode or "auto", delta)
     return Plateau(best, wanted.patience or _PATIENCE, wanted.factor or DROP_FACTOR)
 
 

@@ -10,7 +10,9 @@ from harness.errors import DataError, HarnessError, StoppedEarly, StorageError, 
 from harness.runs.storage import storage_error
 
 # What Python code inside of a data set has raised, in the message of TensorFlow's own error.
-_RAISED_WITHIN = re.compile(r"\bDataError: (.*?)\nTraceback \(most recent call last\)", re.DOTALL)
+_RAISED_WITHIN = re.compile(
+    r"\b(DataError|StorageError): (.*?)\nTraceback \(most recent call last\)", re.DOTALL
+)
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
@@ -28,7 +30,7 @@ def translated(error: BaseException, action: str) -> HarnessError:
         )
     within = _RAISED_WITHIN.search(str(error)) if _is_tensorflows(error) else None
     if within is not None:
-        return DataError(within[1])
+        return (DataError if within[1] == "DataError" else StorageError)(within[2])
     storage = _storage(error)
     if storage is not None:
         return storage

@@ -56,6 +56,11 @@ class ProgressAndHeartbeat:
         }
         self._heartbeat.beat(**self._last)
 
+    def alive(self) -> None:
+        """See the protocol."""
+        step = self._attempt.step
+        self._heartbeat.beat(**(self._last or {"step": step, "total_steps": self._total}))
+
     def close(self) -> None:
         """The last state of all, for those who look on, and an end to the bar."""
         self._progress.close()

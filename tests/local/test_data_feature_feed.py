@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +18,8 @@ from harness.data.augment import Augmenter
 from harness.data.content_feed import ContentFeed
 from harness.data.corrupt import CorruptRecorder
 from harness.data.feature_feed import FeatureFeed
-from harness.data.feature_read import FeatureReader
-from harness.data.feature_store import Entry, Layout
+from harness.data.feature_read import FeatureReader, Room
+from harness.data.feature_store import BAD, GOOD, Entry, Layout
 from harness.data.index import folder_index
 from harness.data.known import known_of, united
 from harness.data.lanes import lane_count
@@ -28,9 +32,11 @@ from harness.data.pipeline import Feed
 from harness.data.resampling import Resampling
 from harness.data.split import split_validation
 from harness.distribute.single import SingleDevice
-from harness.errors import StoppedEarly
+from harness.errors import StoppedEarly, StorageError
 from harness.spec.models_augment import Augment
-from harness.train.feature_cache import Extraction, Source
+from harness.train.feature_cache import Extraction, NotKept, Source
+from harness.train.feature_filling import Filling
+from harness.worker.translation import translated
 
 SIZE, EXAMPLES = 8, 61
 
@@ -73,7 +79,7 @@ def computed(backbone, index, root: Path, *, copies=(None,), between=lambda: Non
         entry.make()
         feed = ContentFeed(index, augment=None if copy is None else AUGMENTER)
         extraction.complete(entry, Source(feed, known, 8, SIZE, copy or 0), "all", between)
-        readers.append(FeatureReader(entry, 0))
+        readers.append(FeatureReader(entry, Room(0)))
     return readers
 
 
@@ -258,11 +264,83 @@ def test_a_chunk_that_was_changed_is_computed_again_and_said(
 
 
 def test_features_beyond_half_precision_are_refused(sets, tmp_path) -> None:
-    from harness.errors import DataError
-
     pictures = tf_keras.Input((SIZE, SIZE, 3), dtype=tf.uint8)
     large = tf_keras.layers.Rescaling(1e4)(pictures)
     backbone = tf_keras.Model(pictures, tf_keras.layers.Lambda(lambda x: x[:, 0, :2, :])(large))
     flat = tf_keras.Model(pictures, tf_keras.layers.Reshape((6,))(backbone(pictures)))
-    with pytest.raises(DataError, match="too large for float16"):
+    with pytest.raises(NotKept, match="too large for float16"):
         computed(flat, sets["folder"](), tmp_path, dtype="float16")
+    assert not list(tmp_path.glob("features/*/chunk-*"))
+
+
+def test_what_can_be_read_again_is_computed_again(sets, backbone, tmp_path, capsys) -> None:
+    """A file that was out of reach when others computed its features."""
+    folder = sets["folder"]().root
+    own, cache = tmp_path / "own", tmp_path / "cache"
+    cache.mkdir()
+    shutil.copytree(folder, own)
+    broken = own / "b" / "01.png"
+    held = (own / "b" / "04.png").read_bytes()
+    broken.write_bytes(bytes(len(held)))
+    times = broken.stat()
+    (reader,) = computed(backbone, folder_index(own), cache)
+    assert (reader.take(np.arange(EXAMPLES)).state == BAD).sum() == 1
+    computed(backbone, folder_index(own), cache)
+    assert "can be read now" not in capsys.readouterr().out
+    broken.write_bytes(held)
+    os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
+    (again,) = computed(backbone, folder_index(own), cache)
+    assert "examples in 1 of 1 files" in capsys.readouterr().out
+    assert (again.take(np.arange(EXAMPLES)).state == GOOD).all()
+
+
+def test_a_cache_that_cannot_be_written_ends_it_in_words(
+    sets, backbone, tmp_path, monkeypatch
+) -> None:
+    def full(self, number, chunk) -> None:
+        raise StorageError("no space is left")
+
+    monkeypatch.setattr(Entry, "write", full)
+    with pytest.raises(NotKept, match="no space is left"):
+        computed(backbone, sets["folder"](), tmp_path)
+
+
+@pytest.mark.parametrize("examples", [0, 3])
+def test_chunks_without_examples_of_a_split_are_written_too(examples, tmp_path) -> None:
+    """A rank may have none but such: it computes something all the same, as others go on."""
+
+    class Known:
+        def first_from(self, position: int) -> int:
+            return 0 if position <= 256 else examples
+
+        def numbers(self, ranks: np.ndarray) -> np.ndarray:
+            return ranks
+
+        def at(self, numbers: np.ndarray) -> Any:
+            return SimpleNamespace(position=256 + numbers)
+
+    entry = Entry(tmp_path, {}, Layout.of(700, (2,), "float32"))
+    entry.make()
+    filling = Filling(entry, Known(), [0, 1, 2])
+    assert filling.count == examples
+    np.testing.assert_array_equal(
+        filling.ranks(np.arange(max(1, examples))), np.arange(max(1, examples))
+    )
+    some = np.ones((8, 2), np.float32), np.ones(8, np.float32), np.ones(8, np.int32)
+    filling.add(*some)
+    filling.finish()
+    assert entry.missing() == []
+    states = np.concatenate([entry.read(number).state for number in range(3)])
+    assert np.flatnonzero(states == GOOD).tolist() == list(range(256, 256 + examples))
+
+
+def test_features_that_went_are_an_error_of_storage_in_a_run_too(sets, backbone, tmp_path) -> None:
+    index = sets["folder"]()
+    (reader,) = computed(backbone, index, tmp_path)
+    feed = cached(index, [reader])
+    next(iter((tmp_path / "features").glob("*/chunk-00000.bin"))).unlink()
+    with pytest.raises(Exception, match="gone from the cache") as caught:
+        list(feed.evaluation(8))
+    known = translated(caught.value, "x")
+    assert isinstance(known, StorageError)
+    assert "run the same command again" in str(known)

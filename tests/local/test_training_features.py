@@ -343,6 +343,6 @@ def test_an_own_model_is_a_backbone(data: Path, tmp_path: Path) -> None:
     assert main(["inspect", f"model:{own}"]) == 0
     own.chmod(0o666)
     other = write(tmp_path, own, data, **changes)
-    assert "may be written" in run(
+    assert "others may write" in run(
         other, tmp_path / "cache", "--run-dir", str(tmp_path / "2"), code=4
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import time
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.data import feature_read, feature_room
-from harness.data.feature_read import FeatureReader
+from harness.data.feature_read import FeatureReader, Room
 from harness.data.feature_room import entries, remove, to_remove
 from harness.data.feature_store import BAD, ENTRY, GOOD, USED, Chunk, Entry, Layout, sweep
 from harness.errors import StorageError
@@ -64,7 +65,7 @@ def test_what_was_written_is_read_in_any_order(
     assert layout.bytes <= size <= layout.bytes + 1000
     wanted = data.draw(st.lists(st.integers(0, examples - 1), max_size=50))
     positions = np.array(wanted, np.int64)
-    taken = FeatureReader(entry, room).take(positions)
+    taken = FeatureReader(entry, Room(room)).take(positions)
     assert taken.features.dtype == np.float32
     assert taken.features.shape == (len(wanted), *shape)
     first = taken.features.reshape(len(wanted), int(np.prod(shape)))[:, 0]
@@ -73,10 +74,13 @@ def test_what_was_written_is_read_in_any_order(
     np.testing.assert_array_equal(taken.weight, positions / 2)
 
 
+@pytest.mark.parametrize("width", [3, 1280, 1 << 20])
 @pytest.mark.parametrize("examples", [1, 255, 256, 257, 262_144, 100_000_000])
-def test_chunks_cover_all_examples_and_are_few(examples: int) -> None:
-    layout = Layout.of(examples, (3,), "float32")
-    assert layout.chunks <= 1024
+def test_chunks_cover_all_examples_and_are_few_or_not_large(examples: int, width: int) -> None:
+    layout = Layout.of(examples, (width,), "float32")
+    size = layout.rows * layout.row_bytes
+    assert layout.chunks <= 1024 or size > 60e6
+    assert size <= 68e6 or layout.rows == 256
     assert layout.span(0)[0] == 0
     assert layout.span(layout.chunks - 1)[1] == examples
     some = [0, layout.chunks // 2, layout.chunks - 1]
@@ -118,7 +122,7 @@ def test_a_spoilt_chunk_is_seen(tmp_path: Path, spoil: str) -> None:
 
 def test_features_that_go_while_they_are_read_are_an_error_of_storage(tmp_path: Path) -> None:
     entry = written(tmp_path, Layout.of(600, (4,), "float32"))
-    reader = FeatureReader(entry, 0)
+    reader = FeatureReader(entry, Room(0))
     reader.take(np.array([1]))
     (entry.folder / "chunk-00001.bin").unlink()
     reader.take(np.array([2]))
@@ -128,11 +132,21 @@ def test_features_that_go_while_they_are_read_are_an_error_of_storage(tmp_path: 
 
 def test_many_chunks_do_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_read, "_OPEN", 2)
+    monkeypatch.setattr(feature_read, "_maps", OrderedDict())
     entry = written(tmp_path, Layout.of(256 * 5, (1,), "float32"))
-    reader = FeatureReader(entry, 0)
+    reader = FeatureReader(entry, Room(0))
     for position in (0, 300, 600, 900, 1200, 0):
         assert reader.take(np.array([position])).features[0, 0] == position
-    assert len(reader._mapped) == 2
+    assert len(feature_read._maps) == 2
+
+
+def test_readers_share_their_room(tmp_path: Path) -> None:
+    layout = Layout.of(256, (4,), "float32")
+    room = Room(layout.rows * layout.row_bytes)
+    readers = [FeatureReader(written(tmp_path, layout, {"x": x}), room) for x in range(2)]
+    for reader in readers:
+        assert reader.take(np.array([5])).features[0, 0] == 5
+    assert [len(reader._held) for reader in readers] == [1, 0]
 
 
 def test_an_entry_is_private_unless_the_cache_is_a_groups(tmp_path: Path) -> None:

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.data import packed_targets
+from harness.data import packed_entries, packed_targets
 from harness.data.index import ExampleIndex
 from harness.data.manifest import manifest_index
 from harness.data.manifest_columns import ManifestOptions
+from harness.data.media import TEXT
 from harness.data.nearby import Nearby
 from harness.data.order import canonical_rows
 from harness.data.pack import pack
@@ -31,6 +32,7 @@ from harness.data.packing import Packing
 from harness.data.regression import Numbers, Scaling, Values, exact_parts, scaling_of
 from harness.data.selection import Selection
 from harness.data.sets import open_sets, open_test
+from harness.data.unlabelled import CLASS, unlabelled_index
 from harness.errors import DataError
 from harness.spec.models_data import DataSpec
 
@@ -100,8 +102,8 @@ def test_exact_parts_lose_nothing(values: list[float]) -> None:
 def test_rows_are_looked_up_in_pieces_of_which_few_are_kept(
     signs: PackedIndex, numbers: PackedIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_targets, "_PIECE_BYTES", 40)
-    monkeypatch.setattr(packed_targets, "_HELD_PIECES", 3)
+    monkeypatch.setattr(packed_entries, "_PIECE_BYTES", 40)
+    monkeypatch.setattr(packed_entries, "_HELD_PIECES", 3)
     scaling = Scaling((1e9, 5.0), (3.0, 2.0))
     draw = np.random.default_rng(1)
     for index, targets in (
@@ -116,7 +118,7 @@ def test_rows_are_looked_up_in_pieces_of_which_few_are_kept(
             assert found.dtype == np.float32
             np.testing.assert_array_equal(found, wanted)
             assert usable.tolist() == [True] * 17
-            assert len(rows._held) <= 3
+            assert len(rows._entries._held) <= 3
     found = Targets((0, 1), scaling=scaling).taken(entries(numbers))
     flat = array("d", entries(numbers).reshape(-1).tolist())
     np.testing.assert_array_equal(found, Values(flat, 2, scaling).standardised())
@@ -231,3 +233,20 @@ def test_what_a_set_has_nothing_of_is_said(numbers: PackedIndex, signs, tmp_path
     none = packed(tmp_path / "none", SIGNS, [f"text {n},1,0," for n in range(N)])
     assert "no examples of 2 of 3 labels: 'b', 'c'" in packed_examples(none.root, "abc").notes[0]
     assert Selection(3).is_all and not packed_examples(signs.root).notes
+
+
+@pytest.mark.parametrize("which", ["numbers", "signs"])
+def test_as_a_target_without_labels_all_examples_count(
+    which: str, request: pytest.FixtureRequest
+) -> None:
+    """Whatever is known of them."""
+    from harness.data.content import content_of
+    from harness.data.pipeline import Feed
+
+    index: PackedIndex = request.getfixturevalue(which)
+    options = ManifestOptions(path=None, text="t", medium=TEXT)
+    found = unlabelled_index(str(index.root), options)
+    assert found.classes == (CLASS,)
+    batches = [*Feed(found, content=content_of("text")).evaluation(8, None).as_numpy_iterator()]
+    assert sum(float(batch["mask"].sum()) for batch in batches) == N
+    assert {int(label) for batch in batches for label in batch["label"]} == {0}

@@ -18,6 +18,7 @@ from harness.model.adaptation.alignment import (  # noqa: E402
     LOSS,
     Adversarial,
     Matching,
+    features_of,
     reversed_gradient,
 )
 from harness.model.adaptation.distances import coral, mmd  # noqa: E402
@@ -26,7 +27,9 @@ from harness.model.adaptation.statistics import check_norms, estimate, norms_of 
 from harness.model.backbone import Backbone  # noqa: E402
 from harness.model.draws import Draws, Dropout  # noqa: E402
 from harness.model.norm import SyncBatchNorm  # noqa: E402
+from harness.model.pooling import Pooling  # noqa: E402
 from harness.model.pretrained import Pretrained  # noqa: E402
+from harness.spec import load_spec  # noqa: E402
 
 WIDTH = 5
 
@@ -322,3 +325,22 @@ def test_a_model_without_norms_has_nothing_to_adapt(tmp_path: Path) -> None:
         check_norms(model, fused, TAKES, replicas=2)
     model = normed("ours")
     check_norms(model, Fused(Backbone("keras:it", model, None, None), Pretrained(model)), TAKES, 2)
+
+
+def test_features_are_those_after_the_pooling() -> None:
+    """Of a backbone that gives several places of an example."""
+    pictures = tf_keras.Input((4, 4, 3))
+    maps = tf_keras.layers.Conv2D(5, 3, name="backbone")(pictures)
+    pooled = Pooling("average", name="pooling")(maps)
+    model = tf_keras.Model(pictures, tf_keras.layers.Dense(2)(pooled))
+    for pooling, shape in ((None, (None, 2, 2, 5)), ("average", (None, 5))):
+        spec = load_spec(
+            {
+                "harness_spec": 1,
+                "name": "x",
+                "backbone": {"handle": "hub:/m"},
+                "data": {"train": "."},
+                "head": {"pooling": pooling},
+            }
+        ).spec
+        assert features_of(spec, model).shape == shape

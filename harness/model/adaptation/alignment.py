@@ -12,6 +12,7 @@ import tf_keras
 from harness.data.content import examples_in
 from harness.model.adaptation.distances import coral, mmd
 from harness.model.draws import Draws
+from harness.model.pooling import pooling_after
 
 if TYPE_CHECKING:
     from harness.distribute.base import Distribution
@@ -226,7 +227,8 @@ def features_of(spec: Spec, model: tf_keras.Model) -> tf.Tensor:
     """The tensor of the model that is to be alike in both domains, before any dropout on it."""
     head = spec.head
     if head.plugin is not None or not head.hidden:
-        return model.get_layer("backbone").output
+        pooled = pooling_after(spec) is not None
+        return model.get_layer("pooling" if pooled else "backbone").output
     kind = "activation" if head.batch_norm else "dense"
     return model.get_layer(f"head_{kind}_{len(head.hidden) - 1}").output
 

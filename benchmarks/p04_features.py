@@ -2,7 +2,7 @@
 
 Both sides are whole processes, from the import of TensorFlow to the accuracy on the test set: ours
 with all its checkpoints and logs and a cache that is empty at first, the peer the script
-``keras_fit.py``.  The peer's start-up is below 2 % of its time at ten epochs.  Takes about two
+``keras_fit.py``.  The peer's start-up is below 2 % of its time at ten epochs.  Takes some three
 hours on two cores.
 """
 

@@ -70,7 +70,10 @@ def empty(folder: Path) -> Path:
         (lambda f: f, "does not exist"),
         (lambda f: module(f, (None, 32, 32, 3), mean), "does not take these images"),
         (lambda f: module(f, (None, None, None, 1), mean), "does not take these images"),
-        (lambda f: module(f, (None, None, None, 3), spatial), "features of several places of an example"),
+        (
+            lambda f: module(f, (None, None, None, 3), spatial),
+            "features of several places of an example",
+        ),
     ],
     ids=["empty", "garbage", "missing", "size", "channels", "rank"],
 )

@@ -83,7 +83,7 @@ def _prune(args: argparse.Namespace, found: list[Kept]) -> int:
         word = "would remove" if args.dry_run else "removed"
         print(f"{word} {len(gone)} of {len(found)} sets of features, {size}")
         for one in left:
-            print(f"not removed (somebody else's?): {one.folder}")
+            print(f"not removed (in use by now, or somebody else's): {one.folder}")
     return _code(left)
 
 

@@ -81,7 +81,7 @@ def no_gain(
         least = ".".join(map(str, FLOAT16_SINCE))
         return (
             f"a GPU of compute capability {shown} has no tensor cores (from {least} on)"
-            if (old)
+            if old
             else None
         )
     if capabilities:

@@ -52,8 +52,11 @@ class Filling:
             self._try_to_write()
 
     def finish(self) -> None:
-        """Writes the chunks behind the last example, which have none of this split."""
-        while self._goes_on:
+        """Writes the chunks behind the last example, which have none of this split.
+
+        Nothing where examples are still to come: another rank has failed, and ended it for all.
+        """
+        while self._goes_on and self._done == self.count:
             self._try_to_write()
 
     @property

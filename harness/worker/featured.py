@@ -82,9 +82,10 @@ class Featured:
         self._made: dict[tuple[str, Order | None], FeatureFeed] = {}
         self._size: int | None = None
         self._room, self._goes_on = Room(0), False
+        self._entered, self._training = False, True
         self._under_way: list[Entry] = []
         self._before, self._not_exact = before, not_exact
-        self._noted: dict[str, Any] = {}
+        self._noted: dict[str, Any] = dict(before)
         self.evaluator = Evaluator(model.from_features, model.task, self._distribution)
 
     def enter(self, phase: int, between: Between, *, goes_on: bool = False) -> None:
@@ -98,7 +99,7 @@ class Featured:
             SpecError: the spec asks for it and it cannot be had.
         """
         self._ready, self._made, self._size = {}, {}, self._spec.image_size_of(phase)
-        self._room, self._goes_on = Room(self._memory()), goes_on
+        self._room, self._goes_on, self._entered = Room(self._memory()), goes_on, True
         if not self._choice.possible(phase):
             return
         splits, changes = self._feeds.examples, self._feeds.augmenter.changes
@@ -121,8 +122,10 @@ class Featured:
         The test set is brought into the cache by its first pass, as that takes no longer, where
         the training examples are there too.
         """
-        if self._size is None and split == TEST:  # the run goes on behind its last step
-            self.enter(phase, between)
+        if split == TEST:
+            self._training = False
+            if not self._entered:  # the run goes on behind its last step
+                self.enter(phase, between)
         same = self._spec.image_size_of(phase) == self._size
         if not same or not self._choice.possible(phase):
             return None
@@ -152,6 +155,8 @@ class Featured:
         except (NotCached, NotKept) as reason:
             self._not_cached(wanted, str(reason))
             entries, computed = [], []
+            for split in wanted.splits:
+                self._noted.pop(split, None)
         self._under_way = []
         self._compare(wanted, entries, any(computed))
         if entries:
@@ -173,8 +178,8 @@ class Featured:
 
     def _not_cached(self, wanted: Wanted, reason: str) -> None:
         what = wanted.words
-        # Of a test set nothing but time is lost, and the training is done when it shows.
-        if self._choice.asked is not None and wanted.splits != (TEST,):
+        # Once the training is done nothing but time is lost.
+        if self._choice.asked is not None and self._training:
             raise SpecError(
                 f"features of the {what} cannot be cached",
                 got=reason,

@@ -238,7 +238,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
         "replicas": made.choice.distribution.replicas,
         "scaled_for": made.scaled_for,
         "staging": {},
-        "feature_cache": {},
+        "feature_cache": dict(made.features_before),
         "exact": True,
         "not_exact_because": [],
     }

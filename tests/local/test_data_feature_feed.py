@@ -2,104 +2,28 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
-from PIL import Image
 
-from harness.data.augment import Augmenter
-from harness.data.content_feed import ContentFeed
 from harness.data.corrupt import CorruptRecorder
-from harness.data.feature_feed import FeatureFeed
-from harness.data.feature_read import FeatureReader, Room
-from harness.data.feature_store import BAD, GOOD, Entry, Layout
-from harness.data.index import folder_index
-from harness.data.known import known_of, united
-from harness.data.lanes import lane_count
-from harness.data.order import Order, canonical_rows
-from harness.data.pack import pack
-from harness.data.pack_plan import PackOptions
-from harness.data.packed_examples import packed_examples
-from harness.data.packing import Packing
+from harness.data.known import united
 from harness.data.pipeline import Feed
 from harness.data.resampling import Resampling
 from harness.data.split import split_validation
-from harness.distribute.single import SingleDevice
-from harness.errors import StoppedEarly, StorageError
-from harness.spec.models_augment import Augment
-from harness.train.feature_cache import Extraction, NotKept, Source
-from harness.train.feature_filling import Filling
-from harness.worker.translation import translated
+from tests.local.feature_helpers import (
+    AUGMENTER,
+    EXAMPLES,
+    SIZE,
+    WEIGHTS,
+    backbone,
+    cached,
+    computed,
+    order_of,
+    sets,
+)
 
-SIZE, EXAMPLES = 8, 61
-
-
-@pytest.fixture(scope="module")
-def sets(tmp_path_factory):
-    """61 pictures of three classes, of very different numbers, as a folder and packed."""
-    root = tmp_path_factory.mktemp("pictures") / "folder"
-    rng = np.random.default_rng(3)
-    for at in range(EXAMPLES):
-        path = root / "abc"[at % 3 if at < 30 else 0] / f"{at:02}.png"
-        path.parent.mkdir(exist_ok=True, parents=True)
-        Image.fromarray(rng.integers(0, 256, (12, 9 + at % 5, 3), np.uint8)).save(path)
-    (root / "b" / "01.png").write_bytes(b"no picture")
-    index = folder_index(root)
-    packing = Packing(
-        index, canonical_rows(EXAMPLES), root.parent / "packed", PackOptions(1500), None
-    )
-    pack(packing)
-    done = packing.finish()
-    assert done is not None
-    return {"folder": lambda: folder_index(root), "packed": lambda: packed_examples(done.root)}
-
-
-@pytest.fixture(scope="module")
-def backbone():
-    """Pictures to two numbers of each channel."""
-    pictures = tf_keras.Input((SIZE, SIZE, 3), dtype=tf.uint8)
-    x = tf_keras.layers.Rescaling(1 / 255)(pictures)
-    x = tf_keras.layers.Conv2D(6, 3, kernel_initializer=tf_keras.initializers.GlorotUniform(1))(x)
-    return tf_keras.Model(pictures, tf_keras.layers.GlobalAveragePooling2D()(x))
-
-
-def computed(backbone, index, root: Path, *, copies=(None,), between=lambda: None, dtype="float32"):
-    """Readers of the features of ``index``, one for each copy."""
-    known, readers = known_of(index, index), []
-    extraction = Extraction(backbone, SingleDevice(), print)
-    for copy in copies:
-        entry = Entry(root, {"copy": copy}, Layout.of(known.positions, (6,), dtype))
-        entry.make()
-        feed = ContentFeed(index, augment=None if copy is None else AUGMENTER)
-        extraction.complete(entry, Source(feed, known, 8, SIZE, copy or 0), "all", between)
-        readers.append(FeatureReader(entry, Room(0)))
-    return readers
-
-
-AUGMENTER = Augmenter(Augment(flip="both", crop_area=(0.5, 1.0), brightness=0.2), 5)
-WEIGHTS = (1.0, 2.5, 4.0)
-
-
-def order_of(examples: int, batch: int = 8) -> Order:
-    return Order(examples, batch, lane_count(batch, None), 5, 4, 2)
-
-
-def cached(index, readers, source=None, recorder=None, **more) -> FeatureFeed:
-    return FeatureFeed(
-        known_of(index, source if source is not None else index),
-        readers,
-        examples=len(index),
-        blame=lambda row, name: ContentFeed(index).blame(row, name),
-        recorder=recorder,
-        **more,
-    )
+__all__ = ["backbone", "sets"]
 
 
 def assert_same(features, examples, backbone, count: int) -> None:
@@ -219,128 +143,3 @@ def test_resampling_takes_the_same_examples(sets, backbone, tmp_path) -> None:
     assert_same(
         feed.training(0, 0, 0, 1), plain.training(0, 0, SIZE), backbone, order.steps_per_epoch
     )
-
-
-def test_what_is_done_is_not_done_again_after_a_stop(sets, backbone, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr("harness.data.feature_store._LEAST_ROWS", 16)
-    index, calls = sets["folder"](), []
-
-    def stop() -> None:
-        calls.append(len(list(tmp_path.glob("features/*/chunk-*"))))
-        if calls[-1] >= 2:
-            raise StoppedEarly("asked to")
-
-    with pytest.raises(StoppedEarly):
-        computed(backbone, index, tmp_path, between=stop)
-    there = {path: path.stat().st_mtime_ns for path in tmp_path.glob("features/*/chunk-*")}
-    assert 2 <= len(there) < 4
-    (reader,) = computed(backbone, index, tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in there} == there
-    feed, plain = cached(index, [reader]), Feed(index)
-    assert reader.entry.missing() == []
-    rows = {}
-    for batch in plain.evaluation(8, SIZE):
-        values = backbone(batch["image"], training=False).numpy()
-        rows |= {int(r): v for r, v in zip(batch["index"].numpy(), values, strict=True)}
-    for batch in feed.evaluation(8):
-        for row, mask, found in zip(
-            *(batch[k].numpy() for k in ("index", "mask", "features")), strict=True
-        ):
-            if mask:
-                np.testing.assert_allclose(found, rows[int(row)], atol=1e-6)
-
-
-def test_a_chunk_that_was_changed_is_computed_again_and_said(
-    sets, backbone, tmp_path, capsys
-) -> None:
-    index = sets["folder"]()
-    (reader,) = computed(backbone, index, tmp_path)
-    path = reader.entry.folder / "chunk-00000.bin"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
-    computed(backbone, index, tmp_path)
-    assert "1 of 1 files" in capsys.readouterr().out
-    assert path.read_bytes() == whole
-
-
-def test_features_beyond_half_precision_are_refused(sets, tmp_path) -> None:
-    pictures = tf_keras.Input((SIZE, SIZE, 3), dtype=tf.uint8)
-    large = tf_keras.layers.Rescaling(1e4)(pictures)
-    backbone = tf_keras.Model(pictures, tf_keras.layers.Lambda(lambda x: x[:, 0, :2, :])(large))
-    flat = tf_keras.Model(pictures, tf_keras.layers.Reshape((6,))(backbone(pictures)))
-    with pytest.raises(NotKept, match="too large for float16"):
-        computed(flat, sets["folder"](), tmp_path, dtype="float16")
-    assert not list(tmp_path.glob("features/*/chunk-*"))
-
-
-def test_what_can_be_read_again_is_computed_again(sets, backbone, tmp_path, capsys) -> None:
-    """A file that was out of reach when others computed its features."""
-    folder = sets["folder"]().root
-    own, cache = tmp_path / "own", tmp_path / "cache"
-    cache.mkdir()
-    shutil.copytree(folder, own)
-    broken = own / "b" / "01.png"
-    held = (own / "b" / "04.png").read_bytes()
-    broken.write_bytes(bytes(len(held)))
-    times = broken.stat()
-    (reader,) = computed(backbone, folder_index(own), cache)
-    assert (reader.take(np.arange(EXAMPLES)).state == BAD).sum() == 1
-    computed(backbone, folder_index(own), cache)
-    assert "can be read now" not in capsys.readouterr().out
-    broken.write_bytes(held)
-    os.utime(broken, ns=(times.st_atime_ns, times.st_mtime_ns))
-    (again,) = computed(backbone, folder_index(own), cache)
-    assert "examples in 1 of 1 files" in capsys.readouterr().out
-    assert (again.take(np.arange(EXAMPLES)).state == GOOD).all()
-
-
-def test_a_cache_that_cannot_be_written_ends_it_in_words(
-    sets, backbone, tmp_path, monkeypatch
-) -> None:
-    def full(self, number, chunk) -> None:
-        raise StorageError("no space is left")
-
-    monkeypatch.setattr(Entry, "write", full)
-    with pytest.raises(NotKept, match="no space is left"):
-        computed(backbone, sets["folder"](), tmp_path)
-
-
-@pytest.mark.parametrize("examples", [0, 3])
-def test_chunks_without_examples_of_a_split_are_written_too(examples, tmp_path) -> None:
-    """A rank may have none but such: it computes something all the same, as others go on."""
-
-    class Known:
-        def first_from(self, position: int) -> int:
-            return 0 if position <= 256 else examples
-
-        def numbers(self, ranks: np.ndarray) -> np.ndarray:
-            return ranks
-
-        def at(self, numbers: np.ndarray) -> Any:
-            return SimpleNamespace(position=256 + numbers)
-
-    entry = Entry(tmp_path, {}, Layout.of(700, (2,), "float32"))
-    entry.make()
-    filling = Filling(entry, Known(), [0, 1, 2])
-    assert filling.count == examples
-    np.testing.assert_array_equal(
-        filling.ranks(np.arange(max(1, examples))), np.arange(max(1, examples))
-    )
-    some = np.ones((8, 2), np.float32), np.ones(8, np.float32), np.ones(8, np.int32)
-    filling.add(*some)
-    filling.finish()
-    assert entry.missing() == []
-    states = np.concatenate([entry.read(number).state for number in range(3)])
-    assert np.flatnonzero(states == GOOD).tolist() == list(range(256, 256 + examples))
-
-
-def test_features_that_went_are_an_error_of_storage_in_a_run_too(sets, backbone, tmp_path) -> None:
-    index = sets["folder"]()
-    (reader,) = computed(backbone, index, tmp_path)
-    feed = cached(index, [reader])
-    next(iter((tmp_path / "features").glob("*/chunk-00000.bin"))).unlink()
-    with pytest.raises(Exception, match="gone from the cache") as caught:
-        list(feed.evaluation(8))
-    known = translated(caught.value, "x")
-    assert isinstance(known, StorageError)
-    assert "run the same command again" in str(known)

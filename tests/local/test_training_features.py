@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import signal
 import sys
@@ -14,9 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-import tf_keras
 
-from harness.cli.main import main
 from tests.horovod_here import need_horovod
 from tests.local.rank_helpers import assert_all, group, start_ranks
 from tests.local.training_helpers import (
@@ -26,7 +22,11 @@ from tests.local.training_helpers import (
     call,
     lines,
     mischief,
+    record,
     write_spec,
+)
+from tests.local.training_helpers import (
+    run_here as run,
 )
 
 COPIES = {"copies": 2, "dtype": "float32"}
@@ -46,30 +46,6 @@ def write(folder: Path, backbone: Path, data: Path, **changes: Any) -> Path:
     """Without augmentation, features chosen by the harness, and averages of the weights."""
     chosen = {"training.feature_cache": "auto", "data.augment": {}, "training.ema": EMA, **changes}
     return write_spec(folder, backbone, data, **chosen)
-
-
-def run(spec: Path, cache: Path, *more: str, code: int = 0, alone: bool = False) -> str:
-    """What a run in ``run`` beside ``spec`` says.
-
-    Args:
-        alone: in a process of its own.
-    """
-    command = ("run", str(spec), "--run-dir", str(spec.parent / "run"), *more)
-    if alone:
-        found, _, err = call(*command, HARNESS_CACHE=str(cache))
-    else:
-        said = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
-            patch.setenv("HARNESS_CACHE", str(cache))
-            found = main(command)
-        err = said.getvalue()
-    assert found == code, err
-    assert "Traceback" not in err
-    return err
-
-
-def record(spec: Path) -> dict[str, Any]:
-    return dict(json.loads((spec.parent / "run" / "run.json").read_text()))
 
 
 @pytest.fixture(scope="module")
@@ -287,62 +263,3 @@ def test_corrupt_pictures_count_as_they_do_without(
     (tmp_path / "strict").mkdir()
     strict = write(tmp_path / "strict", tiny_backbone, own, **{"data.corrupt": {"policy": "fail"}})
     assert "red/003.png" in run(strict, tmp_path / "cache", code=4)
-
-
-def test_feature_maps_are_pooled_before_they_are_kept(data: Path, tmp_path: Path) -> None:
-    """Of a module that gives a map; without ``head.pooling`` it is refused."""
-    tf_keras.utils.set_random_seed(1)
-    pictures = tf_keras.Input((None, None, 3))
-    model = tf_keras.Model(pictures, tf_keras.layers.Conv2D(12, 3, 2, activation="relu")(pictures))
-    module = tf.Module()
-    module.model = model
-    module.__call__ = tf.function(
-        lambda x, training=False: model(x),
-        input_signature=[tf.TensorSpec([None, None, None, 3], tf.float32)],
-    )
-    tf.saved_model.save(module, str(tmp_path / "maps"))
-    spec = write(tmp_path, tmp_path / "maps", data, **{"training.ema": None})
-    assert "head.pooling" in run(spec, tmp_path / "cache", code=4)
-    (tmp_path / "pooled").mkdir()
-    pooled = write(
-        tmp_path / "pooled",
-        tmp_path / "maps",
-        data,
-        **{"head.pooling": "max", "training.ema": None},
-    )
-    run(pooled, tmp_path / "cache")
-    assert record(pooled)["feature_cache"]["train"]["shape"] == [12]
-    assert main(["export", str(tmp_path / "pooled" / "run"), "--to", str(tmp_path / "x")]) == 0
-
-
-def test_an_own_model_is_a_backbone(data: Path, tmp_path: Path) -> None:
-    """Cut at a layer: its features are kept, then a part of it is trained; never a stranger's."""
-    tf_keras.utils.set_random_seed(1)
-    model = tf_keras.Sequential(
-        [
-            tf_keras.Input((16, 16, 3)),
-            tf_keras.layers.Conv2D(6, 3, activation="relu", name="first"),
-            tf_keras.layers.GlobalAveragePooling2D(name="pooled"),
-            tf_keras.layers.Dense(9, "relu", name="features"),
-            tf_keras.layers.Dense(5, "softmax", name="classes"),
-        ]
-    )
-    own = tmp_path / "own.h5"
-    model.save(str(own))
-    own.chmod(0o600)
-    phases = [
-        {"name": "head", "epochs": 2, "learning_rate": 0.01},
-        {"name": "top", "epochs": 1, "learning_rate": 0.01, "unfreeze": "features"},
-    ]
-    changes = {"backbone.handle": f"model:{own}", "backbone.output": "features"}
-    spec = write(tmp_path, own, data, **changes, **{"training.phases": phases})
-    assert "features of the train and validation examples computed" in run(spec, tmp_path / "cache")
-    assert record(spec)["feature_cache"]["train"]["shape"] == [9]
-    assert record(spec)["trained"][1]["variables"] == record(spec)["trained"][0]["variables"] + 2
-    assert main(["evaluate", str(tmp_path / "run")]) == 0
-    assert main(["inspect", f"model:{own}"]) == 0
-    own.chmod(0o666)
-    other = write(tmp_path, own, data, **changes)
-    assert "others may write" in run(
-        other, tmp_path / "cache", "--run-dir", str(tmp_path / "2"), code=4
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -10,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
+
+from harness.cli.main import main
 
 CLASSES = ("blue", "green", "red")
 
@@ -117,6 +122,30 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 240) -> tuple[int,
 def call(*arguments: str, **environment: str) -> tuple[int, str, str]:
     """Starts a process and waits for its end."""
     return finish(start(*arguments, **environment))
+
+
+def run_here(spec: Path, cache: Path, *more: str, code: int = 0, alone: bool = False) -> str:
+    """What a run in ``run`` beside ``spec`` says.
+
+    Args:
+        alone: in a process of its own.
+    """
+    command = ("run", str(spec), "--run-dir", str(spec.parent / "run"), *more)
+    if alone:
+        found, _, err = call(*command, HARNESS_CACHE=str(cache))
+    else:
+        said = io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stderr(said):
+            patch.setenv("HARNESS_CACHE", str(cache))
+            found = main(command)
+        err = said.getvalue()
+    assert found == code, err
+    assert "Traceback" not in err
+    return err
+
+
+def record(spec: Path) -> dict[str, Any]:
+    return dict(json.loads((spec.parent / "run" / "run.json").read_text()))
 
 
 def lines(path: Path) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
-"""What a plan says of the features of a frozen backbone."""
+"""What a spec says of the features of a frozen backbone, and what stands against keeping them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from spec_helpers import changed
+from spec_helpers import changed, problems
 
 from harness.spec import load_spec
 from harness.spec.feature_cache import planned
+from harness.spec.models_training import FeatureCache
 
 FROZEN = {"name": "a", "epochs": 3}
 TRAINED = {"name": "b", "epochs": 1, "unfreeze": "all"}
@@ -74,3 +75,29 @@ def test_epochs_count_together_where_the_sizes_of_pictures_are_the_same() -> Non
     assert "reads features" in str(said(training={"phases": alike}))
     other = [one, {**one, "name": "b", "image_size": 64}]
     assert "in its one epoch" in str(said(training={"phases": other}))
+
+
+@pytest.mark.parametrize(
+    ("change", "paths"),
+    [
+        ({"training": {"phases": [{"name": "a", "epochs": 1, "unfreeze": "all"}]}}, [""]),
+        ({"data": {"augment": {"mixup": 0.2}}}, [""]),
+        ({"data": {"augment": {"plugins": [{"plugin": "blur"}]}}}, [""]),
+        ({"data": {"source": {"plugin": "mine"}}}, [""]),
+        ({"backbone": {"handle": "plugin:mine"}}, [""]),
+        ({"training": {"feature_cache": {"copies": 2}}}, [".copies"]),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(change: dict[str, Any], paths: list[str]) -> None:
+    training = {"feature_cache": {"copies": 1}, **change.get("training", {})}
+    found = problems(changed(**{**change, "training": training}))
+    assert [one.path for one in found] == [f"training.feature_cache{path}" for path in paths]
+    assert all(one.allowed for one in found)
+
+
+@pytest.mark.parametrize("chosen", ["auto", "off", {"copies": 4}, {"dtype": "float32"}])
+def test_a_cache_that_can_be_is_not(chosen: Any) -> None:
+    augment = {"flip": "both"} if chosen == {"copies": 4} else {}
+    spec = load_spec(changed(training={"feature_cache": chosen}, data={"augment": augment})).spec
+    wanted = spec.training.feature_cache
+    assert wanted == chosen or wanted == FeatureCache.model_validate(chosen)

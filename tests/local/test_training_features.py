@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -263,3 +264,17 @@ def test_corrupt_pictures_count_as_they_do_without(
     (tmp_path / "strict").mkdir()
     strict = write(tmp_path / "strict", tiny_backbone, own, **{"data.corrupt": {"policy": "fail"}})
     assert "red/003.png" in run(strict, tmp_path / "cache", code=4)
+
+
+def test_a_run_whose_features_have_gone_says_that_it_is_not_exact(
+    tiny_backbone: Path, data: Path, tmp_path: Path
+) -> None:
+    changes = {**mischief(tmp_path, at=11, number=9), "training.deterministic": False}
+    spec = write(tmp_path, tiny_backbone, data, **changes)
+    run(spec, tmp_path / "cache", code=-signal.SIGKILL, alone=True)
+    shutil.rmtree(tmp_path / "cache" / "features")
+    said = run(spec, tmp_path / "cache")
+    reason = "features of the train examples are computed anew"
+    assert reason in said
+    assert record(spec)["exact"] is False
+    assert any(reason in each for each in record(spec)["not_exact_because"])

@@ -113,6 +113,7 @@ def test_why_a_run_failed(cluster: SlurmCluster, new: New) -> None:
     assert "rank 2 plays broken-rank" in ranks.call("logs", "--rank", "2", "--out")
     assert "that rank has no log, got 7, allowed: 0 to 2" in ranks.call("logs", "--rank=7", code=2)
     assert "no such job" in ranks.call("logs", "--job", "1234567", code=2)
+    data.wait_for("stopped")
     listed = json.loads(early.call("list", "--json"))
     assert sorted(row["state"] for row in listed) == ["failed"] * 3 + ["stopped"]
     assert "RuntimeError" in early.call("status", "--watch", code=3)

@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem], ExitCode]:
+    from harness.launch.earlier_check import check_earlier
     from harness.launch.packed_check import check_packed
     from harness.launch.request import checked_lanes, make_request
     from harness.launch.site_checks import check_by_profile
@@ -54,6 +55,7 @@ def _check(args: argparse.Namespace) -> tuple[Resolved | None, list[Problem], Ex
         make_request(resolved)
         checked_lanes(resolved.spec)
         check_packed(resolved)
+        check_earlier(resolved)
         return resolved, [], ExitCode.DONE
     except (SpecError, EnvironmentNotAble, DataError) as error:
         return None, list(error.problems), error.exit_code

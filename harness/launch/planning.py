@@ -100,6 +100,8 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
             "batch_bytes_on_device": pixels * (1 + _FLOAT_BYTES),
         }
         found = batch | found
+    if spec.backbone.handle.startswith("run:"):
+        return found  # it is as large as what that run has made of its backbone
     folder = Path(spec.backbone.handle.removeprefix("hub:").removeprefix("model:"))
     if folder.is_file():
         found["backbone_bytes"] = folder.stat().st_size

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
 from harness.launch.container import check_image
+from harness.launch.earlier_check import check_earlier
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
 from harness.launch.packed_check import check_packed
 from harness.launch.queue import live
@@ -148,6 +149,7 @@ def _look_first(
     check_image(resolved)
     if run_dir is None or not RunPaths(run_dir).finished.exists():
         check_packed(resolved)
+        check_earlier(resolved)
     if resolved.site.scheduler == LOCAL:
         return check_without_scheduler(resolved, prepare), None
     if prepare:

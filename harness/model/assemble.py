@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import tensorflow as tf
@@ -11,29 +11,18 @@ import tf_keras
 
 from harness.data.content import FEATURES, content_of_spec
 from harness.distribute.base import Distribution
-from harness.errors import DataError, SpecError
-from harness.model import backbone as backbones
 from harness.model.adaptation.alignment import Alignment, make_alignment
-from harness.model.backbone import Backbone
+from harness.model.backbone import Backbone, input_of
 from harness.model.blocks import blocks_of
 from harness.model.draws import Draws
-from harness.model.fit import check_fit
 from harness.model.head import dense_head, plugin_head
-from harness.model.keras_apps import (
-    IMAGENET,
-    RANDOM,
-    digest_of_weights,
-    load_application,
-    with_global_norms,
-)
+from harness.model.loading import seed_layers
 from harness.model.pixels import Pixels, pixels_of
 from harness.model.pooling import Pooling, pooling_after
 from harness.model.pretrained import Pretrained
 from harness.model.task import Task
 from harness.model.unfreeze import Unfrozen, unfrozen
-from harness.plugins import PREFIX
-from harness.spec import Spec, Trust
-from harness.spec.keras_names import keras_name
+from harness.spec import Spec
 
 
 @dataclass(frozen=True)
@@ -133,86 +122,6 @@ class Assembled:
         ]
 
 
-def load_backbone(
-    spec: Spec,
-    sizes: Sequence[int],
-    pinned: str | None,
-    trust: Trust,
-    distribution: Distribution,
-) -> Backbone:
-    """The backbone that ``spec`` names, held against the digests that spec and run pin.
-
-    Nothing of it is loaded before it is seen to be trusted and unchanged.
-
-    Args:
-        sizes: height and width in pixels of the pictures that it is to take; none of no pictures.
-        pinned: digest in the run's record, None at its first start.
-
-    Raises:
-        DataError: it is not there, not the one, not trusted, or does not fit.
-        SpecError: it does not take the size that a phase has.
-    """
-    backbone = _loaded(spec, pinned, trust, distribution)
-    content = content_of_spec(spec)
-    for size in sizes or (None,):
-        try:
-            takes = backbones.input_of(content.element(size))
-            check_fit(backbone.layer, takes, pooling_after(spec))
-        except DataError as error:
-            for at, phase in enumerate(spec.training.phases):
-                if phase.image_size == size and size is not None:
-                    field = f"training.phases.{at}.image_size"
-                    problem = replace(error.problems[0], path=field, action=f"change {field}")
-                    raise SpecError(problem) from error
-            raise
-    return backbone
-
-
-def _loaded(spec: Spec, pinned: str | None, trust: Trust, distribution: Distribution) -> Backbone:
-    handle = spec.backbone.handle
-    # Unnamed layers are numbered a process long; a second run in one process must get the
-    # names of the first, as its checkpoints go by them.
-    tf_keras.backend.reset_uids()
-    _seed(spec)
-    name = keras_name(handle)
-    if name is not None:
-        return _application(spec, name, pinned, distribution)
-    if handle.startswith(PREFIX):
-        return backbones.load_plugin(handle, spec.backbone.options or {}, spec.data.image_size)
-    folder, digest = backbones.located(handle)
-    backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
-    backbones.check_digest(digest, pinned, handle, "the run")
-    backbones.check_trusted(folder, digest, trust)
-    wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
-    return backbones.load_located(folder, handle, digest, wanted)
-
-
-def fetch_weights(spec: Spec) -> bool:
-    """Brings the ImageNet weights of a Keras application into Keras' cache, if it is to have them.
-
-    Raises:
-        DataError: they cannot be had.
-    """
-    name = keras_name(spec.backbone.handle)
-    wanted = name is not None and spec.backbone.weights in (None, IMAGENET)
-    if name is not None and wanted:
-        load_application(name, IMAGENET, ())
-    return wanted
-
-
-def _application(spec: Spec, name: str, pinned: str | None, distribution: Distribution) -> Backbone:
-    handle, weights = spec.backbone.handle, spec.backbone.weights or IMAGENET
-    layer = load_application(name, weights, spec.image_sizes(), spec.head.pooling)
-    digest = None if weights == RANDOM else digest_of_weights(name, layer)
-    if digest is not None:
-        backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
-        backbones.check_digest(digest, pinned, handle, "the run")
-    if any(phase.backbone_mode == "training" for phase in spec.training.phases):
-        layer = with_global_norms(layer, distribution)
-    layer.trainable = False
-    return Backbone(handle, layer, digest, None)
-
-
 def assemble(
     spec: Spec, backbone: Backbone, task: Task, distribution: Distribution, sizes: Sequence[int]
 ) -> Assembled:
@@ -226,13 +135,13 @@ def assemble(
     """
     head = spec.head
     draws = Draws(spec.training.seed, distribution)
-    _seed(spec)  # again: the head must not depend on how much the backbone has drawn
+    seed_layers(spec)  # again: the head must not depend on how much the backbone has drawn
     content = content_of_spec(spec)
     element = content.element(sizes[0] if len(sizes) == 1 else None)
     inputs = tf_keras.Input(element.shape, dtype=element.dtype, name=element.name)
     prepared = inputs
     if element.dtype == tf.uint8:
-        prepared = Pixels(pixels_of(spec), name="from_bytes")(inputs)
+        prepared = Pixels(pixels_of(spec, backbone), name="from_bytes")(inputs)
     pretrained = Pretrained(backbone.layer, name="backbone")
     features = pretrained(prepared)
     if (pooling := pooling_after(spec)) is not None:
@@ -252,7 +161,7 @@ def assemble(
         )
     model = tf_keras.Model(inputs, logits, name="harness")
     halves = tf_keras.Model(inputs, features), tf_keras.Model(features, logits)
-    one = backbones.input_of(content.element(sizes[0] if sizes else None))
+    one = input_of(content.element(sizes[0] if sizes else None))
     phases = trained_by_phase(spec, backbone, one, distribution)
     alignment = make_alignment(spec, model, draws)
     return Assembled(model, *halves, backbone, task, draws, pretrained, phases, alignment)
@@ -278,11 +187,6 @@ def trained_by_phase(
         )
         for at, phase in enumerate(phases)
     )
-
-
-def _seed(spec: Spec) -> None:
-    """Plug-in layers without a seed of their own draw their initial weights from this one."""
-    tf_keras.utils.set_random_seed(spec.training.seed & 0xFFFFFFFF)
 
 
 def stable_names(variables: Sequence[tf.Variable]) -> list[str]:

@@ -39,6 +39,8 @@ class Backbone:
     layer: tf_keras.layers.Layer
     digest: str | None
     path: Path | None
+    pixels: str | None = None
+    """What it was given in the run that it is from, as in ``backbone.pixels``; else None."""
 
     def parameters(self) -> int:
         """Number of scalars in all its variables."""

@@ -15,6 +15,7 @@ import tf_keras
 from harness.spec.keras_names import PIXELS, keras_name
 
 if TYPE_CHECKING:
+    from harness.model.backbone import Backbone
     from harness.spec import Spec
 
 UNIT = "unit"
@@ -54,6 +55,11 @@ class Pixels(tf_keras.layers.Layer):
         return pixels / 255.0
 
 
-def pixels_of(spec: Spec) -> str:
-    """The kind of pixels that the backbone of pictures is given, see ``backbone.pixels``."""
-    return spec.backbone.pixels or PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)
+def pixels_of(spec: Spec, backbone: Backbone) -> str:
+    """The kind of pixels that the backbone of pictures is given, see ``backbone.pixels``.
+
+    Args:
+        backbone: what the spec names, loaded; that of an earlier run says what it was given there.
+    """
+    known = PIXELS.get(keras_name(spec.backbone.handle) or "", UNIT)
+    return spec.backbone.pixels or backbone.pixels or known

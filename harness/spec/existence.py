@@ -155,6 +155,11 @@ def _backbone(spec: Spec) -> Iterator[Found]:
             action = "correct the path"
             yield "backbone.handle", Problem("does not exist", show(str(own), 200), wanted, action)
         return
+    if handle.startswith("run:"):
+        problem = _folder(Path(handle.removeprefix("run:")), "the directory of an earlier run")
+        if problem is not None:
+            yield "backbone.handle", problem
+        return
     path = Path(handle.removeprefix("hub:"))
     if not path.is_absolute():
         return  # an address, or a plug-in

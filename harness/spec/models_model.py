@@ -36,7 +36,7 @@ Learned = Literal["class", "labels", "numbers"]
 """What is learned of an example: its class, several labels at once, or numbers."""
 HANDLE_FORMS = (
     "https://... (TensorFlow Hub), hub:PATH or a path (a SavedModel), keras:NAME, "
-    "model:PATH, run:RUN or plugin:NAME"
+    "model:PATH, run:DIR or plugin:NAME"
 )
 _SCHEMES = ("https", "hub", "keras", "model", "run", "plugin")
 
@@ -88,7 +88,8 @@ class Backbone(SpecModel):
 
     handle: HandleText
     """Where the pretrained model comes from: a TensorFlow Hub address, `hub:PATH` or a path of
-    a SavedModel, `keras:NAME`, `model:PATH`, `run:RUN` or `plugin:NAME`."""
+    a SavedModel, `keras:NAME`, `model:PATH`, `run:DIR` (the directory of an earlier run) or
+    `plugin:NAME`."""
     digest: Sha256 | None = None
     """SHA-256 that the backbone must have; null records the one found at first use.
     A `plugin:NAME` backbone has none."""
@@ -111,7 +112,8 @@ class Backbone(SpecModel):
     output: str | None = None
     """Name of the output that is the feature vector, of a module that gives several
     (`pooled_output`); null for one that gives it alone. Of a `model:PATH` the layer at which it is
-    cut; null takes it whole."""
+    cut; null takes it whole. Of a `run:DIR` the layer of its head at which that is cut; null takes
+    the backbone alone."""
     signature: str | None = None
     """Signature of the SavedModel that is called; null calls the model itself."""
     max_length: Annotated[int, Field(ge=1, le=65536)] | None = None
@@ -128,7 +130,7 @@ class Backbone(SpecModel):
             )
         for name in ("signature", "output"):
             value = getattr(self, name)
-            one = ("plugin:", "keras:", *(["model:"] if name == "signature" else []))
+            one = ("plugin:", "keras:", *(["model:", "run:"] if name == "signature" else []))
             if value is not None and self.handle.startswith(one):
                 what = "only a SavedModel has several"
                 yield Complaint(name, what, show(value), "null with this handle", "remove it")

@@ -75,7 +75,7 @@ def split_path(text: str, kind: IsPath) -> tuple[str, str | None]:
     if kind.kind == "handle":
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
         if scheme is not None:
-            is_path = scheme.group(1) in ("hub", "model") and len(text) > scheme.end()
+            is_path = scheme.group(1) in ("hub", "model", "run") and len(text) > scheme.end()
             return (scheme.group(), text[scheme.end() :]) if is_path else ("", None)
     return "", text
 

@@ -19,18 +19,10 @@ def _only(*values: Any) -> tuple[Test, str]:
     return lambda value: value in values, ", ".join(show(v).strip("'") for v in values)
 
 
-def _handle(value: Any) -> bool:
-    return not str(value).startswith("run:")
-
-
 _NULL = _only(None)
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "backbone.handle": (
-        _handle,
-        "https://..., hub:PATH, keras:NAME, model:PATH, plugin:NAME",
-    ),
     "backbone.preprocessor": _NULL,
     "backbone.inputs": _NULL,
     "backbone.max_length": _NULL,

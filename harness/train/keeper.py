@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from harness.distribute.together import assign_here
@@ -178,11 +179,17 @@ def load_weights(model: Assembled, restored: RestoredState, *, averaged: bool = 
     Raises:
         TrainingError: they do not fit the model.
     """
-    tensors = dict(restored.tensors)
-    for name in restored.tensors if averaged else ():
-        if name.startswith(AVERAGE):
-            tensors[state.MODEL + name.removeprefix(AVERAGE)] = restored.tensors[name]
+    tensors = averaged_tensors(restored) if averaged else restored.tensors
     state.assign(model.state(phase_of(restored)), tensors, state.MODEL)
+
+
+def averaged_tensors(restored: RestoredState) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint, weights as their moving averages where it has them."""
+    tensors = dict(restored.tensors)
+    for name, value in restored.tensors.items():
+        if name.startswith(AVERAGE):
+            tensors[state.MODEL + name.removeprefix(AVERAGE)] = value
+    return tensors
 
 
 def phase_of(restored: RestoredState) -> int:

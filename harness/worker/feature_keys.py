@@ -66,7 +66,7 @@ def facts_of(
         "backbone": model.backbone.digest,
         "pooling": spec.head.pooling,
         "called": [spec.backbone.signature, spec.backbone.output],
-        "pixels": pixels_of(spec) if spec.medium == "image" else None,
+        "pixels": pixels_of(spec, model.backbone) if spec.medium == "image" else None,
         "medium": content.medium.name,
         "audio": None if audio is None else audio.model_dump(mode="json"),
         "image_size": image_size,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.runs.earlier import earlier_run
 from harness.spec.keras_names import PIXELS, keras_name
 from harness.spec.models_model import Backbone as BackboneSpec
 from harness.worker.inspect import on_processor
@@ -17,6 +18,7 @@ from harness.worker.inspect import on_processor
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from harness.distribute.base import Distribution
     from harness.model.backbone import Backbone
     from harness.spec import Spec, Trust
 
@@ -66,7 +68,7 @@ class BackboneFacts:
 
 def is_backbone(text: str) -> bool:
     """Whether what is to be inspected is a backbone's handle, by its form or its files."""
-    if text.startswith(("https://", "hub:", "model:")) or keras_name(text) is not None:
+    if text.startswith(("https://", "hub:", "model:", "run:")) or keras_name(text) is not None:
         return True
     return any((Path(text) / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 
@@ -100,7 +102,7 @@ def inspect_backbone(
 
     distribution = choose("single", "cpu", Topology()).distribution
     with distribution.scope():
-        found = _load(wanted, trust)
+        found = _load(wanted, trust, () if size is None else (size,), distribution, say)
         if found.digest is not None:
             check_digest(found.digest, wanted.digest, wanted.handle, "the spec")
         takes = _example(found, size) if spec is None else _example_of(spec)
@@ -118,7 +120,13 @@ def inspect_backbone(
         return _facts(wanted, found, takes, blocks, len(able))
 
 
-def _load(wanted: BackboneSpec, trust: Trust) -> Backbone:
+def _load(
+    wanted: BackboneSpec,
+    trust: Trust,
+    sizes: tuple[int, ...],
+    distribution: Distribution,
+    say: Callable[[str], None],
+) -> Backbone:
     from harness.model import backbone as backbones
     from harness.model.keras_apps import IMAGENET, RANDOM, digest_of_weights, load_application
 
@@ -129,6 +137,11 @@ def _load(wanted: BackboneSpec, trust: Trust) -> Backbone:
         layer.trainable = False
         digest = None if weights == RANDOM else digest_of_weights(name, layer)
         return backbones.Backbone(handle, layer, digest, None)
+    paths = earlier_run(handle)
+    if paths is not None:
+        from harness.worker.earlier import backbone_of_run
+
+        return backbone_of_run(paths, wanted.output, sizes, trust, distribution, say)
     folder, digest = backbones.located(handle)
     backbones.check_trusted(folder, digest, trust)
     called = backbones.Called(wanted.signature, wanted.output)
@@ -138,12 +151,13 @@ def _load(wanted: BackboneSpec, trust: Trust) -> Backbone:
 def _example(found: Backbone, size: int | None) -> tf.TensorSpec:
     """One example, of what the backbone says that it takes."""
     import tensorflow as tf
+    import tf_keras
 
     from harness.model.fit import accepted
 
     takes = accepted(found.layer)
-    if keras_name(found.handle) is not None or found.handle.startswith("model:"):
-        takes = [tf.TensorSpec(found.layer.input_shape, tf.float32)]
+    if isinstance(found.layer, tf_keras.Model):
+        takes = [tf.TensorSpec(one.shape, one.dtype) for one in found.layer.inputs]
     ranks = {spec.shape.rank for spec in takes}
     if len(ranks) != 1 or ranks == {None}:
         raise UsageError(
@@ -190,7 +204,7 @@ def _facts(
         said or (_words(tf.TensorSpec(getattr(found.layer, "input_shape", None), takes.dtype)),),
         f"{takes.dtype.name} {takes.shape.as_list()}",
         _words(tf.TensorSpec([None, *call(batch).shape[1:]], tf.float32)),
-        PIXELS[name] if name is not None else None,
+        found.pixels if name is None else PIXELS[name],
         sum(_size(v) for v in variables),
         sum(block.trainable for block in blocks),
         len(variables),

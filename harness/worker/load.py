@@ -147,7 +147,7 @@ def _open(
     from harness.model.arithmetic import set_precision
     from harness.train.keeper import load_weights, phase_of
     from harness.worker.adapted import load_adapted
-    from harness.worker.making import build_model
+    from harness.worker.building import build_model
     from harness.worker.plugins import load_run_plugins
 
     load_run_plugins(paths, trust)
@@ -156,7 +156,7 @@ def _open(
     # on GPUs alone is used on the CPU where there is none.
     device = "cpu" if spec.cluster.device == "cpu" else "auto"
     choice = choose("single", device, Topology())
-    restored, adapted = _restored(paths, spec, record, step, say)
+    restored, adapted = restored_weights(paths, spec, record, step, say)
     classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
     phase = phase_of(restored)
     sizes = tuple(size for size in (spec.image_size_of(phase),) if size is not None)
@@ -168,14 +168,19 @@ def _open(
     return LoadedRun(paths, spec, record, model, choice, restored.step, phase)
 
 
-def _restored(
+def restored_weights(
     paths: RunPaths,
     spec: Spec,
     record: dict[str, Any],
     step: int | None,
     say: Callable[[str], None],
 ) -> tuple[RestoredState, bool]:
-    """The weights of a step (None: the best), and whether they are adapted to a target."""
+    """The weights of a step (None: the best), and whether they are adapted to a target.
+
+    Raises:
+        UsageError: the run has no checkpoint yet.
+        StorageError: none verifies.
+    """
     from harness.checkpoint.store import Store
 
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=say)

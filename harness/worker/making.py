@@ -10,22 +10,22 @@ import tensorflow as tf
 import tf_keras
 
 from harness.checkpoint.manifest import list_checkpoints
-from harness.data.regression import Scaling
 from harness.deploy.evaluate import Evaluator
 from harness.distribute.choose import Choice
 from harness.errors import DataError, SpecError
 from harness.model.adaptation.alignment import FIGURES as ADAPTATION_FIGURES
-from harness.model.assemble import Assembled, assemble, fetch_weights, load_backbone
+from harness.model.assemble import Assembled
 from harness.model.guard import guard
-from harness.model.norm import check_synchronised
-from harness.model.task import make_task
+from harness.model.loading import fetch_weights
 from harness.observe.jsonl import RESERVED
+from harness.runs.earlier import first_source
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.spec import Spec, Trust, spec_digest
 from harness.train.callbacks import Callbacks
 from harness.train.optimizer import make_optimizer
 from harness.train.plan import Plan, make_plan
+from harness.worker.building import build_model
 from harness.worker.cached import Caches
 from harness.worker.datasets import Datasets, check_unchanged, open_datasets
 from harness.worker.devices import choose_devices
@@ -156,7 +156,7 @@ def _bring_together(spec: Spec, sets: Datasets, ranks: Ranks) -> None:
     """Holds that all ranks see the same, and has rank 0 fetch what all of them need."""
     _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
     # Keras has no lock: ranks that download one file at a time would spoil it for one another.
-    ranks.from_first("weights", lambda: fetch_weights(spec))
+    ranks.from_first("weights", lambda: fetch_weights(first_source(spec)))
 
 
 def _check_same(digests: list[dict[str, str]]) -> None:
@@ -178,38 +178,6 @@ def _check_same(digests: list[dict[str, str]]) -> None:
             action="put run and data on storage that all nodes share, and wait until it is written",
             path="data",
         )
-
-
-def build_model(
-    spec: Spec,
-    classes: tuple[str, ...],
-    choice: Choice,
-    pinned: str | None,
-    trust: Trust,
-    sizes: Sequence[int] | None = None,
-    scaling: Scaling | None = None,
-) -> Assembled:
-    """Task, backbone and head of a spec; see :func:`harness.model.assemble.assemble`.
-
-    Args:
-        sizes: of pictures that the model is to take; None are those of all phases.
-        scaling: of a regression: how its targets are standardised.
-    """
-    task = make_task(
-        spec.task,
-        classes,
-        label_smoothing=spec.training.label_smoothing,
-        metrics={ref.plugin: ref.options for ref in spec.training.metrics},
-        scaling=scaling,
-    )
-    sizes = spec.image_sizes() if sizes is None else sizes
-    with choice.distribution.scope():
-        backbone = load_backbone(spec, sizes, pinned, trust, choice.distribution)
-        model = assemble(spec, backbone, task, choice.distribution, sizes)
-    learns = next((at for at, phase in enumerate(model.phases) if phase.learns), None)
-    where = None if learns is None else f"training.phases.{learns}.backbone_mode"
-    check_synchronised(model.keras, backbone.layer, choice.distribution.replicas, where)
-    return model
 
 
 def facts_of(spec: Spec, made: Made) -> dict[str, Any]:

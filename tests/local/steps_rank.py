@@ -47,9 +47,9 @@ class Bench:
         from harness.train.plan import make_plan
         from harness.train.state import Sums
         from harness.train.step import Steps
+        from harness.worker.building import build_model
         from harness.worker.datasets import open_datasets
         from harness.worker.feeds import Feeds, examples_per_step
-        from harness.worker.making import build_model
 
         self.distribution = choice.distribution
         sets = open_datasets(spec, say)

@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from harness.distribute.single import SingleDevice
-from harness.model.assemble import assemble, load_backbone
+from harness.model.assemble import assemble
+from harness.model.loading import load_backbone
 from harness.model.task import make_task
 from harness.spec import Trust, load_spec
 from tests.local.training_helpers import assert_equal_losses, call

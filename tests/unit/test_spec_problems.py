@@ -215,7 +215,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"backbone": {"handle": "run:mine"}}, "backbone.handle"),
         ({"backbone": {"max_length": 5}}, "backbone.max_length"),
         ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"training": {"nan": "skip"}}, "training.nan"),

@@ -31,8 +31,12 @@ class Optimizer(SpecModel):
     """The optimizer."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Decoupled weight decay, per step and scaled by the learning rate (adamw's form)."""
+    l2: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """L2 penalty: so many times the sum of the squares of the trained weights is minimised with the
+    loss, as by `kernel_regularizer=L2(...)` of Keras; figures show the loss without it."""
     exclude: Many[Literal["bias", "norm"]] = ("bias", "norm")
-    """Kinds of variables without weight decay: biases, and parameters of normalisation."""
+    """Kinds of variables without weight decay and L2 penalty: biases, and parameters of
+    normalisation."""
     clip_norm: Annotated[float, Field(gt=0)] | None = None
     """Largest global L2 norm of the gradients, which are scaled down to it; null never clips."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None

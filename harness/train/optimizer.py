@@ -33,8 +33,8 @@ _EXCLUDE = {
 def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
     """The optimizer of ``training.optimizer``; its learning rate is set before every step.
 
-    Weight decay is decoupled (Loshchilov and Hutter, 2019) for every optimizer; gradients are
-    clipped by their global norm.
+    Weight decay is decoupled (Loshchilov and Hutter, 2019) for every optimizer; an L2 penalty is a
+    part of the gradients, which are clipped by their global norm.
     """
     wanted = spec.training.optimizer
     options = {
@@ -50,7 +50,8 @@ def make_optimizer(spec: Spec) -> tf_keras.optimizers.Optimizer:
     if wanted.name in ("sgd", "rmsprop"):
         options["momentum"] = wanted.momentum or 0.0
     optimizer = _MAKERS[wanted.name](**options)
-    if wanted.weight_decay and wanted.exclude:
+    optimizer.l2 = wanted.l2
+    if (wanted.weight_decay or wanted.l2) and wanted.exclude:
         names = [_EXCLUDE[name] for name in wanted.exclude]
         optimizer.exclude_from_weight_decay(var_names=names)
     return optimizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,13 @@ class Parted:
     decay.  Moments are corrected for the steps that a variable has had: what is unfrozen late
     begins as if the optimizer had begun with it (Adam's correction of the bias of its first
     steps would else be left out, and they would be three times too long).
+
+    ``l2`` times the sum of the squares of what is updated is minimised too, but for what is
+    excluded from weight decay.  Its gradient does not hang on the examples, so it is added once,
+    to the gradients of all replicas together.
     """
+
+    l2 = 0.0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._factors: dict[Any, float] = {}
@@ -71,6 +77,17 @@ class Parted:
         )
         self._slots.setdefault(self._key(model_variable), []).append(slot)
         return slot
+
+    def apply_gradients(
+        self, grads_and_vars: Iterable[tuple[tf.Tensor, tf.Variable]], *args: Any, **kwargs: Any
+    ) -> tf.Variable:
+        pairs = [(self._with_penalty(gradient, v), v) for gradient, v in grads_and_vars]
+        return super().apply_gradients(pairs, *args, **kwargs)  # type: ignore[misc]
+
+    def _with_penalty(self, gradient: tf.Tensor, variable: tf.Variable) -> tf.Tensor:
+        if not self.l2 or not self._use_weight_decay(variable):  # type: ignore[attr-defined]
+            return gradient
+        return gradient + 2.0 * self.l2 * tf.cast(variable, gradient.dtype)
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         with self._of(variable):

@@ -17,14 +17,14 @@ from harness.train.optimizer import _EXCLUDE, learning_rate, make_optimizer  # n
 from harness.train.plan import Phase  # noqa: E402
 
 
-def spec(optimizer: dict):
+def spec(optimizer: dict, **training):
     return load_spec(
         {
             "harness_spec": 1,
             "name": "x",
             "backbone": {"handle": "hub:/x"},
             "data": {"train": "/x"},
-            "training": {"optimizer": optimizer},
+            "training": {"optimizer": optimizer, **training},
         }
     ).spec
 
@@ -133,17 +133,8 @@ def test_no_weights_of_convolutions_go_without_decay(name):
 
 def test_averages_of_weights_are_those_of_tensorflow() -> None:
     """By its formula with ``num_updates``, also of what is unfrozen late."""
-    spec = load_spec(
-        {
-            "harness_spec": 1,
-            "name": "x",
-            "backbone": {"handle": "plugin:x"},
-            "data": {"train": "."},
-            "training": {"optimizer": {"name": "sgd"}, "ema": {"decay": 0.3}},
-        }
-    ).spec
     variables = [tf.Variable([1.0, 2.0], name=name) for name in ("early", "late")]
-    optimizer = make_optimizer(spec)
+    optimizer = make_optimizer(spec({"name": "sgd"}, ema={"decay": 0.3}))
     optimizer.build(variables)
     optimizer.learning_rate = 0.5
     wanted = [v.numpy() for v in variables]
@@ -159,3 +150,39 @@ def test_averages_of_weights_are_those_of_tensorflow() -> None:
         np.testing.assert_allclose(optimizer.average_of(variable).numpy(), average, rtol=1e-6)
     optimizer.forget()
     np.testing.assert_allclose(optimizer.average_of(variables[0]).numpy(), wanted[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("clip", [None, 0.05])
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop"])
+def test_an_l2_penalty_is_that_of_keras(name, clip) -> None:
+    """Of kernels and not of biases, a part of what is clipped, and with each optimizer."""
+    data = np.random.default_rng(2).normal(size=(16, 5)).astype(np.float32)
+    found = []
+    for own in (True, False):
+        tf_keras.utils.set_random_seed(3)
+        penalty = None if own else tf_keras.regularizers.L2(0.07)
+        layers = [
+            tf_keras.layers.Dense(n, kernel_regularizer=penalty, name=f"d{n}") for n in (4, 1)
+        ]
+        model = tf_keras.Sequential([tf_keras.Input((5,)), *layers])
+        chosen = {"name": name, "clip_norm": clip, "l2": 0.07 if own else 0.0}
+        optimizer = make_optimizer(spec(chosen))
+        optimizer.build(model.trainable_variables)
+        optimizer.learning_rate = 0.1
+        for _ in range(5):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(tf.square(model(data))) + sum(model.losses, 0.0)
+            gradients = tape.gradient(loss, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        found.append([v.numpy() for v in model.trainable_variables])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_an_l2_penalty_of_all_is_of_biases_too() -> None:
+    optimizer = make_optimizer(spec({"name": "sgd", "l2": 0.5, "exclude": []}))
+    bias = tf.Variable([2.0], name="head/bias")
+    optimizer.build([bias])
+    optimizer.learning_rate = 0.1
+    optimizer.apply_gradients([(tf.zeros([1]), bias)])
+    np.testing.assert_allclose(bias.numpy(), [2.0 - 0.1 * 2 * 0.5 * 2.0])

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from harness.data.record_files import RecordOptions, record_files
+from harness.data.record_kept import kept_or_scanned
 from harness.data.record_scan import scan_file
 from harness.data.record_seen import LOST, Scanned
 from harness.data.records import Names, RecordIndex, Table
@@ -53,7 +54,9 @@ def record_index(
     what = what or str(path)
     refuse(bad_names(files))
     with ThreadPoolExecutor(_THREADS) as pool:
-        scanned = list(pool.map(lambda name: scan_file(root, name, options), files))
+        scanned = kept_or_scanned(
+            root, files, options, lambda name: scan_file(root, name, options), pool
+        )
     refuse(problem for one in scanned for problem in one.problems)
     for one, records in zip(scanned, lengths or (), strict=lengths is not None):
         one.hold_to(records)
@@ -73,7 +76,14 @@ def record_table(path: str | Path, options: RecordOptions) -> Table:
     """
     root, files, _ = record_files(path)
     with ThreadPoolExecutor(_THREADS) as pool:
-        scanned = list(pool.map(lambda name: scan_file(root, name, options, labels=False), files))
+        scanned = kept_or_scanned(
+            root,
+            files,
+            options,
+            lambda name: scan_file(root, name, options, labels=False),
+            pool,
+            labels=False,
+        )
     if not sum(map(len, scanned)):
         raise DataError(f"{path} holds no records", allowed="a record for each example")
     return _table(root, files, scanned, options)

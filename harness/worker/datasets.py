@@ -13,6 +13,7 @@ from harness.data.regression import Scaling, Spread, scaling_of
 from harness.data.sets import open_sets, open_test, refuse_idle_columns
 from harness.data.sources import Load, plugin_source
 from harness.data.split import split_validation
+from harness.data.tfds import is_tfds
 from harness.data.unlabelled import unlabelled_index
 from harness.errors import DataError
 from harness.spec import Spec
@@ -165,6 +166,13 @@ def _scaled(
         return replace(index, targets=replace(index.targets, scaling=scaling))
     assert index.values is not None, "they are of one spec"
     return replace(index, values=replace(index.values, scaling=scaling))
+
+
+def walks_through_records(spec: Spec) -> bool:
+    """Whether TFRecord files of others are among the data, which are looked through as a whole."""
+    data = spec.data
+    paths = (data.train, data.validation, data.test)
+    return data.features is not None or any(is_tfds(p) for p in paths if isinstance(p, str))
 
 
 def open_test_set(

@@ -27,7 +27,12 @@ from harness.train.optimizer import make_optimizer
 from harness.train.plan import Plan, make_plan
 from harness.worker.building import build_model
 from harness.worker.cached import Caches
-from harness.worker.datasets import Datasets, check_unchanged, open_datasets
+from harness.worker.datasets import (
+    Datasets,
+    check_unchanged,
+    open_datasets,
+    walks_through_records,
+)
 from harness.worker.devices import choose_devices
 from harness.worker.facts import start_facts
 from harness.worker.feeds import Feeds
@@ -80,6 +85,11 @@ def make(
     # One reads for all: on a shared disk each rank may see another moment.
     known = ranks.from_first("record", lambda: _known(paths))
     # Before the first checkpoint nothing hangs on the data yet: mended files are just taken.
+    if ranks.topology.size > 1 and walks_through_records(spec):
+        # It keeps what it sees in the cache, where the others find it.
+        ranks.from_first(
+            "look", lambda: len(open_datasets(spec, _hush, *known["named"]).train.index)
+        )
     sets = open_datasets(spec, say, *known["named"])
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
@@ -106,6 +116,10 @@ def make(
         scaled_for,
         known["feature_cache"],
     )
+
+
+def _hush(text: str) -> None:
+    """What is known of the data is said when each rank opens them."""
 
 
 def _devices(

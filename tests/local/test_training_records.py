@@ -11,6 +11,7 @@ import pytest
 import harness
 from harness.cli.main import main
 from harness.errors import DataError
+from tests.local.rank_helpers import assert_all, run_workers
 from tests.local.training_helpers import (
     CLASSES,
     assert_same_result,
@@ -249,3 +250,40 @@ def test_texts_and_recordings_are_read_too(tmp_path):
     wanted = np.arange(4)[:, None] / 8 * np.ones([1, 10])
     np.testing.assert_array_equal(batch["audio"], wanted.astype(np.float32))
     assert look_at_recordings(index, None, range(4), audio).milliseconds.median == 10
+
+
+def test_many_are_looked_through_once_for_all_ranks_and_starts(
+    tmp_path, tiny_backbone, data, monkeypatch
+):
+    """Two ranks, then a later run: what was seen of 5,100 records is in the cache."""
+    pictures = [next((data.parent / "pictures" / name).iterdir()).read_bytes() for name in CLASSES]
+    made = [
+        example({"image/encoded": pictures[n % 3], "image/class/label": n % 3}) for n in range(2550)
+    ]
+    for number in range(2):
+        write_records(tmp_path / "many" / f"train-{number:05d}-of-00002", made)
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("HARNESS_CACHE", str(cache))
+    changes = {
+        "data.train": str(tmp_path / "many"),
+        "data.validation": None,
+        "data.test": None,
+        "training.batch_size": 512,
+        "training.phases": [{"name": "one", "epochs": 1, "learning_rate": 0.02}],
+    }
+    spec = records_spec(tmp_path, tiny_backbone, data, **changes)
+    assert_all(run_workers(tmp_path, 2, "run", str(spec), "--run-dir", str(tmp_path / "two")))
+    (entry,) = (cache / "records").iterdir()
+    assert json.loads((entry / "entry.json").read_text())["examples"] == 5100
+
+    def looked_again(*given, **more):
+        raise AssertionError("it looked again")
+
+    monkeypatch.setattr("harness.data.record_index.scan_file", looked_again)
+    harness.run(spec, run_dir=tmp_path / "later", quiet=True)
+    digests = [
+        json.loads((tmp_path / run / "run.json").read_text())["data_digest"]
+        for run in ("two", "later")
+    ]
+    assert digests[0] == digests[1]

@@ -3,8 +3,8 @@
     python -m tests.side_by_side [options of pytest]
 
 The cluster's tests wait for the scheduler most of their time, and have ended long before the
-others.  Some of those (:data:`BEHIND`) therefore follow them.  What both say comes
-as a whole when all have ended; until then it is in build/test-cluster.log and build/test-behind.log.
+others.  Some of those (:data:`BEHIND`) therefore follow them.  What both say comes as a whole when
+all have ended; until then it is in build/test-cluster.log and build/test-behind.log.
 """
 
 from __future__ import annotations

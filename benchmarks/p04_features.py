@@ -8,22 +8,13 @@ hours on two cores.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import photographs
 from benchmarks.rows import Row
+from benchmarks.whole import MODULE, Ended, Pairs, run_of_harness, run_of_script
 
-ROOT = Path(__file__).resolve().parent.parent
-MODULE = ROOT / "build" / "quickstart" / "backbone" / "mobilenet_v2"
 TARGETS = {1: 1.1, 5: 4.0, 10: 8.0, 20: 12.0}
 """By epochs: of one how much longer than the peer, of more how many times faster."""
 PAIRS = {1: 1, 5: 1, 10: 5, 20: 1}
@@ -35,14 +26,12 @@ def rows() -> Iterator[Row]:
     """Runs a second, and the accuracy of those with ten epochs."""
     train, test = photographs.squares(10_000), photographs.squares(1_000, seed=1)
     for epochs, target in TARGETS.items():
-        pairs = [_pair(train, test, epochs, seed) for seed in range(1, PAIRS[epochs] + 1)]
-        ours, theirs = ([pair[side] for pair in pairs] for side in (0, 1))
+        pairs = Pairs([], [])
+        for seed in range(1, PAIRS[epochs] + 1):
+            pairs.ours.append(ours(train, test, epochs, seed))
+            pairs.theirs.append(theirs(train, test, epochs, seed))
         longer = epochs == 1
-        times = [statistics.median(one[0] for one in each) for each in (ours, theirs)]
-        spread = max(
-            (max(t) - min(t)) / statistics.median(t)
-            for t in ([one[0] for one in each] for each in (ours, theirs))
-        )
+        times = pairs.seconds()
         yield Row(
             id="P4",
             work=f"a head on a frozen MobileNetV2, {epochs} epochs, whole process",
@@ -51,38 +40,31 @@ def rows() -> Iterator[Row]:
             theirs=times[1] if longer else 1 / times[1],
             target=target,
             better="lower" if longer else "higher",
-            spread=spread,
+            spread=pairs.spread(),
             note=f"10,000 pictures of 224 px, {PAIRS[epochs]} pairs, "
             + ("seconds" if longer else "runs a second"),
         )
         if epochs == 10:
-            yield _accuracy(*([one[1] for one in each] for each in (ours, theirs)))
+            yield _accuracy(pairs)
 
 
-def _accuracy(ours: list[float], theirs: list[float]) -> Row:
+def _accuracy(pairs: Pairs) -> Row:
+    found = pairs.accuracies()
     return Row(
         id="P4",
         work="test accuracy of these heads at 10 epochs, mean of the seeds",
         peer="Model.fit through hub.KerasLayer",
-        ours=statistics.mean(ours),
-        theirs=statistics.mean(theirs),
+        ours=found[0],
+        theirs=found[1],
         target=LEAST_ACCURACY,
         better="higher",
-        spread=max(max(each) - min(each) for each in (ours, theirs)),
-        note=f"{statistics.mean(ours):.4f} against {statistics.mean(theirs):.4f}",
+        spread=pairs.spread_of_accuracy(),
+        note=f"{found[0]:.4f} against {found[1]:.4f}",
     )
 
 
-def _pair(
-    train: Path, test: Path, epochs: int, seed: int
-) -> tuple[tuple[float, float], tuple[float, float]]:
-    """(seconds, accuracy) of ours and of the peer, one after the other."""
-    return ours(train, test, epochs, seed), theirs(train, test, epochs, seed)
-
-
-def ours(train: Path, test: Path, epochs: int, seed: int) -> tuple[float, float]:
-    """Seconds and test accuracy of a run of the harness with an empty cache."""
-    folder = Path(tempfile.mkdtemp(dir=photographs.FOLDER))
+def ours(train: Path, test: Path, epochs: int, seed: int) -> Ended:
+    """A run of the harness with an empty cache."""
     spec = {
         "harness_spec": 1,
         "name": "features",
@@ -101,30 +83,13 @@ def ours(train: Path, test: Path, epochs: int, seed: int) -> tuple[float, float]
             "phases": [{"name": "head", "epochs": epochs, "learning_rate": 1e-3}],
         },
     }
-    (folder / "spec.yaml").write_text(json.dumps(spec))  # JSON is YAML
-    command = [sys.executable, "-m", "harness", "run", str(folder / "spec.yaml")]
-    environment = {**os.environ, "HARNESS_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    try:
-        took = _took([*command, "--run-dir", str(folder / "run"), "--quiet"], environment)[0]
-        record = json.loads((folder / "run" / "run.json").read_text())
-        if set(record["feature_cache"]) != {"train", "validation", "test"} and epochs > 1:
-            raise AssertionError(f"the features were not cached: {record['feature_cache']}")
-        return took, float(record["final"]["test_accuracy"])
-    finally:
-        shutil.rmtree(folder)
+    ended, record = run_of_harness(spec)
+    if set(record["feature_cache"]) != {"train", "validation", "test"} and epochs > 1:
+        raise AssertionError(f"the features were not cached: {record['feature_cache']}")
+    return ended
 
 
-def theirs(train: Path, test: Path, epochs: int, seed: int) -> tuple[float, float]:
-    """Seconds and test accuracy of the peer."""
-    script = Path(__file__).with_name("keras_fit.py")
+def theirs(train: Path, test: Path, epochs: int, seed: int) -> Ended:
+    """The peer."""
     words = [str(MODULE), str(train), str(test), str(epochs), str(seed)]
-    took, said = _took([sys.executable, str(script), *words], dict(os.environ))
-    return took, float(said.split()[-1])
-
-
-def _took(command: list[str], environment: dict[str, str]) -> tuple[float, str]:
-    begun = time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)  # noqa: S603 - ours
-    if done.returncode:
-        raise AssertionError(f"{command[1]} ended with {done.returncode}:\n{done.stderr}")
-    return time.perf_counter() - begun, done.stdout
+    return run_of_script("keras_fit.py", words)

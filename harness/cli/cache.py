@@ -1,23 +1,28 @@
-"""Show what is kept in the cache that runs share, or remove features that are not in use.
+"""Show what is kept in the cache that runs share, or remove what is not in use.
 
 The cache is the folder HARNESS_CACHE, else `harness` in XDG_CACHE_HOME or ~/.cache.  Features of
 frozen backbones are most of it; HARNESS_CACHE_GB limits them (100 if not set), and a run that needs
 room removes those that are longest unused by itself.  What a run has read within the last hour is
-in use and stays.
+in use and stays.  Backbones that were fetched are in it too; no run removes them by itself.  One
+that a run needs which has not come to its end is in use.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.data.feature_room import Kept
+    from harness.model.kept import KeptBackbone
 
-HELP = "show or prune the features that runs share"
+HELP = "show or prune the features and backbones that runs share"
 
+_FEATURES, _BACKBONES = "features", "backbones"
 _HEAD = ("KEY", "SIZE", "UNUSED", "BACKBONE", "EXAMPLES", "")
+_HEAD_OF_BACKBONES = ("NAME", "SIZE", "UNUSED", "HANDLE", "")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,12 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     shown = actions.add_parser("list", help="show what is kept, the longest unused first")
     add_json(shown)
-    pruned = actions.add_parser("prune", help="remove features, the longest unused first")
+    pruned = actions.add_parser(
+        "prune", help="remove what is not in use: features first, then backbones"
+    )
     group = pruned.add_mutually_exclusive_group(required=True)
     add = group.add_argument
     add("--to-gb", type=_number, metavar="GB", help="until no more than GB are left")
     add("--unused-days", type=_number, metavar="DAYS", help="that no run has read for DAYS")
     add("--all", action="store_true", help="all that is not in use")
+    pruned.add_argument("--only", choices=(_FEATURES, _BACKBONES), help="leave the others alone")
     pruned.add_argument("--dry-run", action="store_true", help="show what would go, remove nothing")
     add_json(pruned)
 
@@ -43,54 +51,89 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from harness.data.feature_room import entries
+    from harness.model.kept import backbones as kept_backbones
     from harness.worker.environment import cache_root
     from harness.worker.feature_room import limit_of
 
     environment = dict(os.environ)
     limit = limit_of(environment)
     root = cache_root(environment, lambda line: print(f"harness: {line}", file=sys.stderr))
-    found = entries(root)
+    found, backbones = entries(root), kept_backbones(root)
     if args.action == "prune":
-        return _prune(args, found)
+        return _prune(args, found, backbones)
     if args.json:
         from harness.cli.common import print_json
 
-        print_json({"root": str(root), "limit_bytes": limit, "features": [*map(_json, found)]})
+        shown = [*map(_json_backbone, backbones)]
+        features = [*map(_json, found)]
+        print_json(
+            {"root": str(root), "limit_bytes": limit, "features": features, "backbones": shown}
+        )
         return 0
     _print(found)
     _print_sum(root, found, limit)
+    if backbones:
+        _print_backbones(backbones)
     return 0
 
 
-def _prune(args: argparse.Namespace, found: list[Kept]) -> int:
-    from harness.data.feature_room import remove, to_remove
+def _prune(args: argparse.Namespace, found: list[Kept], backbones: list[KeptBackbone]) -> int:
+    from harness.data.feature_room import remove
+    from harness.model.kept import remove as remove_backbone
 
-    if args.unused_days is not None:
-        least = args.unused_days * 86400
-        chosen = [one for one in found if one.used_s >= least and not one.in_use]
-    else:
-        chosen = to_remove(found, 0 if args.all else int(args.to_gb * 1e9))
+    features = [] if args.only == _BACKBONES else found
+    backbones = [] if args.only == _FEATURES else backbones
+    chosen, others = _chosen(args, features, backbones)
     gone = chosen if args.dry_run else [one for one in chosen if remove(one)]
+    gone_too = others if args.dry_run else [one for one in others if remove_backbone(one)]
     left = [one for one in chosen if one not in gone]
+    left_too = [one for one in others if one not in gone_too]
     if args.json:
         from harness.cli.common import print_json
 
-        print_json({"removed": [*map(_json, gone)], "not_removed": [*map(_json, left)]})
+        removed = [*map(_json, gone), *map(_json_backbone, gone_too)]
+        kept = [*map(_json, left), *map(_json_backbone, left_too)]
+        print_json({"removed": removed, "not_removed": kept})
     else:
-        from harness.runs.storage import readable_bytes
+        if args.only != _BACKBONES:
+            _say_removed(args, gone, len(features), "sets of features")
+        if backbones:
+            _say_removed(args, gone_too, len(backbones), "backbones")
+        for path in [*(one.folder for one in left), *(one.path for one in left_too)]:
+            print(f"not removed (in use by now, or somebody else's): {path}")
+    return _code(bool(left or left_too))
 
-        size = readable_bytes(sum(one.bytes for one in gone))
-        word = "would remove" if args.dry_run else "removed"
-        print(f"{word} {len(gone)} of {len(found)} sets of features, {size}")
-        for one in left:
-            print(f"not removed (in use by now, or somebody else's): {one.folder}")
-    return _code(left)
+
+def _chosen(
+    args: argparse.Namespace, features: list[Kept], backbones: list[KeptBackbone]
+) -> tuple[list[Kept], list[KeptBackbone]]:
+    """What is to go."""
+    from harness.data.feature_room import to_remove
+
+    if args.unused_days is not None:
+        least = args.unused_days * 86400
+        chosen = [one for one in features if one.used_s >= least and not one.in_use]
+        return chosen, [one for one in backbones if one.used_s >= least and not one.in_use]
+    allowed = 0 if args.all else int(args.to_gb * 1e9)
+    # What can be computed again goes before what has to be fetched.
+    chosen = to_remove(features, max(0, allowed - sum(one.bytes for one in backbones)))
+    left = sum(one.bytes for one in features) - sum(one.bytes for one in chosen)
+    return chosen, to_remove(backbones, allowed - left)
 
 
-def _code(left: list[Kept]) -> int:
+def _say_removed(
+    args: argparse.Namespace, gone: Sequence[Kept | KeptBackbone], of: int, what: str
+) -> None:
+    from harness.runs.storage import readable_bytes
+
+    word = "would remove" if args.dry_run else "removed"
+    print(f"{word} {len(gone)} of {of} {what}, {readable_bytes(sum(one.bytes for one in gone))}")
+
+
+def _code(is_left: bool) -> int:
     from harness.errors import ExitCode
 
-    return int(ExitCode.STORAGE if left else ExitCode.DONE)
+    return int(ExitCode.STORAGE if is_left else ExitCode.DONE)
 
 
 def _print(found: list[Kept]) -> None:
@@ -110,8 +153,13 @@ def _print(found: list[Kept]) -> None:
                 "in use" if one.in_use else "",
             )
         )
-    widths = [max(len(row[at]) for row in rows) for at in range(len(_HEAD))]
-    for row in rows if found else []:
+    if found:
+        _print_table(rows)
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
+    for row in rows:
         cells = zip(row, widths, strict=True)
         print("  ".join(cell.ljust(width) for cell, width in cells).rstrip())
 
@@ -123,8 +171,37 @@ def _print_sum(root: Path, found: list[Kept], limit: int) -> None:
     print(f"{len(found)} sets of features in {root}, {size} of {readable_bytes(limit)}")
 
 
+def _print_backbones(found: Sequence[KeptBackbone]) -> None:
+    from harness.runs.clock import words_for
+    from harness.runs.storage import readable_bytes
+
+    rows: list[tuple[str, ...]] = [_HEAD_OF_BACKBONES]
+    for one in found:
+        use = "in use"
+        if one.runs:
+            use += f" by {len(one.runs)} run{'' if len(one.runs) == 1 else 's'}"
+        size, unused = readable_bytes(one.bytes), words_for(one.used_s)
+        rows.append((one.path.name[:12], size, unused, one.handle or "?", use * one.in_use))
+    _print_table(rows)
+    many = f"{len(found)} backbone{'' if len(found) == 1 else 's'}"
+    print(f"{many}, {readable_bytes(sum(one.bytes for one in found))}")
+
+
+def _json_backbone(one: KeptBackbone) -> dict[str, Any]:
+    return {
+        "kind": "backbone",
+        "handle": one.handle,
+        "path": str(one.path),
+        "bytes": one.bytes,
+        "unused_s": round(one.used_s),
+        "in_use": one.in_use,
+        "runs": [str(run) for run in one.runs],
+    }
+
+
 def _json(one: Kept) -> dict[str, Any]:
     return {
+        "kind": "features",
         "key": one.folder.name,
         "folder": str(one.folder),
         "bytes": one.bytes,

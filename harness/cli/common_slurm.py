@@ -12,14 +12,21 @@ if TYPE_CHECKING:
     from harness.launch.verb_spec import VerbJob
 
 
-def add_slurm(parser: argparse.ArgumentParser) -> None:
-    """``--slurm``, ``--site``, ``--runs-root``, ``--dry-run`` and ``--no-preflight``."""
+def add_slurm(
+    parser: argparse.ArgumentParser,
+    site: str = "with --slurm: site profile, its name or YAML file",
+) -> None:
+    """``--slurm``, ``--site``, ``--runs-root``, ``--dry-run`` and ``--no-preflight``.
+
+    Args:
+        site: what ``--site`` is for; of a verb that needs it without a job too, something else.
+    """
     from harness.cli.common import add_runs_root
 
     group = parser.add_argument_group("as a job")
     add = group.add_argument
     add("--slurm", action="store_true", help="submit it as a job that goes on when interrupted")
-    add("--site", metavar="SITE", help="with --slurm: site profile, its name or YAML file")
+    add("--site", metavar="SITE", help=site)
     add(
         "--dry-run", action="store_true", help="with --slurm: print the batch script, write nothing"
     )

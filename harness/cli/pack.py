@@ -13,6 +13,7 @@ whose needs are said by -o cluster.FIELD=VALUE.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,19 +87,42 @@ def _add_content(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import signal
-    import sys
-
     from harness.cli.common import print_json
     from harness.cli.common_slurm import refuse_without_slurm
-    from harness.data.pack_plan import PackOptions
-    from harness.worker.pack import check_sums, pack_data
 
     source = _source(args)
     _check(args, source)
     if args.slurm:
         return _submit(args, source)
     refuse_without_slurm(args, **{"--jobs": args.jobs, "-o": args.overrides})
+    done = _pack(args, source)
+    if args.json:
+        print_json(_facts(args, done, sensitive=source.sensitive))
+    else:
+        _tell(args, done, sensitive=source.sensitive)
+    return 0
+
+
+def pack_for(args: argparse.Namespace) -> tuple[dict[str, Any], Callable[[], None]]:
+    """Packs as the arguments say that were read for this verb, for another verb.
+
+    Returns:
+        What was done, as plain JSON, and what tells it in words.
+    """
+    source = _source(args)
+    _check(args, source)
+    done = _pack(args, source)
+    facts = _facts(args, done, sensitive=source.sensitive)
+    return facts, lambda: _tell(args, done, sensitive=source.sensitive)
+
+
+def _pack(args: argparse.Namespace, source: PackSource) -> Packed:
+    import signal
+    import sys
+
+    from harness.data.pack_plan import PackOptions
+    from harness.worker.pack import check_sums, pack_data
+
     # Ends as Ctrl-C does: the files that are being written are removed, the others stay.
     for asked in (signal.SIGTERM, signal.SIGUSR2):
         signal.signal(asked, _leave)
@@ -115,11 +139,7 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.verify and done.index is not None:
         check_sums(done.index)
-    if args.json:
-        print_json(_facts(args, done, sensitive=source.sensitive))
-    else:
-        _tell(args, done, sensitive=source.sensitive)
-    return 0
+    return done
 
 
 def _source(args: argparse.Namespace) -> PackSource:

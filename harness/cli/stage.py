@@ -1,100 +1,258 @@
-"""Copies packed data to this node's scratch, or to a folder, where a run reads them.
+"""Brings what a spec needs to where its runs look for it: its backbone, and packed data.
 
-DATA is a packed set, or a spec (YAML), whose packed sets are all copied.  A run with
-`cluster.stage: scratch`, or with the folder of --to, finds the copies and copies nothing itself.
-Each file is verified by its SHA-256, those that are there already too; what was interrupted goes
-on with the files that are missing.
+WHAT is a spec (YAML), a packed set, or the handle of a backbone.
+
+A backbone from TensorFlow Hub, or the ImageNet weights of a Keras application, is fetched into the
+cache that jobs share, so that compute nodes need no internet; `harness submit` does that by itself.
+Without internet, --from takes the file that its address gives.
+
+Packed sets are copied to this node's scratch, or to a folder.  A run with `cluster.stage: scratch`,
+or with the folder of --to, finds the copies and copies nothing itself.  Each file is verified by
+its SHA-256, those that are there already too; what was interrupted goes on with the files that are
+missing.
+
+With --slurm, what is more than fetching (--digest, --pack, copying) is a job.
 """
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from harness.cli.stage_backbone import Wanted
     from harness.worker.stage import Staged
 
-HELP = "copy packed data to this node's scratch, or to a folder"
+HELP = "fetch a spec's backbone, copy its packed data to this node's scratch or to a folder"
 _WORKERS = 4
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is to be brought: sets by what names them, a backbone; where the spec has runs stage,
+    the site's scratch variables, and where the spec's own jobs run."""
+
+    sets: dict[str, Any]
+    wanted: Wanted | None
+    stage: str = "none"
+    variables: tuple[str, ...] = ()
+    cluster: dict[str, str | None] | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from harness.cli.common import add_json, add_override
+    from harness.cli.common_slurm import add_slurm
+    from harness.cli.stage_backbone import add_backbone_arguments
+    from harness.cli.stage_pack import add_pack
 
     add = parser.add_argument
-    add("data", metavar="DATA", type=Path, help="a packed set, or a spec that names some")
+    add("what", metavar="WHAT", help="a spec, a packed set, or a handle (https://..., keras:NAME)")
+    add(
+        "--only",
+        choices=("backbone", "data"),
+        help="of a spec, bring one of them alone (default: whatever it names)",
+    )
+    add_backbone_arguments(parser)
+    add_pack(parser)
     add(
         "--to",
         metavar="DIR",
         type=Path,
-        help="where to (default: cluster.stage of the spec, else the node's scratch)",
+        help="where data go (default: cluster.stage of the spec, else the node's scratch)",
     )
     add(
         "--workers",
         metavar="N",
         type=_number,
-        default=_WORKERS,
         help=f"files copied at a time (default {_WORKERS})",
     )
-    add("--site", metavar="SITE", help="site profile, which names the scratch variables")
     add_override(parser, "field of the spec", "data.train=packed/train")
     add_json(parser)
+    add_slurm(parser, "site profile, its name or YAML file, which names the scratch variables")
 
 
 def run(args: argparse.Namespace) -> int:
-    import os
     import signal
     import sys
 
     from harness.cli.common import print_json
-    from harness.worker.stage import place_to, stage_sets
+    from harness.cli.stage_backbone import facts, stage_it, tell
+    from harness.cli.stage_pack import check_pack, pack_here, submit_pack
 
-    # Ends as Ctrl-C does: files that are being copied are removed, the others stay.
+    if args.pack is not None:
+        check_pack(args)
+    # Ends as Ctrl-C does: files that are being made are removed, the others stay.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    sets, stage, variables = _asked(args)
-    place = place_to(args.to, stage, variables, os.environ)
-    done = stage_sets(
-        sets,
-        place,
-        args.workers,
-        os.environ,
-        lambda text: print(text, file=sys.stderr, flush=True),
-    )
+    asked = _asked(args)
+    _check(args, asked)
+    is_dry = args.slurm and args.dry_run
+    backbone = None if asked.wanted is None or is_dry else stage_it(asked.wanted, args)
+    if backbone is not None and not args.json:
+        tell(backbone)
+    if args.slurm:
+        return submit_pack(args) if args.pack is not None else _submit(args, asked)
+    packed, tell_packed = pack_here(args) if args.pack is not None else (None, None)
+    place, done = _copy(args, asked)
     if args.json:
-        print_json({"place": place.folder, "sets": [_facts(one) for one in done]})
-    else:
-        for one in done:
-            _tell(one)
+        more = {} if packed is None else {"packed": packed}
+        found = None if backbone is None else facts(backbone)
+        print_json({"place": place, "sets": [*map(_facts, done)], "backbone": found, **more})
+        return 0
+    if tell_packed is not None:
+        tell_packed()
+    for one in done:
+        _tell(one)
     return 0
 
 
-def _asked(args: argparse.Namespace) -> tuple[dict[str, Any], str, tuple[str, ...]]:
-    """The sets, where the spec has runs stage, and the site's scratch variables."""
+def _copy(args: argparse.Namespace, asked: _Asked) -> tuple[Path | None, list[Staged]]:
+    """Copies the sets; where to, and what was done."""
+    import os
+    import sys
+
+    from harness.worker.stage import place_to, stage_sets
+
+    if not asked.sets:
+        return None, []
+    place = place_to(args.to, asked.stage, asked.variables, os.environ)
+    done = stage_sets(
+        asked.sets,
+        place,
+        args.workers or _WORKERS,
+        os.environ,
+        lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    return place.folder, done
+
+
+def _asked(args: argparse.Namespace) -> _Asked:
     import os
 
+    from harness.cli.common import is_spec
+    from harness.cli.stage_backbone import is_handle, resolved_handle, wanted_of
     from harness.errors import UsageError
-    from harness.worker.stage import open_data, sets_of
+    from harness.worker.stage import open_data
 
-    if args.data.suffix.lower() in (".yaml", ".yml") and not args.data.is_dir():
-        from harness.spec import load_spec
-
-        resolved = load_spec(str(args.data), overrides=args.overrides, site=args.site)
-        variables = tuple(resolved.site.scratch_variables)
-        return sets_of(resolved.spec), resolved.spec.cluster.stage, variables
-    if args.overrides:
+    if is_spec(Path(args.what)):
+        return _of_spec(args)
+    if args.overrides and not args.slurm:
         raise UsageError(
             "-o belongs to a spec",
-            got=str(args.data),
+            got=args.what,
             allowed="a spec, a file ending in .yaml or .yml",
             action="name the spec, or leave it out",
         )
+    if is_handle(args.what):
+        return _Asked({}, wanted_of(resolved_handle(args.what, args.site), alone=True))
     from harness.spec import load_user_config
     from harness.spec.site import load_site
 
     usual = os.environ.get("HARNESS_SITE") or load_user_config().site
-    name = args.site or usual or "generic"
-    return {str(args.data): open_data(args.data)}, "none", load_site(name).scratch_variables
+    variables = load_site(args.site or usual or "generic").scratch_variables
+    return _Asked({args.what: open_data(Path(args.what))}, None, variables=tuple(variables))
+
+
+def _of_spec(args: argparse.Namespace) -> _Asked:
+    from harness.cli.stage_backbone import wanted_of
+    from harness.spec import load_spec
+    from harness.worker.stage import packed_of, sets_of
+    from harness.worker.stage_backbone import not_fetched
+
+    resolved = load_spec(args.what, overrides=args.overrides, site=args.site)
+    spec = resolved.spec
+    wanted = None if args.only == "data" else wanted_of(resolved, alone=False)
+    if args.only == "backbone" and wanted is None:
+        raise not_fetched(spec.backbone.handle)
+    sets = {}
+    if args.only != "backbone" and args.pack is None:  # without a backbone there must be sets
+        sets = sets_of(spec) if wanted is None else packed_of(spec)
+    cluster = {"site": spec.cluster.site, "account": spec.cluster.account}
+    variables = tuple(resolved.site.scratch_variables)
+    return _Asked(sets, wanted, spec.cluster.stage, variables, cluster)
+
+
+def _check(args: argparse.Namespace, asked: _Asked) -> None:
+    """Holds that every option is of something that is brought.
+
+    Raises:
+        UsageError: one is not.
+    """
+    from harness.cli.common import is_spec
+    from harness.cli.common_slurm import refuse_without_slurm
+    from harness.errors import UsageError
+
+    of_backbone = {"--from": args.given, "--digest": args.digest}
+    of_data = {"--to": args.to, "--workers": args.workers if args.pack is None else None}
+    for there, options, kind in (
+        (asked.wanted, of_backbone, "a backbone that is fetched"),
+        (asked.sets, of_data, "packed data"),
+    ):
+        given = [name for name, value in options.items() if value]
+        if given and not there:
+            raise UsageError(
+                f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} of {kind}",
+                got=args.what,
+                action="leave it out, or name a spec that has it",
+            )
+    if args.only and not is_spec(Path(args.what)):
+        raise UsageError(
+            "--only is of a spec", got=args.what, action="leave it out: this is one thing alone"
+        )
+    if not args.slurm:
+        refuse_without_slurm(args, **{"--site": None})
+    elif not asked.sets and not args.digest and args.pack is None:
+        raise UsageError(
+            "fetching a backbone is no job: compute nodes have no internet",
+            got="--slurm",
+            allowed="--slurm with --digest, --pack, or packed data",
+            action="leave it out",
+        )
+    elif asked.sets and args.to is None and asked.stage in ("none", "scratch"):
+        raise UsageError(
+            "a job would copy to the scratch of its own node, where nobody looks later",
+            got="--slurm without --to",
+            action="name a folder with --to, or add --only backbone",
+        )
+
+
+def _submit(args: argparse.Namespace, asked: _Asked) -> int:
+    """What is left once the backbone is there, as a job."""
+    from harness.cli.common import is_spec
+    from harness.cli.common_slurm import absolute, submit_job, typed
+    from harness.launch.verb_spec import VerbJob
+
+    of_cluster = [one for one in args.overrides if one.startswith("cluster.")]
+    path = Path(args.what) if asked.wanted is None or is_spec(Path(args.what)) else None
+    subject = absolute(path) if path is not None else _remote_path(asked)
+    words = [str(subject) if path is not None else args.what]
+    words += ["--only", args.only] if args.only else []
+    words += ["--digest"] if args.digest else []
+    words += ["--to", str(absolute(args.to))] if args.to else []
+    if args.site:
+        site = Path(args.site)
+        words += ["--site", str(absolute(site)) if site.is_file() else args.site]
+    for one in args.overrides:
+        words += ["-o", one]
+    sees = [subject, *(one.root for one in asked.sets.values())]
+    sees += [absolute(args.to)] if args.to else []
+    job = VerbJob(
+        "stage",
+        tuple(words),
+        subject,
+        tuple(dict.fromkeys(sees)),
+        None,
+        typed(),
+        cpus=args.workers,
+        workers=bool(asked.sets),
+    )
+    return submit_job(args, job, of_cluster, asked.cluster)
+
+
+def _remote_path(asked: _Asked) -> Path:
+    assert asked.wanted is not None, "it is a handle"
+    return asked.wanted.remote.path
 
 
 def _facts(one: Staged) -> dict[str, Any]:

@@ -65,19 +65,28 @@ def add_submission_arguments(
 
 def run(args: argparse.Namespace) -> int:
     from harness.cli.common import spec_from_arguments
-    from harness.launch import submit
 
     resolved = spec_from_arguments(args, check_files=True)
     if args.dry_run:
-        script = submit.dry_run(resolved, args.run_dir, args.runs_root)
-        if args.json:
-            from harness.cli.common import print_json
-
-            print_json({"script": script})
-        else:
-            print(script, end="")
-        return 0
+        return _show_script(args, resolved)
     return submit_and_tell(args, resolved, args.run_dir, prepare=args.prepare)
+
+
+def _show_script(args: argparse.Namespace, resolved: Resolved) -> int:
+    from harness.cli.common import print_json
+    from harness.launch import submit
+    from harness.launch.backbone_check import look_for_backbone
+
+    script = submit.dry_run(resolved, args.run_dir, args.runs_root)
+    backbone = look_for_backbone(resolved)
+    if args.json:
+        found = None if backbone is None else backbone.to_json()
+        print_json({"script": script, "backbone": found})
+        return 0
+    print(script, end="")
+    if backbone is not None:
+        _say(str(backbone))
+    return 0
 
 
 def submit_and_tell(

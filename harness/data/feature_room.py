@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from harness.data.feature_store import ENTRY, FEATURES, USED
 
@@ -73,13 +73,28 @@ def remove(kept: Kept) -> bool:
     return not aside.exists()
 
 
-def to_remove(found: Iterable[Kept], allowed: int) -> list[Kept]:
+class Removable(Protocol):
+    """What is kept and can go."""
+
+    @property
+    def bytes(self) -> int:
+        """Of its files."""
+
+    @property
+    def in_use(self) -> bool:
+        """Whether it has to stay."""
+
+
+_R = TypeVar("_R", bound=Removable)
+
+
+def to_remove(found: Iterable[_R], allowed: int) -> list[_R]:
     """Which entries have to go for the rest to take ``allowed`` bytes: the longest unused.
 
     Those in use stay, so the rest may still be more.
 
     Args:
-        found: in the order of :func:`entries`.
+        found: the longest unused first.
     """
     found = list(found)
     left, gone = sum(one.bytes for one in found), []

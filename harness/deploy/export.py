@@ -15,8 +15,8 @@ import tf_keras
 
 from harness.data.decode import prepare_image
 from harness.errors import TrainingError, UsageError
-from harness.model.backbone import digest_of
 from harness.model.multilabel import Multilabel
+from harness.model.pinned import digest_of
 from harness.model.regression import Regression
 from harness.model.task import Task
 from harness.runs.files import PRIVATE, apply_access, fsync_dir, make_dir, to_json, write_atomic

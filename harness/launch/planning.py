@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.distribute.asked import replicas_of
+from harness.errors import HarnessError
+from harness.launch.backbone_check import CachedBackbone, look_for_backbone
 from harness.launch.planning_data import count, steps_of, to_stage
 from harness.launch.planning_job import job_json, job_lines
 from harness.launch.request import checked_lanes, make_request
@@ -37,6 +39,8 @@ class Planned:
     lanes: int
     plan: Plan | None
     estimates: dict[str, int]
+    backbone: CachedBackbone | None = None
+    """Of a backbone that is fetched: whether it is in the cache."""
     notes: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
@@ -56,6 +60,7 @@ class Planned:
             "batch_per_replica": spec.training.batch_size // replicas_of(spec.cluster),
             "phases": [_phase_json(phase) for phase in self.plan.phases] if self.plan else [],
             "total_steps": self.plan.total_steps if self.plan else None,
+            "backbone": None if self.backbone is None else self.backbone.to_json(),
             "job": job_json(make_request(self.resolved), self.resolved.site),
             "estimates": self.estimates,
             "notes": self.notes,
@@ -83,8 +88,20 @@ def make(resolved: Resolved) -> Planned:
         lanes,
         plan,
         _estimates(spec, counts, notes) | to_stage(spec, sets, notes),
+        _look_for_backbone(resolved, notes),
         notes,
     )
+
+
+def _look_for_backbone(resolved: Resolved, notes: list[str]) -> CachedBackbone | None:
+    try:
+        found = look_for_backbone(resolved)
+    except HarnessError as error:
+        notes += [str(problem) for problem in error.problems]
+        return None
+    if found is not None:
+        notes.append(str(found))
+    return found
 
 
 def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str, int]:

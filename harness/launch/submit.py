@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
+from harness.launch.backbone_check import check_backbone, note_backbone
 from harness.launch.container import check_image
 from harness.launch.earlier_check import check_earlier
 from harness.launch.jobs_made import prepare_job, script_text, start_local, start_slurm
@@ -101,12 +102,13 @@ def submit(
     Raises:
         EnvironmentNotAble: there is no SLURM, or it does not answer.
         UsageError: the run is queued or running already, or SLURM refused the job.
-        DataError: packed data that the spec names are not whole.
+        DataError: packed data that the spec names are not whole, or its backbone is neither in the
+            cache nor can be fetched.
         SpecError, StorageError: see :func:`harness.launch.preflight.preflight` and
             :func:`harness.runs.create.create_run`.
     """
     slurm = Slurm()
-    notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare)
+    notes, seconds = _look_first(resolved, slurm, run_dir, runs_root, check, prepare, say)
     fresh = run_dir is None or not Path(run_dir).expanduser().exists()
     paths, how = create_run(
         resolved,
@@ -143,13 +145,29 @@ def _look_first(
     runs_root: Path | None,
     check: bool,
     prepare: bool,
+    say: Callable[[str], None],
 ) -> tuple[tuple[str, ...], float | None]:
     """What can be known before anything is made: notes, and the seconds of the preflight."""
     checked_lanes(resolved.spec)
     check_image(resolved)
-    if run_dir is None or not RunPaths(run_dir).finished.exists():
+    is_finished = run_dir is not None and RunPaths(run_dir).finished.exists()
+    if not is_finished:
         check_packed(resolved)
         check_earlier(resolved)
+    found = _ask_cluster(resolved, slurm, run_dir, runs_root, check, prepare)
+    if not is_finished:
+        check_backbone(resolved, say)  # last, as it may take its time
+    return found
+
+
+def _ask_cluster(
+    resolved: Resolved,
+    slurm: Slurm,
+    run_dir: Path | None,
+    runs_root: Path | None,
+    check: bool,
+    prepare: bool,
+) -> tuple[tuple[str, ...], float | None]:
     if resolved.site.scheduler == LOCAL:
         return check_without_scheduler(resolved, prepare), None
     if prepare:
@@ -207,6 +225,7 @@ def _submit(
             if it fails, nothing of it stays.
     """
     request = make_request(resolved)
+    note_backbone(resolved, paths)
     aside: Path | None = None
     try:
         with submitting(paths):

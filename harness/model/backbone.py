@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,13 +16,12 @@ import tf_keras
 from harness.errors import DataError
 from harness.model.fit import first_line
 from harness.model.own_model import digest_of_own, load_own, own_path
+from harness.model.pinned import digest_of, is_saved_model
+from harness.model.remote import Shelves, missing, remote_of
 from harness.model.text_ops import import_text_ops
 from harness.plugins import PREFIX, registry
-from harness.spec import Trust
-from harness.spec.trust import strangers
+from harness.spec.models_model import Backbone as BackboneSpec
 
-_REMOTE = ("https://", "http://", "gs://")
-_BLOCK_BYTES = 1 << 20
 _UNKNOWN_OP = re.compile(r"Op type not registered '(\w+)'")
 
 
@@ -70,23 +68,16 @@ def input_of(element: tf.TensorSpec) -> tf.TensorSpec:
 
 
 def locate(handle: str) -> Path:
-    """The local folder of a Hub handle; downloads nothing that the Hub cache already holds.
+    """The local folder of a Hub handle; downloads nothing, see :mod:`harness.model.fetch`.
 
     Raises:
-        DataError: the folder does not exist, or a remote handle can be neither found in the
-            Hub cache nor downloaded.
+        DataError: the folder does not exist, or that of a remote handle is not in the Hub cache.
     """
-    if handle.startswith(_REMOTE):
-        try:
-            return Path(hub.resolve(handle))
-        except Exception as error:  # whatever urllib, tarfile or the file system raise
-            raise DataError(
-                "the backbone cannot be downloaded and is not in the Hub cache",
-                got=f"{handle}: {type(error).__name__}: {error}",
-                allowed="a handle that this machine reaches, or one already in TFHUB_CACHE_DIR",
-                action="run once where there is internet, or use hub:FOLDER",
-                path="backbone.handle",
-            ) from error
+    remote = remote_of(BackboneSpec(handle=handle), (), Shelves.of(os.environ))
+    if remote is not None:
+        if remote.is_here():
+            return remote.path
+        raise missing(remote)
     folder = Path(handle.removeprefix("hub:").removeprefix("file://"))
     if not folder.is_dir():
         raise DataError(
@@ -99,57 +90,6 @@ def locate(handle: str) -> Path:
     return folder
 
 
-def digest_of(folder: Path) -> str:
-    """sha256 hex over the sorted relative names, sizes and contents of all files in ``folder``.
-
-    Reads every byte: a backbone is a program, and its digest is what is trusted.
-    """
-    whole = hashlib.sha256(b"harness backbone 1\n")
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file():
-            continue
-        one = hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                one.update(block)
-        name = os.fsencode(path.relative_to(folder).as_posix())
-        whole.update(len(name).to_bytes(4, "big") + name + one.digest())
-    return whole.hexdigest()
-
-
-def check_trusted(folder: Path, digest: str, trust: Trust) -> None:
-    """Holds that nobody else decides what is in the module: a SavedModel is a program.
-
-    Raises:
-        DataError: a file or folder of it belongs to somebody else or others may write to it,
-            and neither the owner, the group nor the digest is trusted.
-    """
-    if digest in trust.digests:
-        return
-    for path in (folder, *sorted(folder.rglob("*"))):
-        problem = strangers(path, path.stat(), trust, "a SavedModel")
-        if problem is not None:
-            more = f", or add {digest} to trust.digests"
-            action = (problem.action or "") + more
-            raise DataError(replace(problem, action=action, path="backbone.handle"))
-
-
-def check_digest(found: str, pinned: str | None, handle: str, pinned_by: str) -> None:
-    """Holds a digest against the one that was pinned earlier.
-
-    Raises:
-        DataError: they differ.
-    """
-    if pinned is not None and pinned.removeprefix("sha256:") != found:
-        raise DataError(
-            f"the backbone is not the one that {pinned_by} pins",
-            got=f"sha256 {found[:16]}... in {handle}",
-            allowed=f"sha256 {pinned.removeprefix('sha256:')[:16]}...",
-            action="put the old files back, or fork the run / change backbone.digest on purpose",
-            path="backbone.digest",
-        )
-
-
 def load_hub(folder: Path, handle: str, digest: str, called: Called) -> Backbone:
     """Loads a SavedModel through ``hub.KerasLayer``, frozen.
 
@@ -157,7 +97,7 @@ def load_hub(folder: Path, handle: str, digest: str, called: Called) -> Backbone
         DataError: no SavedModel, or one that cannot be called.
         EnvironmentNotAble: it needs TensorFlow Text, which is not installed.
     """
-    if not any((folder / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")):
+    if not is_saved_model(folder):
         raise DataError(
             "the backbone folder is no SavedModel",
             got=f"{folder} without saved_model.pb",

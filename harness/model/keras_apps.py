@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tf_keras
+from tf_keras.src.utils import data_utils  # applications have no other place to say it
 
 from harness.errors import DataError
 from harness.model.fit import first_line
 from harness.model.norm import SyncBatchNorm
+from harness.model.remote import IMAGENET, Shelves, has_checksum, missing, remote_of
+from harness.spec.keras_names import SCHEME
+from harness.spec.models_model import Backbone as BackboneSpec
 
 if TYPE_CHECKING:
     from harness.distribute.base import Distribution
 
-IMAGENET, RANDOM = "imagenet", "random"
+RANDOM = "random"
 
 
 def load_application(
@@ -27,18 +32,20 @@ def load_application(
     """A Keras application [b, S, S, 3] to [b, f]: its last feature map, pooled.
 
     Args:
-        weights: ``imagenet`` takes them from Keras' cache, or from the network where they are not
-            there; ``random``; or the path of a file of weights without the top (``.h5``).
+        weights: ``imagenet`` takes them from Keras' cache, into which :mod:`harness.model.fetch`
+            brings them; ``random``; or the path of a file of weights without the top (``.h5``).
         sizes: of the pictures that it is to take; of several it takes any.
         pooling: ``head.pooling``; None averages.
 
     Raises:
-        DataError: the weights are not there or are of another model, or the pictures are too small.
+        DataError: the weights are not there, changed or of another model, or the pictures are too
+            small.
     """
     make: Callable[..., tf_keras.Model] = getattr(tf_keras.applications, name)
     side = sizes[0] if len(sizes) == 1 else None
-    given = {IMAGENET: IMAGENET, RANDOM: None}.get(weights, weights)
-    if given == weights != IMAGENET and not Path(weights).is_file():
+    given = None if weights == RANDOM else weights
+    fetched = _fetched(name, sizes) if weights == IMAGENET else None
+    if given is not None and fetched is None and not Path(given).is_file():
         raise DataError(
             "there is no such file of weights",
             got=weights,
@@ -48,9 +55,52 @@ def load_application(
         )
     try:
         kind = "max" if pooling == "max" else "avg"
-        return make(include_top=False, weights=given, pooling=kind, input_shape=(side, side, 3))
+        with _taking(fetched):
+            return make(include_top=False, weights=given, pooling=kind, input_shape=(side, side, 3))
     except Exception as error:  # whatever urllib, h5py or Keras raise
         raise _refused(name, weights, error) from error
+
+
+@contextmanager
+def _taking(fetched: Path | None) -> Iterator[None]:
+    """Within, Keras takes this file where it would fetch weights by itself.
+
+    It would ask the network where it may not write to its cache.  And by the file's path instead of
+    the word ``imagenet`` it would build some applications without a layer (EfficientNet).
+    """
+    held = data_utils.get_file
+
+    def take(fname: str, *args: Any, **options: Any) -> str:
+        assert fetched is not None and fname == fetched.name, f"{fname} is in no table of ours"
+        return str(fetched)
+
+    data_utils.get_file = take
+    try:
+        yield
+    finally:
+        data_utils.get_file = held
+
+
+def _fetched(name: str, sizes: Sequence[int]) -> Path:
+    """The file of ImageNet weights in Keras' cache.
+
+    Raises:
+        DataError: it is not there, or not the one that was published.
+    """
+    wanted = BackboneSpec(handle=SCHEME + name)
+    remote = remote_of(wanted, sizes, Shelves.of(os.environ))
+    assert remote is not None, "these weights are fetched"
+    if not remote.is_here():
+        raise missing(remote)
+    if not has_checksum(remote.path, remote.checksum):
+        raise DataError(
+            f"the ImageNet weights of {name} in the cache are not those that were published",
+            got=str(remote.path),
+            allowed=f"a file with the checksum {remote.checksum}",
+            action="remove it, and run `harness stage` again",
+            path="backbone.handle",
+        )
+    return remote.path
 
 
 def _refused(name: str, weights: str, error: Exception) -> DataError:
@@ -61,16 +111,6 @@ def _refused(name: str, weights: str, error: Exception) -> DataError:
             got=said,
             action="set data.image_size to more",
             path="data.image_size",
-        )
-    if weights == IMAGENET and "fetch failure" in str(error):
-        return DataError(
-            f"the ImageNet weights of {name} are not in Keras' cache and cannot be downloaded",
-            got=said,
-            allowed=f"weights in {os.environ.get('KERAS_HOME', '~/.keras')}/models, or a machine "
-            "that reaches where Keras has them",
-            action=f"run `harness inspect keras:{name}` where there is internet and the same "
-            "cache, or name a file in backbone.weights",
-            path="backbone.handle",
         )
     return DataError(
         f"the weights do not fit {name} without its top",

@@ -14,13 +14,14 @@ from harness.model import backbone as backbones
 from harness.model.backbone import Backbone
 from harness.model.fit import check_fit
 from harness.model.keras_apps import (
-    IMAGENET,
     RANDOM,
     digest_of_weights,
     load_application,
     with_global_norms,
 )
+from harness.model.pinned import check_digest, check_trusted
 from harness.model.pooling import pooling_after
+from harness.model.remote import IMAGENET
 from harness.plugins import PREFIX
 from harness.spec import Spec, Trust
 from harness.spec.keras_names import keras_name
@@ -95,22 +96,9 @@ def load_source(
         return backbones.load_plugin(handle, spec.backbone.options or {}, spec.data.image_size)
     folder, digest = backbones.located(handle)
     check_pinned(digest, spec, pinned)
-    backbones.check_trusted(folder, digest, trust)
+    check_trusted(folder, digest, trust)
     wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
     return backbones.load_located(folder, handle, digest, wanted)
-
-
-def fetch_weights(spec: Spec) -> bool:
-    """Brings the ImageNet weights of a Keras application into Keras' cache, if it is to have them.
-
-    Raises:
-        DataError: they cannot be had.
-    """
-    name = keras_name(spec.backbone.handle)
-    wanted = name is not None and spec.backbone.weights in (None, IMAGENET)
-    if name is not None and wanted:
-        load_application(name, IMAGENET, ())
-    return wanted
 
 
 def check_pinned(digest: str | None, spec: Spec, pinned: str | None) -> None:
@@ -121,17 +109,22 @@ def check_pinned(digest: str | None, spec: Spec, pinned: str | None) -> None:
     """
     if digest is not None:
         handle = spec.backbone.handle
-        backbones.check_digest(digest, spec.backbone.digest, handle, "the spec")
-        backbones.check_digest(digest, pinned, handle, "the run")
+        check_digest(digest, spec.backbone.digest, handle, "the spec")
+        check_digest(digest, pinned, handle, "the run")
 
 
 def _application(
     spec: Spec, sizes: Sequence[int], name: str, pinned: str | None, distribution: Distribution
 ) -> Backbone:
     weights = spec.backbone.weights or IMAGENET
-    layer = load_application(name, weights, sizes, spec.head.pooling)
+    # Which weights of ImageNet there are for an application may hang on the size.
+    layer = load_application(name, weights, spec.image_sizes(), spec.head.pooling)
     digest = None if weights == RANDOM else digest_of_weights(name, layer)
     check_pinned(digest, spec, pinned)
+    if not set(sizes) <= set(spec.image_sizes()):
+        other = load_application(name, RANDOM, sizes, spec.head.pooling)
+        other.set_weights(layer.get_weights())
+        layer = other
     layer = with_norms_of(spec, layer, distribution)
     layer.trainable = False
     return Backbone(spec.backbone.handle, layer, digest, None)

@@ -30,7 +30,7 @@ def digest_of_own(path: Path) -> str:
     """
     check_form(path)
     if path.is_dir():
-        from harness.model.backbone import digest_of  # which loads these models too
+        from harness.model.pinned import digest_of
 
         return digest_of(path)
     whole = hashlib.sha256(b"harness model 1\n")

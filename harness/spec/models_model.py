@@ -96,9 +96,9 @@ class Backbone(SpecModel):
     options: Options = Field(default_factory=dict)
     """Options of a `plugin:NAME` backbone, handed to it as they are."""
     weights: WeightsText | None = None
-    """Weights of a `keras:NAME` backbone: `imagenet`, from Keras' cache or, where they are not
-    there, from the network; `random`; or the path of a file of its weights without the top. Null is
-    `imagenet`."""
+    """Weights of a `keras:NAME` backbone: `imagenet`, from the cache, into which `harness stage`
+    and `harness submit` fetch them; `random`; or the path of a file of its weights without the top.
+    Null is `imagenet`."""
     pixels: Literal["unit", "symmetric", "bytes", "imagenet", "caffe"] | None = None
     """Range and channels of the pixels that the backbone was trained on: `unit` 0..1 (TensorFlow
     Hub), `symmetric` -1..1 (Keras' MobileNet, Inception), `bytes` 0..255 (Keras' EfficientNet),

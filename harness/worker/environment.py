@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import EnvironmentNotAble, StorageError
+from harness.model.remote import KERAS, MODULES
 from harness.runs.files import file_mode, make_dir
 
 
@@ -75,8 +76,8 @@ def prepare(environment: MutableMapping[str, str], say: Callable[[str], None]) -
         "TF_USE_LEGACY_KERAS": "1",
         # 2: errors only.  The rest is chatter that hides our own lines.
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TFHUB_CACHE_DIR": str(root / "tfhub"),
-        "KERAS_HOME": str(root / "keras"),
+        "TFHUB_CACHE_DIR": str(root / MODULES),
+        "KERAS_HOME": str(root / KERAS),
         "XDG_CACHE_HOME": str(root),
         # Else whoever asks again, in this process or one that it starts, finds the line above.
         "HARNESS_CACHE": str(root),

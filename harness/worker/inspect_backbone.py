@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UsageError
-from harness.runs.earlier import earlier_run
+from harness.runs.earlier import earlier_run, first_source, spec_of
 from harness.spec.keras_names import PIXELS, keras_name
 from harness.spec.models_model import Backbone as BackboneSpec
+from harness.worker.backbones import bring_alone
 from harness.worker.inspect import on_processor
 
 if TYPE_CHECKING:
@@ -95,14 +96,17 @@ def inspect_backbone(
     on_processor(say)
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
-    from harness.model.backbone import check_digest
     from harness.model.blocks import blocks_of
     from harness.model.fit import ANY, check_fit
+    from harness.model.pinned import check_digest
     from harness.model.pooling import pooling_after
 
     distribution = choose("single", "cpu", Topology()).distribution
+    given = () if size is None else (size,)
+    sizes = given if spec is None else spec.image_sizes()
+    _bring(wanted, sizes, say)
     with distribution.scope():
-        found = _load(wanted, trust, () if size is None else (size,), distribution, say)
+        found = _load(wanted, trust, sizes, distribution, say)
         if found.digest is not None:
             check_digest(found.digest, wanted.digest, wanted.handle, "the spec")
         takes = _example(found, size) if spec is None else _example_of(spec)
@@ -120,6 +124,16 @@ def inspect_backbone(
         return _facts(wanted, found, takes, blocks, len(able))
 
 
+def _bring(wanted: BackboneSpec, sizes: tuple[int, ...], say: Callable[[str], None]) -> None:
+    """Has it in the cache where it is fetched, or that which the run of a run began with."""
+    paths = earlier_run(wanted.handle)
+    if paths is None:
+        bring_alone(wanted, sizes, say)
+    else:
+        first = first_source(spec_of(paths))
+        bring_alone(first.backbone, first.image_sizes(), say)
+
+
 def _load(
     wanted: BackboneSpec,
     trust: Trust,
@@ -128,12 +142,14 @@ def _load(
     say: Callable[[str], None],
 ) -> Backbone:
     from harness.model import backbone as backbones
-    from harness.model.keras_apps import IMAGENET, RANDOM, digest_of_weights, load_application
+    from harness.model.keras_apps import RANDOM, digest_of_weights, load_application
+    from harness.model.pinned import check_trusted
+    from harness.model.remote import IMAGENET
 
     name, handle = keras_name(wanted.handle), wanted.handle
     if name is not None:
         weights = wanted.weights or IMAGENET
-        layer = load_application(name, weights, ())
+        layer = load_application(name, weights, sizes)
         layer.trainable = False
         digest = None if weights == RANDOM else digest_of_weights(name, layer)
         return backbones.Backbone(handle, layer, digest, None)
@@ -143,7 +159,7 @@ def _load(
 
         return backbone_of_run(paths, wanted.output, sizes, trust, distribution, say)
     folder, digest = backbones.located(handle)
-    backbones.check_trusted(folder, digest, trust)
+    check_trusted(folder, digest, trust)
     called = backbones.Called(wanted.signature, wanted.output)
     return backbones.load_located(folder, handle, digest, called)
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from harness.data.regression import Scaling
 from harness.errors import UsageError
+from harness.runs.earlier import first_source
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.spec import Spec, Trust, spec_from_file_resolved
+from harness.worker.backbones import bring_alone
 from harness.worker.environment import import_tensorflow, prepare
 
 if TYPE_CHECKING:
@@ -130,6 +132,8 @@ def load_run(
             action="run it first",
         )
     prepare(os.environ, say)
+    first = first_source(spec)
+    bring_alone(first.backbone, first.image_sizes(), say)
     import_tensorflow(paths.log)
     return _open(paths, spec, record, trust, step, say)
 

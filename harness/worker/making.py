@@ -16,15 +16,14 @@ from harness.errors import DataError, SpecError
 from harness.model.adaptation.alignment import FIGURES as ADAPTATION_FIGURES
 from harness.model.assemble import Assembled
 from harness.model.guard import guard
-from harness.model.loading import fetch_weights
 from harness.observe.jsonl import RESERVED
-from harness.runs.earlier import first_source
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.spec import Spec, Trust, spec_digest
 from harness.train.callbacks import Callbacks
 from harness.train.optimizer import make_optimizer
 from harness.train.plan import Plan, make_plan
+from harness.worker.backbones import bring_for_run
 from harness.worker.building import build_model
 from harness.worker.cached import Caches
 from harness.worker.datasets import (
@@ -85,15 +84,10 @@ def make(
     # One reads for all: on a shared disk each rank may see another moment.
     known = ranks.from_first("record", lambda: _known(paths))
     # Before the first checkpoint nothing hangs on the data yet: mended files are just taken.
-    if ranks.topology.size > 1 and walks_through_records(spec):
-        # It keeps what it sees in the cache, where the others find it.
-        ranks.from_first(
-            "look", lambda: len(open_datasets(spec, _hush, *known["named"]).train.index)
-        )
-    sets = open_datasets(spec, say, *known["named"])
+    sets = _open(spec, known["named"], ranks, say)
     if known["begun"]:
         check_unchanged(sets, known["data_digest"])
-    _bring_together(spec, sets, ranks)
+    _bring_together(spec, sets, ranks, lambda: bring_for_run(spec, paths.root, environment, say))
     caches = Caches(spec, _read_again(spec, sets), environment, ranks.topology, say)
     feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"], caches)
     pinned = known["backbone_digest"]
@@ -116,6 +110,13 @@ def make(
         scaled_for,
         known["feature_cache"],
     )
+
+
+def _open(spec: Spec, named: tuple[Any, Any], ranks: Ranks, say: Callable[[str], None]) -> Datasets:
+    if ranks.topology.size > 1 and walks_through_records(spec):
+        # Rank 0 keeps what it sees in the cache, where the others find it.
+        ranks.from_first("look", lambda: len(open_datasets(spec, _hush, *named).train.index))
+    return open_datasets(spec, say, *named)
 
 
 def _hush(text: str) -> None:
@@ -166,11 +167,10 @@ def _known(paths: RunPaths) -> dict[str, Any]:
     }
 
 
-def _bring_together(spec: Spec, sets: Datasets, ranks: Ranks) -> None:
+def _bring_together(spec: Spec, sets: Datasets, ranks: Ranks, bring: Callable[[], bool]) -> None:
     """Holds that all ranks see the same, and has rank 0 fetch what all of them need."""
     _check_same(ranks.gather("data", {"spec": spec_digest(spec), **sets.digests()}))
-    # Keras has no lock: ranks that download one file at a time would spoil it for one another.
-    ranks.from_first("weights", lambda: fetch_weights(first_source(spec)))
+    ranks.from_first("backbone", bring)
 
 
 def _check_same(digests: list[dict[str, str]]) -> None:

@@ -45,11 +45,10 @@ class Staged:
     seconds: float
 
 
-def sets_of(spec: Spec) -> dict[str, PackedIndex]:
+def packed_of(spec: Spec) -> dict[str, PackedIndex]:
     """The packed sets that a spec names, by field; one that two fields name comes once.
 
     Raises:
-        UsageError: it names none.
         DataError: one is not whole.
     """
     found: dict[str, tuple[str, PackedIndex]] = {}
@@ -58,6 +57,17 @@ def sets_of(spec: Spec) -> dict[str, PackedIndex]:
         if isinstance(path, str) and is_packed(Path(path)):
             index = open_packed(path)
             found.setdefault(index.digest, (f"data.{field}", index))
+    return dict(found.values())
+
+
+def sets_of(spec: Spec) -> dict[str, PackedIndex]:
+    """The same of a spec that has to name some.
+
+    Raises:
+        UsageError: it names none.
+        DataError: one is not whole.
+    """
+    found = packed_of(spec)
     if not found:
         raise UsageError(
             "the spec names no packed data",
@@ -65,7 +75,7 @@ def sets_of(spec: Spec) -> dict[str, PackedIndex]:
             action="pack them with `harness pack SRC DST`, and name DST in the spec",
             path="data",
         )
-    return dict(found.values())
+    return found
 
 
 def place_to(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.distribute.topology import Topology
 from harness.errors import ExitCode, HarnessError, StoppedEarly
+from harness.model.remote import OFFLINE
 from harness.runs.attempts import newest_outcome
 from harness.runs.paths import RunPaths
 from harness.spec import load_user_config, spec_from_file_resolved
@@ -34,6 +35,8 @@ def carry_out(run_dir: str) -> int:
     if paths.cancelled.exists():  # between two starts of a local job, when nobody could hear it
         _say("harness: the run was cancelled; next: harness resume " + shlex.quote(run_dir))
         return 0
+    # Submitting has fetched what is needed; who has internet there may set it to 0.
+    os.environ.setdefault(OFFLINE, "1")
     ranks = Ranks(Topology.from_environment(os.environ), _say)
     before = newest_outcome(paths) if ranks.first else 0
     try:

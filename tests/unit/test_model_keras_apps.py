@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import pytest
 
 tf = pytest.importorskip("tensorflow")
 import tf_keras  # noqa: E402
+from tf_keras.src.utils import data_utils  # noqa: E402
 
 from harness.distribute.single import SingleDevice  # noqa: E402
 from harness.errors import DataError  # noqa: E402
@@ -20,6 +20,7 @@ from harness.model.keras_apps import (  # noqa: E402
     load_application,
     with_global_norms,
 )
+from harness.model.keras_weights import handle_of, published  # noqa: E402
 from harness.model.norm import SyncBatchNorm  # noqa: E402
 from harness.model.pixels import Pixels  # noqa: E402
 from harness.spec import load_spec  # noqa: E402
@@ -92,16 +93,88 @@ def test_too_small_pictures_are_said(small: Any) -> None:
     assert caught.value.problems[0].path == "data.image_size"
 
 
-def test_weights_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing in the cache, and nobody answers: a closed port of this machine is the proxy."""
-    monkeypatch.setattr(urllib.request, "_opener", None)  # which keeps the proxies of its time
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_weights_that_are_not_in_the_cache_are_not_fetched_by_keras(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-    with pytest.raises(DataError, match="ImageNet weights of MobileNetV3Small") as caught:
+    with pytest.raises(DataError, match="the backbone is not in the cache") as caught:
         load_application("MobileNetV3Small", "imagenet", (32,))
-    assert "where there is internet" in str(caught.value.problems[0].action)
+    assert "harness stage SPEC --from FILE" in str(caught.value.problems[0].action)
+
+
+def put(name: str, side: int | None, home: Path, content: bytes) -> Path:
+    """A file of weights where Keras keeps it."""
+    file = home / "models" / published(name, side).file
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(content)
+    return file
+
+
+def test_weights_in_the_cache_are_those_that_keras_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the file of a size of its own; those of MobileNet have no checksum."""
+    made = load_application("MobileNet", "random", (128,))
+    made.save_weights(tmp_path / "weights.h5")
+    put("MobileNet", 128, tmp_path, (tmp_path / "weights.h5").read_bytes())
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    found = load_application("MobileNet", "imagenet", (128,))
+    for one, other in zip(made.get_weights(), found.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    with pytest.raises(DataError, match="_224_tf_no_top"):
+        load_application("MobileNet", "imagenet", (96, 128))
+
+
+def test_weights_that_were_changed_are_refused(
+    small: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    small.save_weights(tmp_path / "weights.h5")
+    put("MobileNetV3Small", None, tmp_path, (tmp_path / "weights.h5").read_bytes())
+    with pytest.raises(DataError, match="not those that were published"):
+        load_application("MobileNetV3Small", "imagenet", (32,))
+
+
+class Asked(Exception):
+    """What Keras asks for."""
+
+
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        *(("MobileNet", side) for side in (None, 100, 128)),
+        ("MobileNetV2", 96),
+        ("MobileNetV3Small", None),
+        ("VGG16", 224),
+    ],
+)
+def test_the_table_of_weights_is_what_keras_asks_for(
+    name: str, side: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(fname: str, origin: str, file_hash: str | None = None, **more: Any) -> None:
+        raise Asked(fname, origin, file_hash)
+
+    monkeypatch.setattr(data_utils, "get_file", asked)
+    make = getattr(tf_keras.applications, name)
+    with pytest.raises(Asked) as caught:
+        make(include_top=False, weights="imagenet", input_shape=(side, side, 3))
+    found = published(name, side)
+    assert caught.value.args == (found.file, found.address, found.checksum)
+
+
+def test_the_whole_table_stands_in_the_sources_of_keras() -> None:
+    folder = Path(data_utils.__file__).parents[1] / "applications"
+    text = "".join(path.read_text() for path in folder.glob("*.py"))
+    for name in PIXELS:
+        found = published(name, None)
+        assert handle_of(found.file) == f"keras:{name}"
+        assert found.checksum is None or found.checksum in text
+    for name in ("NASNetMobile", "NASNetLarge"):  # whose files have another name there
+        found = published(name, None)
+        assert f'"{found.file}"' in text
+        assert f'"{found.address.rpartition("/")[2]}"' in text
+    sums = [published(name, None).checksum for name in PIXELS]
+    assert len({one for one in sums if one}) == len(PIXELS) - 2
 
 
 @pytest.mark.parametrize("training", [False, True])

@@ -335,6 +335,11 @@ def test_the_verb_says_what_it_did(memory: Path, tmp_path: Path, capsys) -> None
         (["{}/cut"], 4, "is not as it was packed"),
         (["{}/bad"], 4, "is not what was packed"),
         (["{}/folder.yaml"], 2, "names no packed data"),
+        (["{}/set", "--only", "data"], 2, "--only is of a spec"),
+        (["{}/set", "--digest"], 2, "--digest is of a backbone that is fetched"),
+        (["{}/set", "--from", "{}/cut"], 2, "--from is of a backbone that is fetched"),
+        (["{}/folder.yaml", "--only", "backbone"], 2, "nothing is fetched of this backbone"),
+        (["{}/set", "--dry-run"], 2, "--dry-run belongs to a job"),
         (["{}/set", "--site", "nosuch"], 2, "there is no such site"),
     ],
 )
@@ -346,7 +351,8 @@ def test_what_the_verb_refuses(
     os.truncate(cut.root / cut.shards[0].file, 5)
     flip(bad.root / bad.shards[0].file, 5)
     (tmp_path / "folder").mkdir()
-    spec = changed(data={"train": str(tmp_path / "folder")})
+    backbone = {"handle": "plugin:none"}
+    spec = changed(backbone=backbone, data={"train": str(tmp_path / "folder")})
     (tmp_path / "folder.yaml").write_text(json.dumps(spec))
     given = [one.format(tmp_path) for one in arguments]
     assert main(["stage", *given, "--to", str(memory)]) == code
@@ -360,8 +366,9 @@ def test_a_spec_has_its_packed_sets_staged_each_once(memory: Path, tmp_path: Pat
     data = {"train": str(train.root), "validation": str(train.root), "test": str(tmp_path / "test")}
     file = tmp_path / "spec.yaml"
     file.write_text(json.dumps(changed(data=data, cluster={"stage": str(memory)})))
-    assert main(["stage", str(file), "--json"]) == 0
+    assert main(["stage", str(file), "--only", "data", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert found["backbone"] is None
     assert found["place"] == str(memory)
     assert [one["name"] for one in found["sets"]] == ["data.train"]
 

@@ -1,0 +1,117 @@
+"""Whether the backbone that a spec names is in the cache, and fetching it, before anything is
+queued: compute nodes have no internet.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import DataError
+from harness.spec.existence import placed
+
+if TYPE_CHECKING:
+    from harness.model.remote import Remote
+    from harness.runs.paths import RunPaths
+    from harness.spec import Resolved
+
+
+@dataclass(frozen=True)
+class CachedBackbone:
+    """Where a backbone that is fetched lies, or will lie; its size in bytes once it is there."""
+
+    handle: str
+    path: Path
+    cached: bool
+    bytes: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain JSON."""
+        return {
+            "handle": self.handle,
+            "path": str(self.path),
+            "cached": self.cached,
+            "bytes": self.bytes,
+        }
+
+    def __str__(self) -> str:
+        if self.cached:
+            return f"the backbone {self.handle} is in the cache: {self.path}"
+        return (
+            f"the backbone {self.handle} is not in the cache; `harness submit` fetches it first "
+            f"({self.path})"
+        )
+
+
+def environment_of(resolved: Resolved) -> dict[str, str]:
+    """The variables that a job's ranks have, as far as the cache hangs on them."""
+    return {**os.environ, **resolved.site.environment.variables}
+
+
+def look_for_backbone(resolved: Resolved) -> CachedBackbone | None:
+    """Looks, and fetches nothing; None of a backbone that is not fetched.
+
+    Raises:
+        DataError: what lies there is no SavedModel.
+        StorageError: there is no cache that jobs see.
+    """
+    remote = _remote(resolved)
+    if remote is None:
+        return None
+    here = remote.is_here()
+    return CachedBackbone(remote.handle, remote.path, here, remote.bytes if here else None)
+
+
+def check_backbone(resolved: Resolved, say: Callable[[str], None]) -> None:
+    """Has the backbone in the cache, downloaded if need be, and nobody's program but a trusted one.
+
+    Its content is not read: that is for the ranks, and a login node is shared.
+
+    Raises:
+        DataError: it cannot be had, is no SavedModel, or not trusted; with the line of its field.
+        StorageError: the cache cannot be written, or jobs would not see it.
+    """
+    remote = _remote(resolved)
+    if remote is None:
+        return
+    from harness.model.pinned import check_owners
+    from harness.worker.backbones import bring
+
+    try:
+        bring(remote, environment_of(resolved), say)
+        if remote.is_module:
+            check_owners(remote.path, resolved.user.trust)
+    except DataError as error:
+        raise DataError(
+            [placed("backbone.handle", replace(one, path=None), resolved) for one in error.problems]
+        ) from error
+
+
+def note_backbone(resolved: Resolved, paths: RunPaths) -> None:
+    """Notes that a run needs its backbone, which stays in the cache until the run is over."""
+    remote = _remote(resolved)
+    if remote is not None:
+        from harness.model.kept import note_use
+
+        note_use(remote.path, paths.root)
+
+
+def _remote(resolved: Resolved) -> Remote | None:
+    from harness.model.remote import IMAGENET
+    from harness.runs.earlier import first_source
+    from harness.spec.keras_names import keras_name
+
+    # Of a run of a run, that of the first one.
+    spec = first_source(resolved.spec)
+    backbone = spec.backbone
+    published = keras_name(backbone.handle) is not None and backbone.weights in (None, IMAGENET)
+    # Looked at first: a spec whose backbone lies here needs no cache.
+    if not published and not backbone.handle.startswith("https://"):
+        return None
+    from harness.model.remote import remote_of_spec
+    from harness.worker.backbones import shelves_of
+
+    return remote_of_spec(spec, shelves_of(environment_of(resolved)))

@@ -1,0 +1,204 @@
+"""Backbones that lie elsewhere, and where they are kept once they are fetched.
+
+Free of TensorFlow, so that a login node can fetch them.  A module of the Hub is the folder that
+tensorflow_hub itself would make, so each finds what the other has fetched; the weights of an
+application of Keras are the file that Keras would make.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from harness.errors import DataError, UsageError
+from harness.model.keras_weights import published
+from harness.model.pinned import is_saved_model
+from harness.spec import Spec
+from harness.spec.keras_names import keras_name
+from harness.spec.models_model import Backbone
+
+IMAGENET = "imagenet"
+OFFLINE = "HARNESS_OFFLINE"
+"""With 1, nothing is fetched: what is not in the cache is missing."""
+MODULES, KERAS = "tfhub", "keras"
+"""Folders of the modules and of Keras in the cache root."""
+_PIECE = 1 << 20
+_ADDRESS = "https://"
+# Its modules are asked of another host, as tensorflow_hub's compressed_module_resolver.py has it.
+_CHINA = "https://hub.tensorflow.google.cn/"
+_OF_CHINA = "https://gcs.tensorflow.google.cn/tfhub-modules/{}.tar.gz"
+_COMPRESSED = ("tf-hub-format", "compressed")
+
+
+@dataclass(frozen=True)
+class Shelves:
+    """Where fetched backbones are: the folder of modules, and that of the weights of Keras."""
+
+    modules: Path
+    models: Path
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], root: Path | None = None) -> Shelves:
+        """As TensorFlow Hub and Keras look for them.
+
+        Args:
+            environment: ``TFHUB_CACHE_DIR`` and ``KERAS_HOME`` go first, where they are set.
+            root: the cache root; None where the environment is prepared, else it is as without
+                harness.
+        """
+        modules, models = environment.get("TFHUB_CACHE_DIR"), environment.get("KERAS_HOME")
+        if modules is None:
+            modules = str(root / MODULES if root else Path(tempfile.gettempdir(), "tfhub_modules"))
+        if models is None:
+            models = str(root / KERAS if root else Path("~", ".keras"))
+        return cls(Path(modules).expanduser(), Path(models).expanduser() / "models")
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A backbone that can be fetched.
+
+    Attributes:
+        address: what is asked for it.
+        path: of its folder, or of its file of weights, in the cache.
+        checksum: MD5 or SHA-256 (hex) of that file, where whoever published it says it.
+    """
+
+    handle: str
+    address: str
+    path: Path
+    checksum: str | None = None
+    is_module: bool = True
+
+    def is_here(self) -> bool:
+        """Whether it is in the cache.
+
+        Raises:
+            DataError: a folder of its name is there, and is no SavedModel.
+        """
+        if not self.is_module:
+            return self.path.is_file()
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return False
+        if not is_saved_model(self.path):
+            raise DataError(
+                "what the cache holds of the backbone is no SavedModel",
+                got=f"{self.handle}: {self.path} without saved_model.pb",
+                allowed="the files of a SavedModel, with saved_model.pb right in that folder",
+                action="remove the folder, and run the same command again",
+                path="backbone.handle",
+            )
+        return True
+
+    @property
+    def bytes(self) -> int:
+        """Of what is there."""
+        return size_of(self.path)
+
+
+def remote_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> Remote | None:
+    """What of a backbone is fetched; None where nothing is.
+
+    Args:
+        sizes: of the pictures that it is to take, in pixels; with one alone some applications
+            have weights of their own.
+    """
+    handle, name = backbone.handle, keras_name(backbone.handle)
+    if name is not None and backbone.weights in (None, IMAGENET):
+        found = published(name, sizes[0] if len(sizes) == 1 else None)
+        path = shelves.models / found.file
+        return Remote(handle, found.address, path, found.checksum, is_module=False)
+    if not handle.startswith(_ADDRESS):
+        return None
+    return Remote(handle, _compressed(handle), shelves.modules / module_name(handle))
+
+
+def remote_of_spec(spec: Spec, shelves: Shelves) -> Remote | None:
+    """The same of the backbone of a spec."""
+    return remote_of(spec.backbone, spec.image_sizes(), shelves)
+
+
+def module_name(handle: str) -> str:
+    """Name of the folder of a module: as TensorFlow Hub calls it."""
+    return hashlib.sha1(handle.encode("utf8"), usedforsecurity=False).hexdigest()
+
+
+def missing(remote: Remote, why: str = "it is not there") -> DataError:
+    """The error of a backbone that is not in the cache and is not fetched.
+
+    Args:
+        why: what stands against it.
+    """
+    return DataError(
+        "the backbone is not in the cache",
+        got=f"{remote.handle}: {why} ({remote.path})",
+        allowed="an address that this machine reaches, or a backbone that was staged before",
+        action="run `harness stage SPEC` where there is internet and the same cache; or fetch it "
+        f"anywhere, `curl -fLo FILE {shlex.quote(remote.address)}`, copy FILE to this cluster, and "
+        "run `harness stage SPEC --from FILE`",
+        path="backbone.handle",
+    )
+
+
+def is_offline(environment: Mapping[str, str]) -> bool:
+    """Whether nothing is to be fetched.
+
+    Raises:
+        UsageError: ``HARNESS_OFFLINE`` is neither 0 nor 1.
+    """
+    said = environment.get(OFFLINE, "")
+    if said not in ("", "0", "1"):
+        raise UsageError(
+            f"{OFFLINE} is no switch",
+            got=repr(said),
+            allowed="1 (fetch nothing), 0",
+            action=f"export {OFFLINE}=1, or unset it",
+        )
+    return said == "1"
+
+
+def checksum_kind(said: str | None) -> hashlib._Hash:
+    """What makes a checksum of the length of ``said``: MD5, or SHA-256."""
+    if said is not None and len(said) == 2 * hashlib.sha256().digest_size:
+        return hashlib.sha256()
+    return hashlib.md5(usedforsecurity=False)
+
+
+def has_checksum(path: Path, checksum: str | None) -> bool:
+    """Whether a file has it; where none is known, any has."""
+    if checksum is None:
+        return True
+    whole = checksum_kind(checksum)
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            whole.update(piece)
+    return whole.hexdigest() == checksum
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder; what vanishes meanwhile counts nothing."""
+    if path.is_file():
+        return path.stat().st_size
+    found = 0
+    for folder, _, files in os.walk(path):
+        for name in files:
+            try:
+                found += os.lstat(os.path.join(folder, name)).st_size  # noqa: PTH118
+            except OSError:
+                continue
+    return found
+
+
+def _compressed(handle: str) -> str:
+    """The address of a module's archive: the protocol of TensorFlow Hub."""
+    if handle.startswith(_CHINA):
+        return _OF_CHINA.format(handle.removeprefix(_CHINA))
+    parts = urlsplit(handle)
+    asked = [*parse_qsl(parts.query, keep_blank_values=True), _COMPRESSED]
+    return urlunsplit(parts._replace(query=urlencode(asked)))

@@ -1,0 +1,76 @@
+"""The archive of a module, unpacked with no trust in it.  Free of TensorFlow."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import tarfile
+import zlib
+from contextlib import ExitStack
+from pathlib import Path, PurePosixPath
+
+from harness.runs.files import fsync_dir
+
+_PIECE = 1 << 20
+_GZIP = b"\x1f\x8b"
+
+
+class NotAModule(Exception):
+    """The file holds no module; the text says why."""
+
+
+def unpack(archive: Path, folder: Path, *, file_mode: int, folder_mode: int) -> None:
+    """Unpacks a ``.tar`` or ``.tar.gz`` into an empty folder, durably.
+
+    Takes plain files and folders alone, and names that stay inside; owners and modes are ours.
+
+    Raises:
+        NotAModule: it is no archive, a broken one, or holds something else.
+        OSError: the folder cannot be written.
+    """
+    try:
+        with ExitStack() as stack:
+            tar, packed = _opened(archive, stack)
+            for member in tar:
+                _take(tar, member, folder, file_mode)
+            # The checksum stands behind the last member, where tarfile does not look any more.
+            while packed is not None and packed.read(_PIECE):
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise NotAModule(f"it is no whole .tar.gz ({error})") from error
+    except FileExistsError as error:
+        raise NotAModule(f"it holds {error.filename} twice") from error
+    for inner, _, _ in os.walk(folder):
+        os.chmod(inner, folder_mode)  # noqa: PTH101
+        fsync_dir(Path(inner))
+
+
+def _opened(archive: Path, stack: ExitStack) -> tuple[tarfile.TarFile, gzip.GzipFile | None]:
+    """The archive, and the stream that it is packed in, if that is gzip."""
+    with archive.open("rb") as file:
+        is_packed = file.read(len(_GZIP)) == _GZIP
+    if not is_packed:
+        return stack.enter_context(tarfile.open(archive)), None
+    packed = stack.enter_context(gzip.GzipFile(archive, "rb"))
+    return stack.enter_context(tarfile.open(fileobj=packed, mode="r:")), packed
+
+
+def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, mode: int) -> None:
+    name = PurePosixPath(member.name)
+    if name.is_absolute() or ".." in name.parts or not member.name.isprintable():
+        raise NotAModule(f"it holds {member.name!r}, which is no name inside a module")
+    place = folder / name
+    if member.isdir():
+        place.mkdir(parents=True, exist_ok=True)
+        return
+    if not member.isfile():
+        raise NotAModule(f"it holds {member.name!r}, which is neither a file nor a folder")
+    content = tar.extractfile(member)
+    assert content is not None, "a file has content"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with content, place.open("xb") as file:
+        shutil.copyfileobj(content, file, _PIECE)
+        os.fchmod(file.fileno(), mode)
+        file.flush()
+        os.fsync(file.fileno())

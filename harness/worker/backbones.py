@@ -1,0 +1,81 @@
+"""Fetched backbones, for whoever puts a run or a verb together.  Free of TensorFlow."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from harness.errors import StorageError
+from harness.model.fetch import Fetched, fetch
+from harness.model.kept import note_use
+from harness.model.remote import Remote, Shelves, is_offline, missing, remote_of, remote_of_spec
+from harness.runs.earlier import first_source
+from harness.spec import Spec
+from harness.spec.models_model import Backbone
+from harness.worker.environment import cache_root
+
+
+def shelves_of(environment: Mapping[str, str]) -> Shelves:
+    """Where the ranks of a job, which has these variables, look for fetched backbones.
+
+    Raises:
+        StorageError: in a temporary folder of this machine, which a job would not see.
+    """
+    both = ("TFHUB_CACHE_DIR", "KERAS_HOME")
+    if all(environment.get(name) for name in both):
+        return Shelves.of(environment)
+    fallen_back: list[str] = []
+    root = cache_root(dict(environment), fallen_back.append)
+    if fallen_back:
+        raise StorageError(
+            "there is no cache that jobs see",
+            got=fallen_back[0],
+            allowed="a folder that you can write, on storage that all nodes share",
+            action="export HARNESS_CACHE=FOLDER",
+        )
+    return Shelves.of(environment, root)
+
+
+def bring(
+    remote: Remote | None, environment: Mapping[str, str], say: Callable[[str], None]
+) -> Fetched | None:
+    """Has a backbone in the cache, fetched if need be, and notes its use; None of one that is none.
+
+    Raises:
+        DataError: it cannot be had; with ``HARNESS_OFFLINE`` at once.
+        StorageError: the cache cannot be written.
+        UsageError: see :func:`harness.model.remote.is_offline`.
+    """
+    if remote is None:
+        return None
+    if is_offline(environment) and not remote.is_here():
+        raise missing(remote, "nothing is fetched here, since compute nodes have no internet")
+    done = fetch(remote, say)
+    note_use(remote.path)
+    return done
+
+
+def bring_for_run(
+    spec: Spec, run: Path, environment: Mapping[str, str], say: Callable[[str], None]
+) -> bool:
+    """The same for the backbone of a run, whose environment is prepared; whether it is a fetched
+    one.
+
+    Raises:
+        DataError, StorageError, UsageError: see :func:`bring`.
+    """
+    remote = remote_of_spec(first_source(spec), Shelves.of(environment))
+    bring(remote, environment, say)
+    if remote is not None:
+        note_use(remote.path, run)
+    return remote is not None
+
+
+def bring_alone(backbone: Backbone, sizes: tuple[int, ...], say: Callable[[str], None]) -> None:
+    """The same for a verb that loads a backbone in this process, whose environment is prepared.
+
+    Raises:
+        DataError, StorageError, UsageError: see :func:`bring`.
+    """
+    bring(remote_of(backbone, sizes, Shelves.of(os.environ)), os.environ, say)

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 HELP = "show or prune the features and backbones that runs share"
 
-_FEATURES, _BACKBONES = "features", "backbones"
+_FEATURES, _BACKBONES, _RECORDS = "features", "backbones", "records"
+_KINDS = (_FEATURES, _RECORDS)
 _HEAD = ("KEY", "SIZE", "UNUSED", "BACKBONE", "EXAMPLES", "")
 _HEAD_OF_BACKBONES = ("NAME", "SIZE", "UNUSED", "HANDLE", "")
 
@@ -64,11 +65,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         from harness.cli.common import print_json
 
+        of_kind = {kind: [_json(one) for one in found if one.kind == kind] for kind in _KINDS}
         shown = [*map(_json_backbone, backbones)]
-        features = [*map(_json, found)]
-        print_json(
-            {"root": str(root), "limit_bytes": limit, "features": features, "backbones": shown}
-        )
+        print_json({"root": str(root), "limit_bytes": limit, **of_kind, _BACKBONES: shown})
         return 0
     _print(found)
     _print_sum(root, found, limit)
@@ -96,7 +95,7 @@ def _prune(args: argparse.Namespace, found: list[Kept], backbones: list[KeptBack
         print_json({"removed": removed, "not_removed": kept})
     else:
         if args.only != _BACKBONES:
-            _say_removed(args, gone, len(features), "sets of features")
+            _say_removed(args, gone, len(features), "sets of features and indexes of TFRecords")
         if backbones:
             _say_removed(args, gone_too, len(backbones), "backbones")
         for path in [*(one.folder for one in left), *(one.path for one in left_too)]:
@@ -142,13 +141,14 @@ def _print(found: list[Kept]) -> None:
 
     rows = [_HEAD]
     for one in found:
-        layout = one.facts.get("layout", {})
+        is_index = one.kind == _RECORDS
+        layout = one.facts if is_index else one.facts.get("layout", {})
         rows.append(
             (
                 one.folder.name[:12],
                 readable_bytes(one.bytes),
                 words_for(one.used_s),
-                str(one.facts.get("backbone", "?"))[:12],
+                "TFRecords" if is_index else str(one.facts.get("backbone", "?"))[:12],
                 str(layout.get("examples", "?")),
                 "in use" if one.in_use else "",
             )
@@ -168,7 +168,14 @@ def _print_sum(root: Path, found: list[Kept], limit: int) -> None:
     from harness.runs.storage import readable_bytes
 
     size = readable_bytes(sum(one.bytes for one in found))
-    print(f"{len(found)} sets of features in {root}, {size} of {readable_bytes(limit)}")
+    print(f"{_many(found)} in {root}, {size} of {readable_bytes(limit)}")
+
+
+def _many(found: Sequence[Kept]) -> str:
+    """How many of which kind."""
+    indexes = sum(one.kind == _RECORDS for one in found)
+    words = f"{len(found) - indexes} sets of features"
+    return f"{words} and {indexes} indexes of TFRecords" if indexes else words
 
 
 def _print_backbones(found: Sequence[KeptBackbone]) -> None:
@@ -201,7 +208,7 @@ def _json_backbone(one: KeptBackbone) -> dict[str, Any]:
 
 def _json(one: Kept) -> dict[str, Any]:
     return {
-        "kind": "features",
+        "kind": one.kind,
         "key": one.folder.name,
         "folder": str(one.folder),
         "bytes": one.bytes,

@@ -1,4 +1,7 @@
-"""How much the features in the cache may take, and which go first.  Free of TensorFlow."""
+"""How much features, and indexes of records, may take in the cache, and which go first.
+
+Free of TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from harness.data.feature_store import ENTRY, FEATURES, USED
+from harness.data.record_kept import RECORDS
 
 IN_USE_S = 3600.0
 """As long as an entry counts as in use after a run has last noted that it reads it."""
@@ -33,6 +37,11 @@ class Kept:
     facts: dict[str, Any]
 
     @property
+    def kind(self) -> str:
+        """``features``, or ``records``: what was seen of TFRecord files."""
+        return self.folder.parent.name
+
+    @property
     def in_use(self) -> bool:
         """Whether a run may be reading it."""
         return self.used_s < IN_USE_S
@@ -44,17 +53,21 @@ def entries(root: Path) -> list[Kept]:
     What vanishes or cannot be looked at meanwhile is left out: others use the cache too.
     """
     found = []
-    try:
-        folders = [Path(one.path) for one in os.scandir(root / FEATURES) if one.is_dir()]
-    except OSError:
-        return []
-    for folder in folders:
+    for folder in (*_folders(root / FEATURES), *_folders(root / RECORDS)):
         try:
             size = sum(one.stat().st_size for one in os.scandir(folder))
             found.append(Kept(folder, size, _seconds_unused(folder), _facts(folder)))
         except OSError:
             continue
     return sorted(found, key=lambda one: -one.used_s)
+
+
+def _folders(of: Path) -> list[Path]:
+    try:
+        names = [one.name for one in os.scandir(of) if one.is_dir()]
+    except OSError:
+        return []
+    return [of / name for name in names if not name.startswith(".making-")]
 
 
 def remove(kept: Kept) -> bool:

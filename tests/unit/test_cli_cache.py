@@ -106,3 +106,27 @@ def test_an_empty_cache_says_so(
     monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "new"))
     assert main(["cache", "list"]) == 0
     assert capsys.readouterr().out.startswith("0 sets of features")
+
+
+def test_what_was_seen_of_records_is_kept_beside_them(
+    cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has its line, counts towards the limit, and goes when it is not in use."""
+    entry = cache / "records" / ("ab" * 32)
+    entry.mkdir(parents=True)
+    (entry / "entry.json").write_text(json.dumps({"data": "/d", "files": 2, "examples": 5100}))
+    (entry / "seen.bin").write_bytes(bytes(1000))
+    (entry / "used").touch()
+    os.utime(entry / "used", (time.time() - 7200,) * 2)
+    (cache / "records" / ".making-x").mkdir()
+    assert main(["cache", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [line for line in lines if line.startswith("ab")]
+    assert line.split()[-2:] == ["TFRecords", "5100"]
+    assert lines[4 + 1].startswith(f"3 sets of features and 1 indexes of TFRecords in {cache}")
+    assert main(["cache", "list", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["facts"]["examples"] for one in found["records"]] == [5100]
+    assert len(found["features"]) == 3
+    assert main(["cache", "prune", "--unused-days", "0.05"]) == 0
+    assert not entry.exists()

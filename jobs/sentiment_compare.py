@@ -78,7 +78,9 @@ def words_counted(texts: Path, of_words: dict[str, Any], of_classes: dict[str, A
 def trained(phases: list[dict[str, object]], texts: Path, folder: Path, seed: int) -> list[float]:
     """Accuracies of a run of the recipe on the film reviews."""
     kept = folder / "asked.json"
-    if not kept.exists():
+    what = {"texts": str(texts.resolve()), "asked": ASKED, "phases": phases}
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    if known.get("what") != json.loads(json.dumps(what)):
         changes = {
             "data.train": str((texts / "movies_train.tsv").resolve()),
             "data.test": str((texts / "movies_test.tsv").resolve()),
@@ -89,8 +91,10 @@ def trained(phases: list[dict[str, object]], texts: Path, folder: Path, seed: in
             "training.early_stopping": None,
         }
         harness.run(RECIPE, overrides=changes, run_dir=folder)
-        kept.write_text(json.dumps([accuracy(folder, texts / f"{name}.tsv") for name in ASKED]))
-    return [float(value) for value in json.loads(kept.read_text())]
+        found = [accuracy(folder, texts / f"{name}.tsv") for name in ASKED]
+        known = {"what": what, "found": found}
+        kept.write_text(json.dumps(known))
+    return [float(value) for value in known["found"]]
 
 
 def accuracy(run: Path, data: Path) -> float:

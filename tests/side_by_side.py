@@ -29,7 +29,8 @@ def main(options: list[str]) -> int:
     behind = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob(BEHIND))
     assert behind, "there are such tests"
     left_out = [f"--ignore={file}" for file in behind]
-    beside = Beside((("cluster", ["tests/cluster"]), ("behind", behind)), options)
+    groups = (("cluster", ["tests/cluster"]), ("behind", behind))
+    beside = Beside(groups, options)
     here = _pytest(["tests/unit", "tests/local", *left_out, *options], None)
     beside.start()
     try:
@@ -44,7 +45,8 @@ def main(options: list[str]) -> int:
             print(f"\n{'=' * 20} {name} {'=' * 20}", flush=True)
             sys.stdout.write(_log(name).read_text(errors="replace"))
     # With -k some of them may have nothing to do.
-    codes = [code, *beside.codes]
+    # A group that did not end is one that failed.
+    codes = [code, *beside.codes, *[1] * (len(groups) - len(beside.codes))]
     return next((code for code in codes if code not in (0, _NOTHING_COLLECTED)), min(codes))
 
 

@@ -53,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
 
     from harness.data.feature_room import entries
     from harness.model.kept import backbones as kept_backbones
+    from harness.model.kept import sweep
     from harness.worker.environment import cache_root
     from harness.worker.feature_room import limit_of
 
@@ -61,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
     root = cache_root(environment, lambda line: print(f"harness: {line}", file=sys.stderr))
     found, backbones = entries(root), kept_backbones(root)
     if args.action == "prune":
+        if not args.dry_run:
+            sweep(root)
         return _prune(args, found, backbones)
     if args.json:
         from harness.cli.common import print_json

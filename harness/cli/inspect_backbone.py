@@ -68,8 +68,11 @@ def _of_handle(handle: str, overrides: list[str]) -> Backbone:
     """As a spec with nothing but this backbone would have it."""
     from harness.spec import load_spec
 
+    # What a preprocessor is before are texts; of the others the task says nothing.
+    of_texts = any(one.startswith("backbone.preprocessor") for one in overrides)
     least = {
         "harness_spec": 1,
+        "task": "text_classification" if of_texts else "image_classification",
         "name": "inspect",
         "backbone": {"handle": handle},
         "data": {"train": "."},
@@ -113,6 +116,11 @@ def lines_of(found: BackboneFacts) -> list[str]:
         f"variables   {found.trainable_variables:,} of {found.variables:,} can be trained",
         f"cost        {cost}",
     ]
+    if found.preprocessor is not None:
+        lines[2:2] = [
+            f"before      {found.preprocessor}, of digest {found.preprocessor_digest}",
+            f"tokens      {found.tokens}",
+        ]
     if found.pixels is not None:
         lines.insert(3, f"pixels      {found.pixels}")
     blocks = [block for block in found.blocks if block.trainable]

@@ -30,15 +30,16 @@ _WORKERS = 4
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What is to be brought: sets by what names them, a backbone; where the spec has runs stage,
-    the site's scratch variables, and where the spec's own jobs run."""
+class Asked:
+    """What is to be brought: sets by what names them, a backbone and what stands before it; where
+    the spec has runs stage, the site's scratch variables, and where the spec's own jobs run."""
 
     sets: dict[str, Any]
-    wanted: Wanted | None
+    wanted: list[Wanted]
     stage: str = "none"
     variables: tuple[str, ...] = ()
     cluster: dict[str, str | None] | None = None
+    of_run: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
     from harness.cli.common import print_json
     from harness.cli.stage_backbone import facts, stage_it, tell
+    from harness.cli.stage_check import check
     from harness.cli.stage_pack import check_pack, pack_here, submit_pack
 
     if args.pack is not None:
@@ -86,19 +88,21 @@ def run(args: argparse.Namespace) -> int:
     # Ends as Ctrl-C does: files that are being made are removed, the others stay.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     asked = _asked(args)
-    _check(args, asked)
+    check(args, asked)
     is_dry = args.slurm and args.dry_run
-    backbone = None if asked.wanted is None or is_dry else stage_it(asked.wanted, args)
-    if backbone is not None and not args.json:
-        tell(backbone)
+    staged = [] if is_dry else [stage_it(one, args) for one in asked.wanted]
+    if not args.json:
+        for module in staged:
+            tell(module)
     if args.slurm:
         return submit_pack(args) if args.pack is not None else _submit(args, asked)
     packed, tell_packed = pack_here(args) if args.pack is not None else (None, None)
     place, done = _copy(args, asked)
     if args.json:
         more = {} if packed is None else {"packed": packed}
-        found = None if backbone is None else facts(backbone)
-        print_json({"place": place, "sets": [*map(_facts, done)], "backbone": found, **more})
+        modules = dict(zip(("backbone", "preprocessor"), map(facts, staged), strict=False))
+        sets = [*map(_facts, done)]
+        print_json({"place": place, "sets": sets, "backbone": None, **modules, **more})
         return 0
     if tell_packed is not None:
         tell_packed()
@@ -107,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _copy(args: argparse.Namespace, asked: _Asked) -> tuple[Path | None, list[Staged]]:
+def _copy(args: argparse.Namespace, asked: Asked) -> tuple[Path | None, list[Staged]]:
     """Copies the sets; where to, and what was done."""
     import os
     import sys
@@ -127,7 +131,7 @@ def _copy(args: argparse.Namespace, asked: _Asked) -> tuple[Path | None, list[St
     return place.folder, done
 
 
-def _asked(args: argparse.Namespace) -> _Asked:
+def _asked(args: argparse.Namespace) -> Asked:
     import os
 
     from harness.cli.common import is_spec
@@ -145,16 +149,16 @@ def _asked(args: argparse.Namespace) -> _Asked:
             action="name the spec, or leave it out",
         )
     if is_handle(args.what):
-        return _Asked({}, wanted_of(resolved_handle(args.what, args.site), alone=True))
+        return Asked({}, wanted_of(resolved_handle(args.what, args.site), alone=True))
     from harness.spec import load_user_config
     from harness.spec.site import load_site
 
     usual = os.environ.get("HARNESS_SITE") or load_user_config().site
     variables = load_site(args.site or usual or "generic").scratch_variables
-    return _Asked({args.what: open_data(Path(args.what))}, None, variables=tuple(variables))
+    return Asked({args.what: open_data(Path(args.what))}, [], variables=tuple(variables))
 
 
-def _of_spec(args: argparse.Namespace) -> _Asked:
+def _of_spec(args: argparse.Namespace) -> Asked:
     from harness.cli.stage_backbone import wanted_of
     from harness.spec import load_spec
     from harness.worker.stage import packed_of, sets_of
@@ -162,69 +166,26 @@ def _of_spec(args: argparse.Namespace) -> _Asked:
 
     resolved = load_spec(args.what, overrides=args.overrides, site=args.site)
     spec = resolved.spec
-    wanted = None if args.only == "data" else wanted_of(resolved, alone=False)
-    if args.only == "backbone" and wanted is None:
+    wanted = [] if args.only == "data" else wanted_of(resolved, alone=False)
+    if args.only == "backbone" and not wanted:
         raise not_fetched(spec.backbone.handle)
     sets = {}
     if args.only != "backbone" and args.pack is None:  # without a backbone there must be sets
-        sets = sets_of(spec) if wanted is None else packed_of(spec)
+        sets = packed_of(spec) if wanted else sets_of(spec)
     cluster = {"site": spec.cluster.site, "account": spec.cluster.account}
     variables = tuple(resolved.site.scratch_variables)
-    return _Asked(sets, wanted, spec.cluster.stage, variables, cluster)
+    of_run = spec.backbone.handle if spec.backbone.handle.startswith("run:") else None
+    return Asked(sets, wanted, spec.cluster.stage, variables, cluster, of_run)
 
 
-def _check(args: argparse.Namespace, asked: _Asked) -> None:
-    """Holds that every option is of something that is brought.
-
-    Raises:
-        UsageError: one is not.
-    """
-    from harness.cli.common import is_spec
-    from harness.cli.common_slurm import refuse_without_slurm
-    from harness.errors import UsageError
-
-    of_backbone = {"--from": args.given, "--digest": args.digest}
-    of_data = {"--to": args.to, "--workers": args.workers if args.pack is None else None}
-    for there, options, kind in (
-        (asked.wanted, of_backbone, "a backbone that is fetched"),
-        (asked.sets, of_data, "packed data"),
-    ):
-        given = [name for name, value in options.items() if value]
-        if given and not there:
-            raise UsageError(
-                f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} of {kind}",
-                got=args.what,
-                action="leave it out, or name a spec that has it",
-            )
-    if args.only and not is_spec(Path(args.what)):
-        raise UsageError(
-            "--only is of a spec", got=args.what, action="leave it out: this is one thing alone"
-        )
-    if not args.slurm:
-        refuse_without_slurm(args, **{"--site": None})
-    elif not asked.sets and not args.digest and args.pack is None:
-        raise UsageError(
-            "fetching a backbone is no job: compute nodes have no internet",
-            got="--slurm",
-            allowed="--slurm with --digest, --pack, or packed data",
-            action="leave it out",
-        )
-    elif asked.sets and args.to is None and asked.stage in ("none", "scratch"):
-        raise UsageError(
-            "a job would copy to the scratch of its own node, where nobody looks later",
-            got="--slurm without --to",
-            action="name a folder with --to, or add --only backbone",
-        )
-
-
-def _submit(args: argparse.Namespace, asked: _Asked) -> int:
+def _submit(args: argparse.Namespace, asked: Asked) -> int:
     """What is left once the backbone is there, as a job."""
     from harness.cli.common import is_spec
     from harness.cli.common_slurm import absolute, submit_job, typed
     from harness.launch.verb_spec import VerbJob
 
     of_cluster = [one for one in args.overrides if one.startswith("cluster.")]
-    path = Path(args.what) if asked.wanted is None or is_spec(Path(args.what)) else None
+    path = Path(args.what) if not asked.wanted or is_spec(Path(args.what)) else None
     subject = absolute(path) if path is not None else _remote_path(asked)
     words = [str(subject) if path is not None else args.what]
     words += ["--only", args.only] if args.only else []
@@ -250,9 +211,8 @@ def _submit(args: argparse.Namespace, asked: _Asked) -> int:
     return submit_job(args, job, of_cluster, asked.cluster)
 
 
-def _remote_path(asked: _Asked) -> Path:
-    assert asked.wanted is not None, "it is a handle"
-    return asked.wanted.remote.path
+def _remote_path(asked: Asked) -> Path:
+    return asked.wanted[0].remote.path
 
 
 def _facts(one: Staged) -> dict[str, Any]:

@@ -61,22 +61,26 @@ def resolved_handle(handle: str, site: str | None) -> Resolved:
     return load_spec(least, site=site)
 
 
-def wanted_of(resolved: Resolved, *, alone: bool) -> Wanted | None:
-    """The backbone to fetch; None where nothing is fetched.
+def wanted_of(resolved: Resolved, *, alone: bool) -> list[Wanted]:
+    """What is fetched: the backbone, and what stands before it.
 
     Args:
         alone: it was given as a handle, so nothing is said of its pictures.
     """
     from harness.launch.backbone_check import environment_of
     from harness.runs.earlier import first_source
+    from harness.spec.models_model import Backbone
     from harness.worker.stage_backbone import remote_for
 
     spec = first_source(resolved.spec)
     backbone = spec.backbone
     sizes = () if alone else spec.image_sizes()
     environment = environment_of(resolved)
-    remote = remote_for(backbone, sizes, environment)
-    return None if remote is None else Wanted(backbone, sizes, remote, environment)
+    modules = [(backbone, sizes)]
+    if backbone.preprocessor is not None:
+        modules.append((Backbone(handle=backbone.preprocessor), ()))
+    found = ((one, of, remote_for(one, of, environment)) for one, of in modules)
+    return [Wanted(one, of, remote, environment) for one, of, remote in found if remote is not None]
 
 
 def stage_it(wanted: Wanted, args: argparse.Namespace) -> StagedBackbone:

@@ -13,12 +13,14 @@ It appears whole or not at all: it is written beside and renamed.  Free of Tenso
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
 import tempfile
+import time
 from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -37,6 +39,7 @@ RECORDS, SEEN, ENTRY, USED = "records", "seen.bin", "entry.json", "used"
 WORTH = 5000
 """Examples from which on looking again takes longer than a file is worth."""
 _FORMAT = 1
+_MAKING, _LEFT_S = ".making-", 24 * 3600.0
 _DIGEST = hashlib.sha256().digest_size
 _ARRAYS = ("starts", "sizes", "numbers", "labels", "weights")
 
@@ -113,7 +116,8 @@ def _keep(entry: Path, root: Path, found: Sequence[Scanned]) -> None:
     try:
         access = GROUP if is_group_folder(entry.parent.parent) else PRIVATE
         make_dir(entry.parent, access)
-        making = Path(tempfile.mkdtemp(dir=entry.parent, prefix=".making-"))
+        _sweep(entry.parent)
+        making = Path(tempfile.mkdtemp(dir=entry.parent, prefix=_MAKING))
     except (OSError, StorageError):
         return
     try:
@@ -128,6 +132,14 @@ def _keep(entry: Path, root: Path, found: Sequence[Scanned]) -> None:
         making.rename(entry)  # fails where another one was faster
     except (OSError, StorageError):
         shutil.rmtree(making, ignore_errors=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Removes what writers have left that were killed."""
+    for path in folder.glob(f"{_MAKING}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _arrays(found: Sequence[Scanned]) -> dict[str, Any]:
@@ -161,13 +173,16 @@ def _rest(found: Sequence[Scanned]) -> np.ndarray:
 def _read(entry: Path, files: Sequence[str]) -> list[Scanned] | None:
     """What an entry holds; None where there is none, or it is damaged and was removed."""
     try:
+        was_there = entry.is_dir()
         whole = (entry / SEEN).read_bytes()
-        os.utime(entry / USED)
     except FileNotFoundError:
-        shutil.rmtree(entry, ignore_errors=True)  # or what is left of it would be in the way
+        if was_there:  # and is not what somebody has put there just now
+            shutil.rmtree(entry, ignore_errors=True)  # or it would be in the way
         return None
     except OSError:
         return None
+    with contextlib.suppress(OSError):  # of somebody else's entry
+        os.utime(entry / USED)
     digest, raw = whole[:_DIGEST], memoryview(whole)[_DIGEST:]
     if hashlib.sha256(raw).digest() != digest:
         shutil.rmtree(entry, ignore_errors=True)

@@ -54,7 +54,8 @@ class _Module(tf.Module):
         self.kept_variables = list(keras.weights)
         backbone = next((layer for layer in keras.layers if layer.name == "backbone"), None)
         inner = getattr(backbone, "inner", None)
-        self.kept_backbone = getattr(inner, "_func", None)  # its lookup tables, if any
+        # Its lookup tables, if any, and those of a preprocessor.
+        self.kept_backbone = getattr(inner, "kept", getattr(inner, "_func", None))
         self.labels = tf.constant(task.classes)
 
 

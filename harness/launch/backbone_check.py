@@ -15,6 +15,7 @@ from harness.spec.existence import placed
 
 if TYPE_CHECKING:
     from harness.model.remote import Remote
+    from harness.model.role import Role
     from harness.runs.paths import RunPaths
     from harness.spec import Resolved
 
@@ -58,9 +59,11 @@ def look_for_backbone(resolved: Resolved) -> CachedBackbone | None:
         DataError: what lies there is no SavedModel.
         StorageError: there is no cache that jobs see.
     """
-    remote = _remote(resolved)
-    if remote is None:
+    remotes = list(_remotes(resolved).values())
+    if not remotes:
         return None
+    # Of a preprocessor it is said where that alone is not there.
+    remote = next((one for one in remotes if not one.is_here()), remotes[0])
     here = remote.is_here()
     return CachedBackbone(remote.handle, remote.path, here, remote.bytes if here else None)
 
@@ -74,32 +77,32 @@ def check_backbone(resolved: Resolved, say: Callable[[str], None]) -> None:
         DataError: it cannot be had, is no SavedModel, or not trusted; with the line of its field.
         StorageError: the cache cannot be written, or jobs would not see it.
     """
-    remote = _remote(resolved)
-    if remote is None:
+    remotes = _remotes(resolved)
+    if not remotes:
         return
     from harness.model.pinned import check_owners
     from harness.worker.backbones import bring
 
-    try:
-        bring(remote, environment_of(resolved), say)
-        if remote.is_module:
-            check_owners(remote.path, resolved.user.trust)
-    except DataError as error:
-        raise DataError(
-            [placed("backbone.handle", replace(one, path=None), resolved) for one in error.problems]
-        ) from error
+    for role, remote in remotes.items():
+        try:
+            bring(remote, environment_of(resolved), say, role)
+            if remote.is_module:
+                check_owners(remote.path, resolved.user.trust, role)
+        except DataError as error:
+            raise DataError(
+                [placed(role.field, replace(one, path=None), resolved) for one in error.problems]
+            ) from error
 
 
 def note_backbone(resolved: Resolved, paths: RunPaths) -> None:
     """Notes that a run needs its backbone, which stays in the cache until the run is over."""
-    remote = _remote(resolved)
-    if remote is not None:
+    for remote in _remotes(resolved).values():
         from harness.model.kept import note_use
 
         note_use(remote.path, paths.root)
 
 
-def _remote(resolved: Resolved) -> Remote | None:
+def _remotes(resolved: Resolved) -> dict[Role, Remote]:
     from harness.model.remote import IMAGENET
     from harness.runs.earlier import first_source
     from harness.spec.keras_names import keras_name
@@ -109,9 +112,10 @@ def _remote(resolved: Resolved) -> Remote | None:
     backbone = spec.backbone
     published = keras_name(backbone.handle) is not None and backbone.weights in (None, IMAGENET)
     # Looked at first: a spec whose backbone lies here needs no cache.
-    if not published and not backbone.handle.startswith("https://"):
-        return None
-    from harness.model.remote import remote_of_spec
+    handles = (backbone.handle, backbone.preprocessor or "")
+    if not published and not any(one.startswith("https://") for one in handles):
+        return {}
+    from harness.model.remote import remotes_of
     from harness.worker.backbones import shelves_of
 
-    return remote_of_spec(spec, shelves_of(environment_of(resolved)))
+    return remotes_of(backbone, spec.image_sizes(), shelves_of(environment_of(resolved)))

@@ -110,7 +110,8 @@ def fork_run(
         best = {"best": source.best} if source.best else {}
         # The weights mean something only on this backbone and for these classes in this order, or
         # for numbers of this scale.
-        pins = {name: record.get(name) for name in ("backbone_digest", "classes", "targets")}
+        names = ("backbone_digest", "preprocessor_digest", "classes", "targets")
+        pins = {name: record.get(name) for name in names}
         return {"parent": origin, **best, **{k: v for k, v in pins.items() if v is not None}}
 
     make_run(resolved, paths, fill=fill, plugins=_plugin_sources(parent, record, resolved))

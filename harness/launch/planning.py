@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ class Planned:
             "name": spec.name,
             "spec_digest": spec_digest(spec),
             "values": {
-                path: {"value": value, "source": self.resolved.sources.get(path, "default")}
+                path: {"value": value, "source": source_of(path, self.resolved.sources)}
                 for path, value in flat_values(spec).items()
             },
             "counts": self.counts,
@@ -119,14 +120,17 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
         found = batch | found
     if spec.backbone.handle.startswith("run:"):
         return found  # it is as large as what that run has made of its backbone
-    folder = Path(spec.backbone.handle.removeprefix("hub:").removeprefix("model:"))
-    if folder.is_file():
-        found["backbone_bytes"] = folder.stat().st_size
-    elif folder.is_dir():
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        found["backbone_bytes"] = sum(path.stat().st_size for path in files)
-    elif "://" not in spec.backbone.handle and folder.is_absolute():
-        notes.append(f"backbone.handle: there is no folder {folder}")
+    modules = {"handle": spec.backbone.handle, "preprocessor": spec.backbone.preprocessor}
+    for of, handle in modules.items():
+        folder = Path((handle or "").removeprefix("hub:").removeprefix("model:"))
+        name = "backbone_bytes" if of == "handle" else f"{of}_bytes"
+        if folder.is_file():
+            found[name] = folder.stat().st_size
+        elif folder.is_absolute() and folder.is_dir():
+            files = [path for path in folder.rglob("*") if path.is_file()]
+            found[name] = sum(path.stat().st_size for path in files)
+        elif handle is not None and "://" not in handle and folder.is_absolute():
+            notes.append(f"backbone.{of}: there is no folder {folder}")
     return found
 
 
@@ -155,6 +159,13 @@ def flat_values(spec: Spec) -> dict[str, Any]:
 
     walk(spec.model_dump(mode="json", by_alias=True), "")
     return flat
+
+
+def source_of(path: str, sources: Mapping[str, str]) -> str:
+    """Where a value comes from: one inside of a mapping of free names is written with the whole."""
+    while path not in sources and "." in path:
+        path = path.rpartition(".")[0]
+    return sources.get(path, "default")
 
 
 def _phase_json(phase: Phase) -> dict[str, Any]:
@@ -208,7 +219,7 @@ def describe(planned: Planned) -> str:
     values = flat_values(spec)
     width = max(map(len, values))
     for path, value in values.items():
-        source = planned.resolved.sources.get(path, "default")
+        source = source_of(path, planned.resolved.sources)
         out.append(f"  {path:<{width}}  {value!s:<28}  {source}")
     if planned.notes:
         out += ["", "notes", *(f"  {note}" for note in planned.notes)]

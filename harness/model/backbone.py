@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +13,13 @@ import tensorflow_hub as hub
 import tf_keras
 
 from harness.errors import DataError
-from harness.model.fit import first_line
 from harness.model.own_model import digest_of_own, load_own, own_path
-from harness.model.pinned import digest_of, is_saved_model
+from harness.model.pinned import digest_of
 from harness.model.remote import Shelves, missing, remote_of
-from harness.model.text_ops import import_text_ops
+from harness.model.role import BACKBONE, Role
+from harness.model.saved import load_saved
 from harness.plugins import PREFIX, registry
 from harness.spec.models_model import Backbone as BackboneSpec
-
-_UNKNOWN_OP = re.compile(r"Op type not registered '(\w+)'")
 
 
 @dataclass(frozen=True)
@@ -39,19 +36,42 @@ class Backbone:
     path: Path | None
     pixels: str | None = None
     """What it was given in the run that it is from, as in ``backbone.pixels``; else None."""
+    preprocessor: str | None = None
+    """Handle of the module that stands before it in ``layer``; None where there is none."""
+    preprocessor_digest: str | None = None
+
+    def facts(self) -> dict[str, str | None]:
+        """What ``run.json`` and the card of an export say of it."""
+        return {
+            "backbone": self.handle,
+            "backbone_digest": self.digest,
+            "preprocessor": self.preprocessor,
+            "preprocessor_digest": self.preprocessor_digest,
+        }
+
+    def variables(self) -> list[tf.Variable]:
+        """All that it reads; a module of signatures lists none, so they are those of the one that
+        is called."""
+        called = getattr(self.module, "_callable", None)
+        return list(self.layer.weights or getattr(called, "variables", ()))
 
     def parameters(self) -> int:
         """Number of scalars in all its variables."""
-        return sum(int(weight.shape.num_elements() or 0) for weight in self.layer.weights)
+        return sum(int(variable.shape.num_elements() or 0) for variable in self.variables())
 
     def trainable(self) -> list[tf.Variable]:
         """What of it can be trained: nothing where a signature is called, or a TF1 module."""
-        if getattr(self.layer, "_signature", None) is not None:
+        if getattr(self.module, "_signature", None) is not None:
             return []
         self.layer.trainable = True
         found = list(self.layer.trainable_weights)
         self.layer.trainable = False
         return found
+
+    @property
+    def module(self) -> tf_keras.layers.Layer:
+        """The pretrained module by itself, without what stands before it."""
+        return getattr(self.layer, "encoder", self.layer)
 
 
 class Called(NamedTuple):
@@ -61,13 +81,29 @@ class Called(NamedTuple):
     output: str | None = None
 
 
+DIGESTS = ("backbone_digest", "preprocessor_digest")
+"""The fields of ``run.json`` that :class:`Pinned` is made of."""
+
+
+class Pinned(NamedTuple):
+    """The digests that a run has recorded; None where it has none."""
+
+    backbone: str | None = None
+    preprocessor: str | None = None
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Pinned:
+        """Those of ``run.json``."""
+        return cls(*(record.get(name) for name in DIGESTS))
+
+
 def input_of(element: tf.TensorSpec) -> tf.TensorSpec:
     """One example as a backbone takes it, by what the model takes: pictures are float32 here."""
     dtype = tf.float32 if element.dtype == tf.uint8 else element.dtype
     return tf.TensorSpec(element.shape, dtype, element.name)
 
 
-def locate(handle: str) -> Path:
+def locate(handle: str, role: Role = BACKBONE) -> Path:
     """The local folder of a Hub handle; downloads nothing, see :mod:`harness.model.fetch`.
 
     Raises:
@@ -77,15 +113,15 @@ def locate(handle: str) -> Path:
     if remote is not None:
         if remote.is_here():
             return remote.path
-        raise missing(remote)
+        raise missing(remote, role=role)
     folder = Path(handle.removeprefix("hub:").removeprefix("file://"))
     if not folder.is_dir():
         raise DataError(
-            "the backbone folder does not exist",
+            f"the {role.name} folder does not exist",
             got=str(folder),
             allowed="a folder that holds a SavedModel",
-            action="correct the path, or prepare the backbone first",
-            path="backbone.handle",
+            action=f"correct the path, or prepare the {role.name} first",
+            path=role.field,
         )
     return folder
 
@@ -97,25 +133,7 @@ def load_hub(folder: Path, handle: str, digest: str, called: Called) -> Backbone
         DataError: no SavedModel, or one that cannot be called.
         EnvironmentNotAble: it needs TensorFlow Text, which is not installed.
     """
-    if not is_saved_model(folder):
-        raise DataError(
-            "the backbone folder is no SavedModel",
-            got=f"{folder} without saved_model.pb",
-            allowed="a TF2 SavedModel in Hub format",
-            action="point backbone.handle at the folder that holds saved_model.pb",
-            path="backbone.handle",
-        )
-    try:
-        layer = _loaded(folder, called)
-    except Exception as error:  # the loader raises what the file provokes
-        unknown = _UNKNOWN_OP.search(str(error))
-        if unknown is None:
-            raise _unloadable(error, called) from error
-        import_text_ops(unknown.group(1))
-        try:
-            layer = _loaded(folder, called)
-        except Exception as again:
-            raise _unloadable(again, called) from again
+    layer = load_saved(folder, lambda: _loaded(folder, called), BACKBONE, called.signature)
     return Backbone(handle, layer, digest, folder)
 
 
@@ -125,19 +143,8 @@ def _loaded(folder: Path, called: Called) -> tf_keras.layers.Layer:
         trainable=False,
         signature=called.signature,
         output_key=called.output,
+        signature_outputs_as_dict=None if called.output or not called.signature else True,
         name="backbone",
-    )
-
-
-def _unloadable(error: Exception, called: Called) -> DataError:
-    is_named = called.signature is not None
-    return DataError(
-        "the backbone cannot be loaded",
-        got=f"{type(error).__name__}: {first_line(error)}",
-        allowed="a TF2 SavedModel that can be called (Hub format)"
-        + (f", with the signature {called.signature!r}" if is_named else ""),
-        action="load it once with tensorflow_hub.load to see more",
-        path="backbone.signature" if is_named else "backbone.handle",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import tensorflow as tf
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from harness.distribute.base import Distribution
 
+Takes: TypeAlias = tf.TensorSpec | dict[str, tf.TensorSpec]
+"""What one example of a backbone is: a tensor, or several by name."""
 _NUMBER = re.compile(r"[0-9]+[A-Za-z]?(?=[/_.\-]|$)")
 _PART = re.compile(r"[/.]")  # Keras and TensorFlow have slashes, weights that were PyTorch's dots
 _OF_NORMS = {"gamma", "beta", "moving_mean", "moving_variance"}
@@ -45,7 +47,7 @@ def plain_name(variable: tf.Variable) -> str:
 
 
 def blocks_of(
-    layer: tf_keras.layers.Layer, takes: tf.TensorSpec, distribution: Distribution
+    layer: tf_keras.layers.Layer, takes: Takes, distribution: Distribution
 ) -> tuple[Block, ...]:
     """The blocks of ``layer``, from the one next to the input to the one next to the head.
 
@@ -113,18 +115,21 @@ def _shared_folders(names: Sequence[str]) -> int:
 def _depths(
     layer: tf_keras.layers.Layer,
     variables: Sequence[tf.Variable],
-    takes: tf.TensorSpec,
+    takes: Takes,
     distribution: Distribution,
 ) -> list[int]:
     """How far from the input each variable is first used; 0 of one that is not."""
 
     @tf.function
-    def call(example: tf.Tensor) -> None:
+    def call(example: Any) -> None:
         # On a replica: outside of it a strategy's variables are in no graph.
         distribution.run(lambda one: layer(one, training=False), example)
 
     with distribution.scope():
-        traced = call.get_concrete_function(tf.TensorSpec([None, *takes.shape], takes.dtype))
+        batch = tf.nest.map_structure(
+            lambda one: tf.TensorSpec([None, *one.shape], one.dtype, one.name), takes
+        )
+        traced = call.get_concrete_function(batch)
     owner = {
         id(copy.handle): at for at, variable in enumerate(variables) for copy in copies_of(variable)
     }
@@ -133,9 +138,9 @@ def _depths(
         for outside, inside in traced.graph.captures
         if id(outside) in owner
     }
-    entry = traced.inputs[0].op.name
+    entries = [each.op.name for each in traced.inputs[: len(tf.nest.flatten(takes))]]
     found = [0] * len(variables)
-    for source, depth in first_uses(traced.graph.as_graph_def(), entry, sources).items():
+    for source, depth in first_uses(traced.graph.as_graph_def(), entries, sources).items():
         at = sources[source]
         found[at] = min(depth, found[at] or depth)
     return found

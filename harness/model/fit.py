@@ -11,6 +11,10 @@ import tf_keras
 from harness.errors import DataError
 
 ANY = "any"
+_BEFORE = (
+    *("Exception encountered when calling", "Graph execution error", "Detected at node"),
+    *('File "', "<stack traces unavailable>"),
+)
 
 
 def check_fit(
@@ -37,6 +41,15 @@ def check_fit(
                 action="correct backbone.output, or leave it out where there is one output only",
                 path="backbone.output",
             ) from error
+        named = named_inputs(layer) if takes.dtype == tf.string else []
+        if named and all(spec.dtype != tf.string for spec in named[0].values()):
+            raise DataError(
+                "the backbone takes no texts, but what a preprocessor makes of them",
+                got=in_words(named[0]),
+                allowed="a module that takes string [batch], or one with a preprocessor",
+                action="set backbone.preprocessor to the module that belongs to it",
+                path="backbone.preprocessor",
+            ) from error
         sizes = "".join(f", {side}" for side in takes.shape)
         field = {"images": "data.image_size", "audio": "data.audio"}.get(takes.name)
         other = f"set {field} to what the backbone takes, or " if field else ""
@@ -47,14 +60,23 @@ def check_fit(
             action=f"{other}take another backbone",
             path="backbone.handle",
         ) from error
-    _check_features(features, pooling)
+    check_features(features, pooling)
 
 
-def _check_features(features: Any, pooling: str | None) -> None:
+def check_features(features: Any, pooling: str | None) -> None:
+    """Holds that a head can be put on what a backbone gives.
+
+    Args:
+        features: symbolic or of a batch.
+        pooling: as in :func:`check_fit`.
+
+    Raises:
+        DataError: it cannot.
+    """
     if isinstance(features, Mapping):
         raise DataError(
             "the backbone gives several outputs, and none is chosen",
-            got=", ".join(sorted(map(str, features))),
+            got=in_words(features),
             allowed="the name of one of them in backbone.output",
             action="set backbone.output, as to pooled_output",
             path="backbone.output",
@@ -101,6 +123,46 @@ def accepted(layer: tf_keras.layers.Layer) -> list[tf.TensorSpec]:
     return sorted((tf.TensorSpec(spec.shape, spec.dtype) for spec in found), key=str)
 
 
+def named_inputs(layer: tf_keras.layers.Layer) -> list[dict[str, tf.TensorSpec]]:
+    """The forms in which a module takes several tensors by name; none where it takes one alone, or
+    does not say what it takes."""
+    if isinstance(layer, tf_keras.Model):
+        return [{one.name: tf.TensorSpec(one.shape, one.dtype) for one in layer.inputs}]
+    function, signature = getattr(layer, "_func", None), getattr(layer, "_signature", None)
+    if function is not None and signature is not None:
+        found = [function.signatures[signature].structured_input_signature[1]]
+    else:
+        call = getattr(function, "__call__", None)  # noqa: B004 - its signatures
+        arguments = [
+            concrete.structured_input_signature[0]
+            for concrete in getattr(call, "concrete_functions", ())
+        ]
+        found = [given[0] for given in arguments if given and isinstance(given[0], Mapping)]
+    forms = [
+        {str(name): tf.TensorSpec(spec.shape, spec.dtype) for name, spec in sorted(form.items())}
+        for form in found
+        if all(isinstance(spec, tf.TensorSpec) for spec in form.values())
+    ]
+    return [form for at, form in enumerate(forms) if form not in forms[:at]]
+
+
+def in_words(tensors: Mapping[str, Any]) -> str:
+    """Names, types and shapes of tensors or of their specs, as ``input_mask int32 [batch, 128]``;
+    the first side is the batch."""
+    return ", ".join(f"{name} {tensor_words(one)}" for name, one in sorted(tensors.items()))
+
+
+def tensor_words(one: Any) -> str:
+    """Type and shape of a tensor or its spec, whose first side is the batch."""
+    shape = getattr(one, "shape", None)
+    if not isinstance(shape, tf.TensorShape):
+        return type(one).__name__
+    if shape.rank is None:
+        return f"{one.dtype.name} of any shape"
+    sides = ["any" if side is None else str(side) for side in shape.as_list()[1:]]
+    return f"{one.dtype.name} [{', '.join(['batch', *sides][: shape.rank])}]"
+
+
 def _accepted(layer: tf_keras.layers.Layer) -> str | None:
     """The input signatures of a restored function, in words; None when there are none."""
     words = (f"{spec.dtype.name} {spec.shape.as_list()}" for spec in accepted(layer))
@@ -108,6 +170,8 @@ def _accepted(layer: tf_keras.layers.Layer) -> str | None:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of what an error says, at most 300 characters of it."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    """The first line of what an error says, at most 300 characters of it; lines of where it arose,
+    which Keras and TensorFlow put before it, do not count."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if not line.startswith(_BEFORE)]
+    return (said or lines)[0][:300] if lines else type(error).__name__

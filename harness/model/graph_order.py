@@ -20,7 +20,7 @@ class _Value(NamedTuple):
 _NOTHING = _Value(None, frozenset())
 
 
-def first_uses(graph: Any, entry: str, sources: Iterable[str]) -> dict[str, int]:
+def first_uses(graph: Any, entries: Iterable[str], sources: Iterable[str]) -> dict[str, int]:
     """How many operations lie between the input and where each source first meets its data.
 
     The longest way counts, so that what a short cut brings along is not taken for early.  Looks
@@ -28,7 +28,7 @@ def first_uses(graph: Any, entry: str, sources: Iterable[str]) -> dict[str, int]
 
     Args:
         graph: a ``GraphDef`` with its library of functions.
-        entry: name of the node that is the input.
+        entries: names of the nodes that are the input.
         sources: names of the nodes that stand for variables.
 
     Returns:
@@ -36,7 +36,7 @@ def first_uses(graph: Any, entry: str, sources: Iterable[str]) -> dict[str, int]
     """
     walk = _Walk({each.signature.name: each for each in graph.library.function})
     given = {name: _Value(None, frozenset([name])) for name in sources}
-    walk.nodes(graph.node, {**given, entry: _Value(0, frozenset())})
+    walk.nodes(graph.node, {**given, **dict.fromkeys(entries, _Value(0, frozenset()))})
     return walk.found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from harness.errors import StorageError
 from harness.model.fetch import DESCRIPTOR
 from harness.model.keras_weights import handle_of
 from harness.model.remote import KERAS, MODULES, size_of
-from harness.runs.files import write_atomic
+from harness.runs.files import append_line, file_mode, write_atomic
 from harness.runs.paths import RunPaths
 
 USED = ".used"
@@ -28,6 +29,7 @@ RUN_S = 90 * 24 * 3600.0
 """As long as a run that has not come to its end may still be waiting for its next start."""
 _NAME_LETTERS = 40  # of a SHA-1
 _MOST_RUNS = 1000
+_GONE = ".gone"
 
 
 @dataclass(frozen=True)
@@ -61,12 +63,26 @@ def note_use(path: Path, run: Path | None = None) -> None:
     used = path.with_name(path.name + USED)
     with contextlib.suppress(OSError, StorageError):
         known = _noted(used)
-        if not used.exists() or (run is not None and run not in known):
-            lines = [*known, *([] if run is None else [run])][-_MOST_RUNS:]
-            text = "".join(f"{line}\n" for line in lines if os.path.lexists(line))
+        if len(known) > _MOST_RUNS:
+            text = "".join(f"{line}\n" for line in known if _may_go_on(RunPaths(line)))
             write_atomic(used, text, sync=False)
+        if run is not None and run not in known:
+            # At the end, and what is there stays: many runs may note themselves at once.
+            append_line(used, str(run))
         else:
-            os.utime(used)
+            _touch(used)
+
+
+def _touch(used: Path) -> None:
+    """Makes it if need be, and never empties it: somebody may be adding a line."""
+    try:
+        os.utime(used)
+    except FileNotFoundError:
+        descriptor = os.open(used, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.fchmod(descriptor, file_mode(used.parent))
+        finally:
+            os.close(descriptor)
 
 
 def backbones(root: Path) -> list[KeptBackbone]:
@@ -90,7 +106,7 @@ def remove(kept: KeptBackbone) -> bool:
     It is moved aside first, so that nobody finds half of it.
     """
     path = kept.path
-    aside = path.with_name(f".{path.name}.gone")
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{_GONE}")
     try:
         if _seconds_unused(path) < IN_USE_S or _live(path.with_name(path.name + USED)):
             return False
@@ -107,6 +123,14 @@ def remove(kept: KeptBackbone) -> bool:
         with contextlib.suppress(OSError):
             path.with_name(path.name + ending).unlink()
     return not aside.exists()
+
+
+def sweep(root: Path) -> None:
+    """Removes what a removal that was killed has left aside."""
+    for folder in (root / MODULES, root / KERAS / "models"):
+        for path in _inside(folder):
+            if path.name.startswith(".") and path.name.endswith(_GONE):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def _modules(folder: Path) -> Iterator[tuple[str | None, Path]]:

@@ -11,7 +11,8 @@ from harness.data.content import content_of_spec
 from harness.distribute.base import Distribution
 from harness.errors import DataError, SpecError
 from harness.model import backbone as backbones
-from harness.model.backbone import Backbone
+from harness.model.backbone import Backbone, Pinned
+from harness.model.encoder import load_module
 from harness.model.fit import check_fit
 from harness.model.keras_apps import (
     RANDOM,
@@ -19,7 +20,7 @@ from harness.model.keras_apps import (
     load_application,
     with_global_norms,
 )
-from harness.model.pinned import check_digest, check_trusted
+from harness.model.pinned import check_digest
 from harness.model.pooling import pooling_after
 from harness.model.remote import IMAGENET
 from harness.plugins import PREFIX
@@ -30,7 +31,7 @@ from harness.spec.keras_names import keras_name
 def load_backbone(
     spec: Spec,
     sizes: Sequence[int],
-    pinned: str | None,
+    pinned: Pinned | None,
     trust: Trust,
     distribution: Distribution,
 ) -> Backbone:
@@ -40,13 +41,13 @@ def load_backbone(
 
     Args:
         sizes: height and width in pixels of the pictures that it is to take; none of no pictures.
-        pinned: digest in the run's record, None at its first start.
+        pinned: digests in the run's record, None at its first start.
 
     Raises:
         DataError: it is not there, not the one, not trusted, or does not fit.
         SpecError: it does not take the size that a phase has.
     """
-    backbone = load_source(spec, sizes, pinned, trust, distribution)
+    backbone = load_source(spec, sizes, pinned or Pinned(), trust, distribution)
     check_takes(spec, backbone, sizes)
     return backbone
 
@@ -75,7 +76,7 @@ def check_takes(spec: Spec, backbone: Backbone, sizes: Sequence[int]) -> None:
 def load_source(
     spec: Spec,
     sizes: Sequence[int],
-    pinned: str | None,
+    pinned: Pinned,
     trust: Trust,
     distribution: Distribution,
 ) -> Backbone:
@@ -91,14 +92,10 @@ def load_source(
     seed_layers(spec)
     name = keras_name(handle)
     if name is not None:
-        return _application(spec, sizes, name, pinned, distribution)
+        return _application(spec, sizes, name, pinned.backbone, distribution)
     if handle.startswith(PREFIX):
         return backbones.load_plugin(handle, spec.backbone.options or {}, spec.data.image_size)
-    folder, digest = backbones.located(handle)
-    check_pinned(digest, spec, pinned)
-    check_trusted(folder, digest, trust)
-    wanted = backbones.Called(spec.backbone.signature, spec.backbone.output)
-    return backbones.load_located(folder, handle, digest, wanted)
+    return load_module(spec.backbone, spec.head.pooling, pinned, trust)
 
 
 def check_pinned(digest: str | None, spec: Spec, pinned: str | None) -> None:
@@ -122,6 +119,7 @@ def _application(
     digest = None if weights == RANDOM else digest_of_weights(name, layer)
     check_pinned(digest, spec, pinned)
     if not set(sizes) <= set(spec.image_sizes()):
+        tf_keras.backend.reset_uids()  # unnamed layers have the same names again
         other = load_application(name, RANDOM, sizes, spec.head.pooling)
         other.set_weights(layer.get_weights())
         layer = other

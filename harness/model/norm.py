@@ -126,7 +126,8 @@ def check_synchronised(
             action="use it in the head plug-in in the place of tf_keras.layers.BatchNormalization",
             path="head.plugin",
         )
-    unseen = isinstance(backbone, hub.KerasLayer)  # whether it has norms, and how, is inside of it
+    # Whether it has norms, and how, is inside of it.
+    unseen = any(isinstance(each, hub.KerasLayer) for each in (backbone, *backbone.submodules))
     if learns is not None and (unseen or any(id(layer) in inside for layer in norms)):
         raise SpecError(
             "the backbone's batch normalisation would take the moments of one replica's rows, so "

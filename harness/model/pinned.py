@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import DataError, Problem
+from harness.model.role import BACKBONE, Role
 from harness.spec import Trust
 from harness.spec.trust import strangers
 
@@ -32,6 +33,15 @@ def digest_of(folder: Path) -> str:
     """
     whole = hashlib.sha256(b"harness backbone 1\n")
     for path in sorted(folder.rglob("*")):
+        if path.is_symlink() and path.is_dir():
+            # What is behind it would be neither in the digest nor looked at for its owner.
+            raise DataError(
+                "a folder inside of the module is a link",
+                got=str(path),
+                allowed="folders of its own; files may be links",
+                action="copy the module as a whole (cp -rL)",
+                path="backbone.handle",
+            )
         if not path.is_file():
             continue
         one = hashlib.sha256()
@@ -43,7 +53,7 @@ def digest_of(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def check_trusted(folder: Path, digest: str, trust: Trust) -> None:
+def check_trusted(folder: Path, digest: str, trust: Trust, role: Role = BACKBONE) -> None:
     """Holds that nobody else decides what is in the module: a SavedModel is a program.
 
     Raises:
@@ -54,10 +64,10 @@ def check_trusted(folder: Path, digest: str, trust: Trust) -> None:
         return
     for problem in _strange(folder, trust):
         action = (problem.action or "") + f", or add {digest} to trust.digests"
-        raise DataError(replace(problem, action=action, path="backbone.handle"))
+        raise DataError(replace(problem, action=action, path=role.field))
 
 
-def check_owners(folder: Path, trust: Trust) -> None:
+def check_owners(folder: Path, trust: Trust, role: Role = BACKBONE) -> None:
     """The same without a digest, which takes its time: where one is trusted, nothing is refused.
 
     Raises:
@@ -66,7 +76,7 @@ def check_owners(folder: Path, trust: Trust) -> None:
     if trust.digests:
         return
     for problem in _strange(folder, trust):
-        raise DataError(replace(problem, path="backbone.handle"))
+        raise DataError(replace(problem, path=role.field))
 
 
 def _strange(folder: Path, trust: Trust) -> Iterator[Problem]:
@@ -76,17 +86,21 @@ def _strange(folder: Path, trust: Trust) -> Iterator[Problem]:
             yield problem
 
 
-def check_digest(found: str, pinned: str | None, handle: str, pinned_by: str) -> None:
+def check_digest(
+    found: str, pinned: str | None, handle: str, pinned_by: str, role: Role = BACKBONE
+) -> None:
     """Holds a digest against the one that was pinned earlier.
 
     Raises:
         DataError: they differ.
     """
+    own = role == BACKBONE
     if pinned is not None and pinned.removeprefix("sha256:") != found:
         raise DataError(
-            f"the backbone is not the one that {pinned_by} pins",
+            f"the {role.name} is not the one that {pinned_by} pins",
             got=f"sha256 {found[:16]}... in {handle}",
             allowed=f"sha256 {pinned.removeprefix('sha256:')[:16]}...",
-            action="put the old files back, or fork the run / change backbone.digest on purpose",
-            path="backbone.digest",
+            action="put the old files back, or "
+            + ("fork the run / change backbone.digest on purpose" if own else "start a new run"),
+            path="backbone.digest" if own else role.field,
         )

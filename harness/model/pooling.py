@@ -31,6 +31,24 @@ class Pooling(tf_keras.layers.Layer):
         return reduce(inputs, axis=places)
 
 
+def pool_tokens(kind: str, sequence: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    """[b, t, f] to [b, f]: the average or the largest value over the tokens of each text.
+
+    Args:
+        kind: ``average`` or ``max``.
+        mask: [b, t], 1 of a token and 0 of what only fills a text up; a text without any gives 0.
+    """
+    counts = tf.cast(mask > 0, sequence.dtype)[:, :, None]
+    if kind == "average":
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(sequence * counts, axis=1), tf.reduce_sum(counts, axis=1)
+        )
+    largest = tf.reduce_max(tf.where(counts > 0, sequence, sequence.dtype.min), axis=1)
+    return tf.where(tf.reduce_any(counts > 0, axis=1), largest, tf.zeros_like(largest))
+
+
 def pooling_after(spec: Spec) -> str | None:
-    """The pooling that comes after the backbone: Keras applications have their own inside."""
-    return None if keras_name(spec.backbone.handle) is not None else spec.head.pooling
+    """The pooling that comes after the backbone: Keras applications have their own inside, and so
+    has an encoder with a preprocessor, which knows where a text ends."""
+    inside = keras_name(spec.backbone.handle) is not None or spec.backbone.preprocessor is not None
+    return None if inside else spec.head.pooling

@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from harness.errors import DataError, UsageError
 from harness.model.keras_weights import published
 from harness.model.pinned import is_saved_model
-from harness.spec import Spec
+from harness.model.role import BACKBONE, PREPROCESSOR, Role
 from harness.spec.keras_names import keras_name
 from harness.spec.models_model import Backbone
 
@@ -119,9 +119,12 @@ def remote_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> Rem
     return Remote(handle, _compressed(handle), shelves.modules / module_name(handle))
 
 
-def remote_of_spec(spec: Spec, shelves: Shelves) -> Remote | None:
-    """The same of the backbone of a spec."""
-    return remote_of(spec.backbone, spec.image_sizes(), shelves)
+def remotes_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> dict[Role, Remote]:
+    """What is fetched of a backbone and its preprocessor; nothing where both lie here already."""
+    found = {BACKBONE: remote_of(backbone, sizes, shelves)}
+    if backbone.preprocessor is not None:
+        found[PREPROCESSOR] = remote_of(Backbone(handle=backbone.preprocessor), (), shelves)
+    return {role: remote for role, remote in found.items() if remote is not None}
 
 
 def module_name(handle: str) -> str:
@@ -129,20 +132,22 @@ def module_name(handle: str) -> str:
     return hashlib.sha1(handle.encode("utf8"), usedforsecurity=False).hexdigest()
 
 
-def missing(remote: Remote, why: str = "it is not there") -> DataError:
+def missing(remote: Remote, why: str = "it is not there", role: Role = BACKBONE) -> DataError:
     """The error of a backbone that is not in the cache and is not fetched.
 
     Args:
         why: what stands against it.
     """
+    what = "SPEC" if role == BACKBONE else shlex.quote(remote.handle)
     return DataError(
-        "the backbone is not in the cache",
+        f"the {role.name} is not in the cache",
         got=f"{remote.handle}: {why} ({remote.path})",
         allowed="an address that this machine reaches, or a backbone that was staged before",
-        action="run `harness stage SPEC` where there is internet and the same cache; or fetch it "
-        f"anywhere, `curl -fLo FILE {shlex.quote(remote.address)}`, copy FILE to this cluster, and "
-        "run `harness stage SPEC --from FILE`",
-        path="backbone.handle",
+        action=f"run `harness stage {what}` where there is internet and the same cache; or fetch "
+        f"it anywhere, `curl -fLo FILE {shlex.quote(remote.address)}`, copy FILE to this cluster, "
+        "and "
+        f"run `harness stage {what} --from FILE`",
+        path=role.field,
     )
 
 

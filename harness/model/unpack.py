@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import os
 import shutil
@@ -14,6 +15,9 @@ from harness.runs.files import fsync_dir
 
 _PIECE = 1 << 20
 _GZIP = b"\x1f\x8b"
+_END = 2 * tarfile.BLOCKSIZE
+_MOST_FILES = 100_000
+"""Of a module; more would spend somebody's quota of files on what is none."""
 
 
 class NotAModule(Exception):
@@ -32,14 +36,17 @@ def unpack(archive: Path, folder: Path, *, file_mode: int, folder_mode: int) -> 
     try:
         with ExitStack() as stack:
             tar, packed = _opened(archive, stack)
-            for member in tar:
+            for number, member in enumerate(tar):
+                if number >= _MOST_FILES:
+                    raise NotAModule(f"it holds more than {_MOST_FILES:,} files")
+                _hold_to_the_room(member, folder)
                 _take(tar, member, folder, file_mode)
             # The checksum stands behind the last member, where tarfile does not look any more.
             while packed is not None and packed.read(_PIECE):
                 pass
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise NotAModule(f"it is no whole .tar.gz ({error})") from error
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise NotAModule(f"it holds {error.filename} twice") from error
     for inner, _, _ in os.walk(folder):
         os.chmod(inner, folder_mode)  # noqa: PTH101
@@ -51,9 +58,28 @@ def _opened(archive: Path, stack: ExitStack) -> tuple[tarfile.TarFile, gzip.Gzip
     with archive.open("rb") as file:
         is_packed = file.read(len(_GZIP)) == _GZIP
     if not is_packed:
-        return stack.enter_context(tarfile.open(archive)), None
+        _hold_to_its_end(archive)
+        return stack.enter_context(tarfile.open(archive, mode="r:")), None
     packed = stack.enter_context(gzip.GzipFile(archive, "rb"))
     return stack.enter_context(tarfile.open(fileobj=packed, mode="r:")), packed
+
+
+def _hold_to_the_room(member: tarfile.TarInfo, folder: Path) -> None:
+    """What is packed small may be larger than the disk."""
+    if member.issparse():
+        raise NotAModule(f"it holds {member.name!r}, which is a file with holes")
+    free = shutil.disk_usage(folder).free
+    if member.size > free:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+
+
+def _hold_to_its_end(archive: Path) -> None:
+    """An archive ends with two blocks of zeros, and nothing else says that one was cut."""
+    with archive.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - _END))
+        if size < _END or any(file.read()):
+            raise NotAModule("it is no whole .tar.gz (nor does it end as a .tar)")
 
 
 def _take(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path, mode: int) -> None:

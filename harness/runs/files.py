@@ -176,8 +176,9 @@ def append_line(path: Path, text: str, *, sync: bool = True) -> None:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         descriptor = os.open(path, flags, 0o600)
         try:
-            size = os.fstat(descriptor).st_size
-            if size == 0:
+            facts = os.fstat(descriptor)
+            size = facts.st_size
+            if size == 0 and facts.st_uid == os.geteuid():  # of a group's file it is its owner's
                 os.fchmod(descriptor, file_mode(path.parent))
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             try:

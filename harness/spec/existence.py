@@ -154,12 +154,17 @@ def _backbone(spec: Spec) -> Iterator[Found]:
             wanted = "a .h5 or .keras file, or the folder of a model of Keras"
             action = "correct the path"
             yield "backbone.handle", Problem("does not exist", show(str(own), 200), wanted, action)
-        return
-    if handle.startswith("run:"):
+    elif handle.startswith("run:"):
         problem = _folder(Path(handle.removeprefix("run:")), "the directory of an earlier run")
         if problem is not None:
             yield "backbone.handle", problem
-        return
+    else:
+        yield from _saved_model("backbone.handle", handle)
+    if spec.backbone.preprocessor is not None:
+        yield from _saved_model("backbone.preprocessor", spec.backbone.preprocessor)
+
+
+def _saved_model(field: str, handle: str) -> Iterator[Found]:
     path = Path(handle.removeprefix("hub:"))
     if not path.is_absolute():
         return  # an address, or a plug-in
@@ -171,7 +176,7 @@ def _backbone(spec: Spec) -> Iterator[Found]:
         action = "name the folder that holds saved_model.pb"
         problem = Problem("is no SavedModel", show(str(path), 200), wanted, action)
     if problem is not None:
-        yield "backbone.handle", problem
+        yield field, problem
 
 
 def _plugins(spec: Spec, trust: Trust) -> Iterator[Found]:

@@ -242,10 +242,9 @@ class Spec(SpecModel):
         """What is of pictures where there are none, and the like."""
         for found in self.data.of_other_media(self.medium):
             yield replace(found, path=f"data.{found.path}")
+        for found in self.backbone.of_other_media(self.medium):
+            yield replace(found, path=f"backbone.{found.path}")
         what = f"is of pictures, and the examples are {MEDIA_WORDS[self.medium]}"
-        if self.medium != "image" and self.backbone.pixels is not None:
-            got = show(self.backbone.pixels)
-            yield Complaint("backbone.pixels", what, got, "null", "remove it")
         for number, phase in enumerate(self.training.phases):
             if self.medium != "image" and phase.image_size is not None:
                 path = f"training.phases.{number}.image_size"

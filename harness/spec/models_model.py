@@ -24,6 +24,7 @@ from harness.spec.base import (
     show,
 )
 from harness.spec.keras_names import PIXELS, keras_name
+from harness.spec.models_augment import MEDIA_WORDS
 
 TASKS = tuple(
     f"{medium}_{kind}"
@@ -106,9 +107,11 @@ class Backbone(SpecModel):
     ResNet). Null is what the application of `keras:NAME` wants, and else `unit`, as SavedModels do
     not say."""
     preprocessor: HandleText | None = None
-    """Handle of the module that turns texts into the backbone's inputs."""
-    inputs: dict[str, str] | None = None
-    """Names of the module's inputs, by our names of the tensors; null finds them."""
+    """Handle of the module that turns texts into the backbone's inputs, in TensorFlow Hub's form:
+    `hub:PATH`, a path or an address. Null is for a backbone that takes texts."""
+    inputs: Annotated[dict[str, str], Field(min_length=1)] | None = None
+    """Names of the backbone's inputs by those of the preprocessor's tensors that they are given, as
+    `{input_word_ids: input_ids, input_mask: attention_mask}`; null where both are the same."""
     output: str | None = None
     """Name of the output that is the feature vector, of a module that gives several
     (`pooled_output`); null for one that gives it alone. Of a `model:PATH` the layer at which it is
@@ -117,7 +120,7 @@ class Backbone(SpecModel):
     signature: str | None = None
     """Signature of the SavedModel that is called; null calls the model itself."""
     max_length: Annotated[int, Field(ge=1, le=65536)] | None = None
-    """Tokens to which a text is cut; null is the preprocessor's own length."""
+    """Tokens to which the preprocessor cuts a text or fills it up; null is its own length."""
 
     def checks(self) -> Iterator[Complaint]:
         if self.options and not self.handle.startswith("plugin:"):
@@ -134,6 +137,7 @@ class Backbone(SpecModel):
             if value is not None and self.handle.startswith(one):
                 what = "only a SavedModel has several"
                 yield Complaint(name, what, show(value), "null with this handle", "remove it")
+        yield from self._of_preprocessor()
         if self.weights is not None and not self.handle.startswith("keras:"):
             what = "only an application of Keras is given weights"
             yield Complaint(
@@ -157,6 +161,40 @@ class Backbone(SpecModel):
                 "null with this handle",
                 "remove it",
             )
+
+    def of_other_media(self, medium: str) -> Iterator[Complaint]:
+        """What is of examples of another kind than ``medium``: image, text or audio."""
+        for name, kind in (("pixels", "image"), ("preprocessor", "text")):
+            value = getattr(self, name)
+            if value is not None and medium != kind:
+                what = f"is of {MEDIA_WORDS[kind]}, and the examples are {MEDIA_WORDS[medium]}"
+                yield Complaint(name, what, show(value), "null", "remove it")
+
+    def _of_preprocessor(self) -> Iterator[Complaint]:
+        """What is of a preprocessor where there is none, and the like."""
+        before = self.preprocessor
+        if before is None:
+            for name in ("inputs", "max_length"):
+                value = getattr(self, name)
+                if value is not None:
+                    what = "is of a preprocessor, and there is none"
+                    action = "remove it, or set backbone.preprocessor"
+                    yield Complaint(name, what, show(value), "null", action)
+            return
+        other = ("keras:", "plugin:", "model:", "run:")
+        if before.startswith(other):
+            allowed = "https://..., hub:PATH or a path"
+            yield Complaint("preprocessor", "is no SavedModel", show(before), allowed)
+        if self.handle.startswith(("keras:", "plugin:", "run:")):
+            what = "only a SavedModel or a model of Keras has one before it"
+            yield Complaint(
+                "preprocessor", what, show(before), "null with this handle", "remove it"
+            )
+        targets = list((self.inputs or {}).values())
+        twice = sorted({name for name in targets if targets.count(name) > 1})
+        if twice:
+            what = f"two tensors cannot go to one input ({', '.join(twice)})"
+            yield Complaint("inputs", what, show(self.inputs), "each input once")
 
 
 class Head(SpecModel):

@@ -23,9 +23,6 @@ _NULL = _only(None)
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "backbone.preprocessor": _NULL,
-    "backbone.inputs": _NULL,
-    "backbone.max_length": _NULL,
     "training.nan": _only("halt"),
     "logging.profile": _NULL,
     "logging.histograms": _only(False),

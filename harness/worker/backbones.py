@@ -9,7 +9,8 @@ from pathlib import Path
 from harness.errors import StorageError
 from harness.model.fetch import Fetched, fetch
 from harness.model.kept import note_use
-from harness.model.remote import Remote, Shelves, is_offline, missing, remote_of, remote_of_spec
+from harness.model.remote import Remote, Shelves, is_offline, missing, remotes_of
+from harness.model.role import BACKBONE, Role
 from harness.runs.earlier import first_source
 from harness.spec import Spec
 from harness.spec.models_model import Backbone
@@ -38,19 +39,20 @@ def shelves_of(environment: Mapping[str, str]) -> Shelves:
 
 
 def bring(
-    remote: Remote | None, environment: Mapping[str, str], say: Callable[[str], None]
-) -> Fetched | None:
-    """Has a backbone in the cache, fetched if need be, and notes its use; None of one that is none.
+    remote: Remote,
+    environment: Mapping[str, str],
+    say: Callable[[str], None],
+    role: Role = BACKBONE,
+) -> Fetched:
+    """Has a backbone in the cache, fetched if need be, and notes its use.
 
     Raises:
         DataError: it cannot be had; with ``HARNESS_OFFLINE`` at once.
         StorageError: the cache cannot be written.
         UsageError: see :func:`harness.model.remote.is_offline`.
     """
-    if remote is None:
-        return None
     if is_offline(environment) and not remote.is_here():
-        raise missing(remote, "nothing is fetched here, since compute nodes have no internet")
+        raise missing(remote, "nothing is fetched here, since compute nodes have no internet", role)
     done = fetch(remote, say)
     note_use(remote.path)
     return done
@@ -59,17 +61,18 @@ def bring(
 def bring_for_run(
     spec: Spec, run: Path, environment: Mapping[str, str], say: Callable[[str], None]
 ) -> bool:
-    """The same for the backbone of a run, whose environment is prepared; whether it is a fetched
-    one.
+    """The same for what a run needs, whose environment is prepared; whether anything of it is
+    fetched.
 
     Raises:
         DataError, StorageError, UsageError: see :func:`bring`.
     """
-    remote = remote_of_spec(first_source(spec), Shelves.of(environment))
-    bring(remote, environment, say)
-    if remote is not None:
+    first = first_source(spec)
+    remotes = remotes_of(first.backbone, first.image_sizes(), Shelves.of(environment))
+    for role, remote in remotes.items():
+        bring(remote, environment, say, role)
         note_use(remote.path, run)
-    return remote is not None
+    return bool(remotes)
 
 
 def bring_alone(backbone: Backbone, sizes: tuple[int, ...], say: Callable[[str], None]) -> None:
@@ -78,4 +81,5 @@ def bring_alone(backbone: Backbone, sizes: tuple[int, ...], say: Callable[[str],
     Raises:
         DataError, StorageError, UsageError: see :func:`bring`.
     """
-    bring(remote_of(backbone, sizes, Shelves.of(os.environ)), os.environ, say)
+    for role, remote in remotes_of(backbone, sizes, Shelves.of(os.environ)).items():
+        bring(remote, os.environ, say, role)

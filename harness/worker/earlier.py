@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -10,7 +11,7 @@ import tf_keras
 from harness.distribute.base import Distribution
 from harness.errors import SpecError, UsageError
 from harness.model.assemble import stable_names
-from harness.model.backbone import Backbone
+from harness.model.backbone import Backbone, Pinned
 from harness.model.draws import Draws
 from harness.model.head import dense_head
 from harness.model.keras_apps import digest_of_weights
@@ -31,7 +32,7 @@ _OUTPUT = "head_output"
 def load_earlier(
     spec: Spec,
     sizes: Sequence[int],
-    pinned: str | None,
+    pinned: Pinned | None,
     trust: Trust,
     distribution: Distribution,
     say: Callable[[str], None] = lambda text: None,
@@ -42,7 +43,7 @@ def load_earlier(
 
     Args:
         sizes: height and width in pixels of the pictures that it is to take; none of no pictures.
-        pinned: digest in the record of the run that begins here, None at its first start.
+        pinned: digests in the record of the run that begins here, None at its first start.
 
     Raises:
         DataError: there is no such run, it has saved nothing, or its weights are not those pinned.
@@ -50,12 +51,16 @@ def load_earlier(
     """
     paths = earlier_run(spec.backbone.handle)
     assert paths is not None, "asked for with a handle of a run"
-    found = backbone_of_run(paths, spec.backbone.output, sizes, trust, distribution, say)
-    check_pinned(found.digest, spec, pinned)
-    if _has_own_norms(spec, found.layer):
-        layer = with_norms_of(spec, found.layer, distribution)
-        layer.trainable = False
-        found = replace(found, layer=layer)
+    found = backbone_of_run(
+        paths,
+        spec.backbone.output,
+        sizes,
+        trust,
+        distribution,
+        say,
+        norms_of=spec,
+    )
+    check_pinned(found.digest, spec, None if pinned is None else pinned.backbone)
     return found
 
 
@@ -73,11 +78,14 @@ def backbone_of_run(
     trust: Trust,
     distribution: Distribution,
     say: Callable[[str], None],
+    norms_of: Spec | None = None,
 ) -> Backbone:
     """The backbone of a run with its best weights, frozen, held against what that run pins.
 
     Args:
         output: the layer of its head at which it is cut; None takes the backbone alone.
+        norms_of: the spec that trains it on, as whose phases want them the batch normalisations of
+            an application of Keras are.
 
     Raises:
         DataError: see :func:`load_earlier`.
@@ -88,11 +96,14 @@ def backbone_of_run(
         restored, _ = restored_weights(paths, spec, record, None, say)
     except UsageError as error:
         raise unfit("the run has no checkpoint yet", paths, "wait for its first one") from error
-    wanted = record.get("backbone_digest")
+    wanted = Pinned.of(record)
     if earlier_run(spec.backbone.handle) is not None:
         base = load_earlier(spec, sizes, wanted, trust, distribution, say)
     else:
         base = load_source(spec, sizes, wanted, trust, distribution)
+    say(f"backbone: that of step {restored.step} of {paths.root}")
+    if norms_of is not None and _has_own_norms(spec, base.layer):
+        base = replace(base, layer=with_norms_of(norms_of, base.layer, distribution))
     layer = base.layer if output is None else _with_head(spec, base.layer, sizes, distribution)
     tensors = averaged_tensors(restored)
     named = dict(zip(stable_names(layer.weights), layer.weights, strict=True))
@@ -101,10 +112,18 @@ def backbone_of_run(
     if output is not None:
         layer = _cut(layer, output)
     layer.trainable = False
-    source = base.digest or spec.backbone.handle
-    is_known = base.digest is not None or not spec.backbone.handle.startswith("plugin:")
-    digest = digest_of_weights(f"{SCHEME} {source} {output}", layer) if is_known else None
+    is_known = not first_source(spec).backbone.handle.startswith("plugin:")
+    digest = digest_of_weights(_what(spec, base, output), layer) if is_known else None
     return Backbone(SCHEME + str(paths.root), layer, digest, paths.root, pixels_of(spec, base))
+
+
+def _what(spec: Spec, base: Backbone, output: str | None) -> str:
+    """All that decides what is made of the weights."""
+    wanted = spec.backbone
+    called = [wanted.signature, wanted.output, wanted.inputs, wanted.max_length]
+    source = base.digest or wanted.handle  # of random weights, that of an application of Keras
+    held = [source, base.preprocessor_digest, *called, spec.head.pooling, output]
+    return f"{SCHEME} {json.dumps(held)}"
 
 
 def _with_head(

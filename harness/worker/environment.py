@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from harness.errors import EnvironmentNotAble, StorageError
-from harness.model.remote import KERAS, MODULES
+from harness.model.remote import KERAS, MODULES, is_offline
 from harness.runs.files import file_mode, make_dir
 
 
@@ -71,20 +71,40 @@ def prepare(environment: MutableMapping[str, str], say: Callable[[str], None]) -
             action="pip install 'harness[train]'",
         )
     root = cache_root(environment, say)
+    shelves = _shelves(environment, root)
+    for name in ("TFHUB_CACHE_DIR", "KERAS_HOME", "XDG_CACHE_HOME"):
+        if environment.get(name) == "":  # as where it is not set, and no folder of this name
+            del environment[name]
     wanted = {
         # tensorflow_hub works with Keras 2 only.
         "TF_USE_LEGACY_KERAS": "1",
         # 2: errors only.  The rest is chatter that hides our own lines.
         "TF_CPP_MIN_LOG_LEVEL": "2",
-        "TFHUB_CACHE_DIR": str(root / MODULES),
-        "KERAS_HOME": str(root / KERAS),
+        "TFHUB_CACHE_DIR": str(shelves / MODULES),
+        "KERAS_HOME": str(shelves / KERAS),
         "XDG_CACHE_HOME": str(root),
-        # Else whoever asks again, in this process or one that it starts, finds the line above.
-        "HARNESS_CACHE": str(root),
     }
     for name, value in wanted.items():
         environment.setdefault(name, value)
+    # Else whoever asks again, in this process or one that it starts, finds the line above.
+    environment["HARNESS_CACHE"] = str(root.absolute())
     return root
+
+
+def _shelves(environment: MutableMapping[str, str], root: Path) -> Path:
+    """The folder in which fetched backbones are.
+
+    On a compute node the usual place may be one that can only be read: nothing is written to it
+    there, and what was staged from a login node lies in it.
+    """
+    if environment.get("HARNESS_CACHE") or not is_offline(environment):
+        return root
+    try:
+        usual = Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
+    except RuntimeError:  # no home at all
+        return root
+    there = any((usual / name).is_dir() for name in (MODULES, KERAS))
+    return usual if there else root
 
 
 def _installed(module: str) -> bool:

@@ -75,6 +75,12 @@ def facts_of(
         "precision": spec.training.precision,
         "tensorflow": [tf.__version__, tf_keras.__version__],
     }
+    if model.backbone.preprocessor_digest is not None:
+        facts["preprocessor"] = {
+            "digest": model.backbone.preprocessor_digest,
+            "max_length": spec.backbone.max_length,
+            "inputs": spec.backbone.inputs,
+        }
     if spec.data.sensitive:  # nobody else shares them, whoever the cache is shared with
         facts["private"] = os.getuid()
     if copy is not None:

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UsageError
-from harness.runs.earlier import earlier_run, first_source, spec_of
+from harness.errors import DataError, UsageError
 from harness.spec.keras_names import PIXELS, keras_name
 from harness.spec.models_model import Backbone as BackboneSpec
-from harness.worker.backbones import bring_alone
 from harness.worker.inspect import on_processor
+from harness.worker.inspect_cost import batch_of, operations, scalars, seconds
+from harness.worker.inspect_load import bring, load
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
     from harness.distribute.base import Distribution
     from harness.model.backbone import Backbone
+    from harness.model.blocks import Takes
     from harness.spec import Spec, Trust
 
 _SIDE, _SAMPLES = 224, 16_000
 """Of a picture and a recording where a backbone takes any and nobody has said one."""
-_BATCH, _TIMES = 8, 5
+_TOKENS = 32
+"""Of a text where a backbone takes tokens, of any number."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class BlockFacts:
 class BackboneFacts:
     """What is known of a backbone.
 
+    ``preprocessor`` stands before it, and gives it ``tokens``.
     ``tried`` is one example that it was given; ``flops`` are multiplications and additions for it,
     None where TensorFlow's profiler counts none, and ``seconds`` the time of its forward pass on
     the processor, in a batch of eight.
@@ -49,6 +51,9 @@ class BackboneFacts:
 
     handle: str
     digest: str | None
+    preprocessor: str | None
+    preprocessor_digest: str | None
+    tokens: str | None
     takes: tuple[str, ...]
     tried: str
     gives: str
@@ -90,90 +95,88 @@ def inspect_backbone(
 
     Raises:
         DataError: it is not there, not trusted, cannot be loaded, or does not take such an example.
-        UsageError: it takes several tensors, of which none is an example by itself.
+        UsageError: what one example is cannot be told from it.
         EnvironmentNotAble: TensorFlow is not installed.
     """
     on_processor(say)
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
-    from harness.model.blocks import blocks_of
     from harness.model.fit import ANY, check_fit
     from harness.model.pinned import check_digest
     from harness.model.pooling import pooling_after
 
     distribution = choose("single", "cpu", Topology()).distribution
-    given = () if size is None else (size,)
-    sizes = given if spec is None else spec.image_sizes()
-    _bring(wanted, sizes, say)
+    sizes = () if spec is None else spec.image_sizes()
+    bring(wanted, sizes, say)
     with distribution.scope():
-        found = _load(wanted, trust, sizes, distribution, say)
+        pooling = ANY if spec is None else spec.head.pooling
+        found = load(wanted, trust, pooling, sizes, distribution, say)
         if found.digest is not None:
             check_digest(found.digest, wanted.digest, wanted.handle, "the spec")
         takes = _example(found, size) if spec is None else _example_of(spec)
-        check_fit(found.layer, takes, ANY if spec is None else pooling_after(spec))
+        if isinstance(takes, dict):
+            _check_named(found, takes)
+        else:
+            check_fit(found.layer, takes, ANY if spec is None else pooling_after(spec))
         able = {id(variable) for variable in found.trainable()}
-        blocks = tuple(
-            BlockFacts(
-                block.name,
-                len(block.variables),
-                block.parameters,
-                sum(_size(v) for v in block.variables if id(v) in able),
-            )
-            for block in blocks_of(found.layer, takes, distribution)
-        )
+        blocks = _blocks(found, takes, distribution, able)
         return _facts(wanted, found, takes, blocks, len(able))
 
 
-def _bring(wanted: BackboneSpec, sizes: tuple[int, ...], say: Callable[[str], None]) -> None:
-    """Has it in the cache where it is fetched, or that which the run of a run began with."""
-    paths = earlier_run(wanted.handle)
-    if paths is None:
-        bring_alone(wanted, sizes, say)
-    else:
-        first = first_source(spec_of(paths))
-        bring_alone(first.backbone, first.image_sizes(), say)
+def _blocks(
+    found: Backbone, takes: Takes, distribution: Distribution, able: set[int]
+) -> tuple[BlockFacts, ...]:
+    """The blocks, and of each what can be trained, which are the variables of these ids."""
+    from harness.model.blocks import blocks_of
+
+    return tuple(
+        BlockFacts(
+            block.name,
+            len(block.variables),
+            block.parameters,
+            sum(scalars(v) for v in block.variables if id(v) in able),
+        )
+        for block in blocks_of(found.layer, takes, distribution)
+    )
 
 
-def _load(
-    wanted: BackboneSpec,
-    trust: Trust,
-    sizes: tuple[int, ...],
-    distribution: Distribution,
-    say: Callable[[str], None],
-) -> Backbone:
-    from harness.model import backbone as backbones
-    from harness.model.keras_apps import RANDOM, digest_of_weights, load_application
-    from harness.model.pinned import check_trusted
-    from harness.model.remote import IMAGENET
+def _check_named(found: Backbone, takes: dict[str, tf.TensorSpec]) -> None:
+    """Holds that a backbone can be called with what it says that it takes by name."""
+    from harness.model.fit import first_line, in_words
 
-    name, handle = keras_name(wanted.handle), wanted.handle
-    if name is not None:
-        weights = wanted.weights or IMAGENET
-        layer = load_application(name, weights, sizes)
-        layer.trainable = False
-        digest = None if weights == RANDOM else digest_of_weights(name, layer)
-        return backbones.Backbone(handle, layer, digest, None)
-    paths = earlier_run(handle)
-    if paths is not None:
-        from harness.worker.earlier import backbone_of_run
-
-        return backbone_of_run(paths, wanted.output, sizes, trust, distribution, say)
-    folder, digest = backbones.located(handle)
-    check_trusted(folder, digest, trust)
-    called = backbones.Called(wanted.signature, wanted.output)
-    return backbones.load_located(folder, handle, digest, called)
+    try:
+        found.layer(batch_of(takes), training=False)
+    except Exception as error:  # whatever is inside of it
+        raise DataError(
+            "the backbone cannot be called with what it says that it takes",
+            got=first_line(error),
+            allowed=in_words(takes),
+            action="look at it with `saved_model_cli show --dir FOLDER --all`",
+            path="backbone.handle",
+        ) from error
 
 
-def _example(found: Backbone, size: int | None) -> tf.TensorSpec:
+def _example(found: Backbone, size: int | None) -> Takes:
     """One example, of what the backbone says that it takes."""
     import tensorflow as tf
-    import tf_keras
 
-    from harness.model.fit import accepted
+    from harness.model.fit import accepted, named_inputs
 
-    takes = accepted(found.layer)
-    if isinstance(found.layer, tf_keras.Model):
-        takes = [tf.TensorSpec(one.shape, one.dtype) for one in found.layer.inputs]
+    if found.preprocessor is not None:
+        return tf.TensorSpec([], tf.string, _NAMES[0])
+    own = found.handle.startswith("model:")
+    forms = [] if keras_name(found.handle) is not None else named_inputs(found.layer)
+    # A signature with one input is called with that alone.
+    alone = own or getattr(found.layer, "_signature", None) is not None
+    if forms and (len(forms[0]) > 1 or not alone):
+        named = {name: one.shape.as_list()[1:] for name, one in forms[0].items()}
+        return {
+            name: tf.TensorSpec([side or _TOKENS for side in named[name]], one.dtype, name)
+            for name, one in forms[0].items()
+        }
+    takes = list(forms[0].values()) if forms else accepted(found.layer)
+    if keras_name(found.handle) is not None or own:
+        takes = [tf.TensorSpec(found.layer.input_shape, tf.float32)]
     ranks = {spec.shape.rank for spec in takes}
     if len(ranks) != 1 or ranks == {None}:
         raise UsageError(
@@ -201,79 +204,66 @@ def _example_of(spec: Spec) -> tf.TensorSpec:
 def _facts(
     wanted: BackboneSpec,
     found: Backbone,
-    takes: tf.TensorSpec,
+    takes: Takes,
     blocks: tuple[BlockFacts, ...],
     trainable: int,
 ) -> BackboneFacts:
     import tensorflow as tf
 
-    from harness.model.fit import accepted
+    from harness.model.fit import in_words
 
-    variables = found.layer.weights
+    variables = found.variables()
     call = tf.function(lambda examples: found.layer(examples, training=False))
-    batch = _batch(takes)
-    said = tuple(_words(spec) for spec in accepted(found.layer))
+    batch = batch_of(takes)
     name = keras_name(wanted.handle)
+    before = getattr(found.layer, "prepare", None)
     return BackboneFacts(
         wanted.handle,
         found.digest,
-        said or (_words(tf.TensorSpec(getattr(found.layer, "input_shape", None), takes.dtype)),),
-        f"{takes.dtype.name} {takes.shape.as_list()}",
-        _words(tf.TensorSpec([None, *call(batch).shape[1:]], tf.float32)),
+        found.preprocessor,
+        found.preprocessor_digest,
+        in_words(before.gives()) if before is not None else None,
+        _said(found, takes),
+        _one(takes),
+        _given(call(batch)),
         found.pixels if name is None else PIXELS[name],
-        sum(_size(v) for v in variables),
+        sum(scalars(v) for v in variables),
         sum(block.trainable for block in blocks),
         len(variables),
         trainable,
-        sum(_size(v) * v.dtype.size for v in variables),
-        _flops(call, takes),
-        _seconds(lambda: call(batch)),
+        sum(scalars(v) * v.dtype.size for v in variables),
+        operations(call, takes),
+        seconds(lambda: call(batch)),
         blocks,
     )
 
 
-def _words(spec: tf.TensorSpec) -> str:
-    sides = ["any" if side is None else str(side) for side in spec.shape.as_list()[1:]]
-    return f"{spec.dtype.name} [{', '.join(['batch', *sides])}]"
-
-
-def _batch(takes: tf.TensorSpec) -> Any:
+def _said(found: Backbone, takes: Takes) -> tuple[str, ...]:
+    """What the backbone says that it takes, or what its layer does."""
     import tensorflow as tf
 
-    if takes.dtype == tf.string:
-        return tf.constant(["a sentence of seven words, or so"] * _BATCH)
-    return tf.zeros([_BATCH, *takes.shape], takes.dtype)
+    from harness.model.fit import accepted, in_words, named_inputs, tensor_words
+
+    if isinstance(takes, dict):
+        return tuple(map(in_words, named_inputs(found.layer)))
+    if found.preprocessor is not None:
+        return ("string [batch]",)
+    said = tuple(map(tensor_words, accepted(found.layer)))
+    if getattr(found.layer, "_signature", None) is not None:
+        said = tuple(map(in_words, named_inputs(found.layer)))
+    shape = getattr(found.layer, "input_shape", None)
+    return said or (tensor_words(tf.TensorSpec(shape, takes.dtype)),)
 
 
-def _flops(call: Any, takes: tf.TensorSpec) -> int | None:
-    """Of one example, as TensorFlow's profiler counts those of a frozen graph."""
-    import tensorflow as tf
-    from tensorflow.python.framework import convert_to_constants
-
-    if takes.dtype == tf.string:
-        return None  # how many hangs on the length of the text
-    traced = call.get_concrete_function(tf.TensorSpec([1, *takes.shape], takes.dtype))
-    logger = tf.get_logger()
-    level = logger.level
-    logger.setLevel("ERROR")  # the profiler warns of what it uses itself
-    frozen = convert_to_constants.convert_variables_to_constants_v2(traced)
-    profiler = tf.compat.v1.profiler
-    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
-    quiet = options.with_empty_output().build()
-    found = profiler.profile(frozen.graph, options=quiet)
-    logger.setLevel(level)
-    return int(found.total_float_ops) or None
+def _one(takes: Takes) -> str:
+    """One example, in words."""
+    named = takes if isinstance(takes, dict) else {"": takes}
+    found = (f"{name} {one.dtype.name} {one.shape.as_list()}" for name, one in named.items())
+    return ", ".join(map(str.strip, found))
 
 
-def _seconds(forward: Callable[[], Any]) -> float:
-    """For each example, the median of some forward passes after a first one."""
-    times = []
-    for _ in range(_TIMES + 1):
-        began = time.perf_counter()
-        forward()
-        times.append(time.perf_counter() - began)
-    return sorted(times[1:])[_TIMES // 2] / _BATCH
+def _given(features: Any) -> str:
+    """What a backbone gave for a batch, in words."""
+    from harness.model.fit import in_words, tensor_words
 
-
-def _size(variable: tf.Variable) -> int:
-    return int(variable.shape.num_elements() or 0)
+    return in_words(features) if isinstance(features, dict) else tensor_words(features)

@@ -97,8 +97,7 @@ class LoadedRun:
             "classes": list(self.model.task.classes),
             "targets": self.record.get("targets"),
             "image_size": self.image_size,
-            "backbone": self.model.backbone.handle,
-            "backbone_digest": self.model.backbone.digest,
+            **self.model.backbone.facts(),
             "spec_digest": self.record["spec_digest"],
             "metrics": self.record.get("final", {}),
             "about": self.spec.about.model_dump(mode="json"),
@@ -149,6 +148,7 @@ def _open(
     from harness.distribute.choose import choose
     from harness.distribute.topology import Topology
     from harness.model.arithmetic import set_precision
+    from harness.model.backbone import Pinned
     from harness.train.keeper import load_weights, phase_of
     from harness.worker.adapted import load_adapted
     from harness.worker.building import build_model
@@ -161,10 +161,10 @@ def _open(
     device = "cpu" if spec.cluster.device == "cpu" else "auto"
     choice = choose("single", device, Topology())
     restored, adapted = restored_weights(paths, spec, record, step, say)
-    classes, pinned = tuple(record["classes"]), record.get("backbone_digest")
+    classes, pinned = tuple(record["classes"]), Pinned.of(record)
     phase = phase_of(restored)
     sizes = tuple(size for size in (spec.image_size_of(phase),) if size is not None)
-    model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record))
+    model = build_model(spec, classes, choice, pinned, trust, sizes, _scaling(record), say)
     if adapted:
         load_adapted(model, restored)
     else:

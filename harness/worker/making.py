@@ -15,8 +15,10 @@ from harness.distribute.choose import Choice
 from harness.errors import DataError, SpecError
 from harness.model.adaptation.alignment import FIGURES as ADAPTATION_FIGURES
 from harness.model.assemble import Assembled
+from harness.model.backbone import DIGESTS, Pinned
 from harness.model.guard import guard
 from harness.observe.jsonl import RESERVED
+from harness.runs.earlier import earlier_run
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.spec import Spec, Trust, spec_digest
@@ -90,8 +92,7 @@ def make(
     _bring_together(spec, sets, ranks, lambda: bring_for_run(spec, paths.root, environment, say))
     caches = Caches(spec, _read_again(spec, sets), environment, ranks.topology, say)
     feeds = Feeds(spec, sets, choice.distribution, paths, ranks, known["order"], caches)
-    pinned = known["backbone_digest"]
-    model = build_model(spec, sets.classes, choice, pinned, trust, scaling=sets.scaling)
+    model = _built(spec, sets, choice, Pinned.of(known), trust, ranks, say)
     check_metric_names(spec, model, feeds.validation is not None)
     _prepare_arithmetic(spec, model, choice, mine)
     check_statistics(spec, model, choice.distribution.replicas, say)
@@ -110,6 +111,23 @@ def make(
         scaled_for,
         known["feature_cache"],
     )
+
+
+def _built(
+    spec: Spec,
+    sets: Datasets,
+    choice: Choice,
+    pinned: Pinned,
+    trust: Trust,
+    ranks: Ranks,
+    say: Callable[[str], None],
+) -> Assembled:
+    """The model; of an earlier run all ranks have the same weights, though it may go on."""
+    heard = say if ranks.first else _hush
+    model = build_model(spec, sets.classes, choice, pinned, trust, scaling=sets.scaling, say=heard)
+    if earlier_run(spec.backbone.handle) is not None:
+        _check_same(ranks.gather("backbone", {"backbone": model.backbone.digest or ""}))
+    return model
 
 
 def _open(spec: Spec, named: tuple[Any, Any], ranks: Ranks, say: Callable[[str], None]) -> Datasets:
@@ -152,7 +170,7 @@ def _read_again(spec: Spec, sets: Datasets) -> dict[str, int]:
 def _known(paths: RunPaths) -> dict[str, Any]:
     """What the record says of earlier attempts, and whether one has saved anything."""
     record = read_record(paths)
-    names = ("classes", "targets", "data_digest", "backbone_digest", "scaled_for")
+    names = ("classes", "targets", "data_digest", "scaled_for", *DIGESTS)
     begun = bool(list_checkpoints(paths.checkpoints))
     # Until then another number of replicas may still be meant.
     kept = {name: record.get(name) for name in names}
@@ -200,8 +218,7 @@ def facts_of(spec: Spec, made: Made) -> dict[str, Any]:
     return {
         **start_facts(made.choice),
         "data_digest": made.sets.digests(),
-        "backbone": model.backbone.handle,
-        "backbone_digest": model.backbone.digest,
+        **model.backbone.facts(),
         "classes": list(made.sets.classes),
         "targets": made.sets.scaling and made.sets.scaling.to_json(made.sets.classes),
         "counts": {**made.sets.counts(), "missing": made.sets.missing},

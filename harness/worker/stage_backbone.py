@@ -60,6 +60,7 @@ def stage_backbone(
     Raises:
         DataError: it cannot be had, or is not what it should be.
         StorageError: the cache cannot be written.
+        UsageError: there is one already, which no file replaces.
     """
     if given is not None and not (given.is_file() and os.access(given, os.R_OK)):
         raise DataError(
@@ -67,6 +68,12 @@ def stage_backbone(
             got=str(given),
             allowed="what the address of the backbone gives: a .tar.gz, or weights (.h5)",
             action="correct --from",
+        )
+    if given is not None and remote.is_here():
+        raise UsageError(
+            "the backbone is in the cache already, and --from replaces none",
+            got=str(remote.path),
+            action="remove it first, or leave out --from",
         )
     if given is None and is_offline(environment) and not remote.is_here():
         raise missing(remote, "nothing is fetched, as HARNESS_OFFLINE is set")

@@ -1,4 +1,5 @@
-"""The sentence encoder all-MiniLM-L6-v2 in TensorFlow, saved as a Hub module: texts to vectors.
+"""The sentence encoder all-MiniLM-L6-v2 in TensorFlow, saved as a Hub module: texts to vectors, or
+as two: texts to tokens, and tokens to vectors.
 
 Architecture: BERT (Devlin et al. 2018) with 6 layers of width 384, distilled as in Wang et al.
 2020 ("MiniLM"), trained for sentences as in Reimers and Gurevych 2019 ("Sentence-BERT"): the mean
@@ -12,6 +13,7 @@ import json
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +21,8 @@ import tensorflow_text
 
 LAYERS, WIDTH, HEADS = 6, 384, 12
 TOKENS = 256
+USUAL_TOKENS = 128
+"""Of the preprocessor where nobody says another length, as those of TensorFlow Hub."""
 EPSILON = 1e-12
 START, END = "[CLS]", "[SEP]"
 
@@ -64,28 +68,47 @@ class Encoder(tf.Module):
         wanted = [name for name in named if name.startswith(("embeddings.", "encoder."))]
         self.weights = {name: tf.Variable(named[name], name=name) for name in wanted}
 
-    def tokens(self, texts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Token numbers, int32 [b, t], and mask, float32 [b, t]; t is the longest text's."""
-        pieces = self.tokenizer.tokenize(texts)
-        # Words and their pieces: one row a text, whatever it was cut into.
-        pieces = pieces.merge_dims(1, -1)[:, : TOKENS - 2]
+    def whole(self, pieces: tf.RaggedTensor, length: Any) -> tf.RaggedTensor:
+        """Token numbers of each text with those of beginning and end, int32 [b, up to length].
+
+        Args:
+            pieces: [b, pieces], or [b, words, pieces of a word].
+        """
+        # One row a text, whatever it was cut into.
+        pieces = pieces.merge_dims(1, -1)[:, : length - 2]
         start, end = (tf.fill([pieces.nrows(), 1], number) for number in self._ends)
-        whole = tf.concat([start, pieces, end], axis=1)
-        mask = tf.sequence_mask(whole.row_lengths(), dtype=tf.float32)
-        return whole.to_tensor(0), mask
+        return tf.concat([start, pieces, end], axis=1)
+
+    def packed(self, pieces: tf.RaggedTensor, length: Any) -> dict[str, tf.Tensor]:
+        """The encoder's inputs as TensorFlow Hub names them, int32 [b, length]."""
+        numbers = self.whole(pieces, length)
+        ids = numbers.to_tensor(0)
+        ids = tf.pad(ids, [[0, 0], [0, length - tf.shape(ids)[1]]])
+        mask = tf.sequence_mask(numbers.row_lengths(), length, dtype=tf.int32)
+        return {"input_word_ids": ids, "input_mask": mask, "input_type_ids": tf.zeros_like(ids)}
 
     def __call__(self, texts: tf.Tensor) -> tf.Tensor:
-        numbers, mask = self.tokens(texts)
+        numbers = self.whole(self.tokenizer.tokenize(texts), TOKENS)
+        mask = tf.sequence_mask(numbers.row_lengths(), dtype=tf.float32)
+        ids = numbers.to_tensor(0)
+        return self.mean(self.sequence(ids, mask, tf.zeros_like(ids)), mask)
+
+    def mean(self, sequence: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """[b, t, 384] to [b, 384]: the mean over the tokens of each text, of length 1."""
+        mean = tf.reduce_sum(sequence * mask[:, :, None], 1) / tf.reduce_sum(mask, 1)[:, None]
+        return tf.math.l2_normalize(mean, axis=1)
+
+    def sequence(self, numbers: tf.Tensor, mask: tf.Tensor, types: tf.Tensor) -> tf.Tensor:
+        """Of each token a vector, float32 [b, t, 384]; the mask is float32 [b, t]."""
         w = self.weights
         x = tf.gather(w["embeddings.word_embeddings.weight"], numbers)
         x += w["embeddings.position_embeddings.weight"][: tf.shape(numbers)[1]]
-        x += w["embeddings.token_type_embeddings.weight"][0]
+        x += tf.gather(w["embeddings.token_type_embeddings.weight"], types)
         x = self._normalised(x, "embeddings.LayerNorm")
         away = (1.0 - mask[:, None, None, :]) * -1e9
         for layer in range(LAYERS):
             x = self._layer(x, away, f"encoder.layer.{layer}")
-        mean = tf.reduce_sum(x * mask[:, :, None], 1) / tf.reduce_sum(mask, 1)[:, None]
-        return tf.math.l2_normalize(mean, axis=1)
+        return x
 
     def _layer(self, x: tf.Tensor, away: tf.Tensor, name: str) -> tf.Tensor:
         attended = self._dense(self._attention(x, away, name), f"{name}.attention.output.dense")
@@ -135,10 +158,70 @@ def save_as_hub_module(encoder: Encoder, folder: Path) -> None:
     def serve(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"default": call(inputs)}
 
+    module = _reusable(call, encoder)
+    module.tokenizer = encoder.tokenizer
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+
+
+def save_encoder(encoder: Encoder, folder: Path) -> None:
+    """Writes what comes after a preprocessor: tokens, int32 [b, t], by the names of TensorFlow Hub,
+    to ``pooled_output``, float32 [b, 384], and ``sequence_output``, float32 [b, t, 384].
+
+    Who loads it does not need TensorFlow Text.
+    """
+    names = ("input_word_ids", "input_mask", "input_type_ids")
+    takes = {name: tf.TensorSpec([None, None], tf.int32, name=name) for name in names}
+
+    @tf.function(input_signature=[takes])
+    def call(inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        numbers, mask, types = (inputs[name] for name in names)
+        mask = tf.cast(mask, tf.float32)
+        sequence = tf.ensure_shape(encoder.sequence(numbers, mask, types), [None, None, WIDTH])
+        return {"pooled_output": encoder.mean(sequence, mask), "sequence_output": sequence}
+
+    tf.saved_model.save(_reusable(call, encoder), str(folder))
+
+
+def save_preprocessor(encoder: Encoder, folder: Path) -> None:
+    """Writes the other half: texts, string [b], to the tokens that :func:`save_encoder` takes.
+
+    It has the form that https://www.tensorflow.org/hub/common_saved_model_apis/text asks for:
+    ``tokenize``, and ``bert_pack_inputs`` with any ``seq_length``.
+    """
+    texts = tf.TensorSpec([None], tf.string, name="inputs")
+
+    @tf.function(input_signature=[texts])
+    def call(inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        found = encoder.packed(encoder.tokenizer.tokenize(inputs), USUAL_TOKENS)
+        shape = [None, USUAL_TOKENS]
+        return {name: tf.ensure_shape(tensor, shape) for name, tensor in found.items()}
+
+    @tf.function(input_signature=[texts])
+    def tokenize(inputs: tf.Tensor) -> tf.RaggedTensor:
+        return encoder.tokenizer.tokenize(inputs)
+
+    @tf.function(autograph=False)
+    def pack(inputs: list[tf.RaggedTensor], seq_length: Any = USUAL_TOKENS) -> dict[str, tf.Tensor]:
+        return encoder.packed(inputs[0], seq_length)
+
+    for shape in ([None, None], [None, None, None]):  # of pieces, and of pieces by word
+        segment = tf.RaggedTensorSpec(shape, tf.int32)
+        pack.get_concrete_function([segment], seq_length=tf.TensorSpec([], tf.int32))
+    module = tf.train.Checkpoint()
+    module.__call__ = call
+    module.tokenize, module.bert_pack_inputs = tf.train.Checkpoint(), tf.train.Checkpoint()
+    module.tokenize.__call__, module.bert_pack_inputs.__call__ = tokenize, pack
+    size = encoder.weights["embeddings.word_embeddings.weight"].shape[0]
+    special = module.tokenize.get_special_tokens_dict = tf.train.Checkpoint()
+    special.__call__ = tf.function(lambda: {"vocab_size": tf.constant(size)}, input_signature=[])
+    module.tokenizer = encoder.tokenizer
+    tf.saved_model.save(module, str(folder))
+
+
+def _reusable(call: Any, encoder: Encoder) -> tf.train.Checkpoint:
     module = tf.train.Checkpoint()
     module.__call__ = call
     module.variables = list(encoder.variables)
     module.trainable_variables = list(encoder.trainable_variables)
     module.regularization_losses = []
-    module.tokenizer = encoder.tokenizer
-    tf.saved_model.save(module, str(folder), signatures={"serving_default": serve})
+    return module

@@ -76,6 +76,15 @@ def test_that_of_a_spec(tiny_text_backbone: Path, tmp_path: Path) -> None:
     ]
 
 
+def test_one_input_of_a_signature(tiny_text_backbone: Path) -> None:
+    chosen = ["backbone.signature=both", "backbone.output=pooled_output"]
+    options = [part for one in chosen for part in ("-o", one)]
+    found = facts(f"hub:{tiny_text_backbone}", *options)
+    assert found["takes"] == ["texts string [batch]"]
+    assert found["gives"] == "float32 [batch, 16]"
+    assert (found["parameters"], found["trainable_parameters"]) == (8192, 0)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [

@@ -79,13 +79,27 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_without_tensorflow_text_it_says_what_to_install(some: Path, tmp_path: Path) -> None:
+HALVES = {
+    "backbone.handle": "hub:build/text/backbone/minilm_encoder",
+    "backbone.preprocessor": "hub:build/text/backbone/minilm_preprocessor",
+    "backbone.output": "pooled_output",
+}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "which"),
+    [({}, "backbone.handle: the backbone"), (HALVES, "backbone.preprocessor: the preprocessor")],
+)
+def test_without_tensorflow_text_it_says_what_to_install(
+    backbone: dict[str, str], which: str, some: Path, tmp_path: Path
+) -> None:
     command = [sys.executable, "-c", WITHOUT, "run", SPEC, "--run-dir", str(tmp_path / "run")]
+    other = [part for name, value in backbone.items() for part in ("-o", f"{name}={value}")]
     done = subprocess.run(
-        [*command, *overrides(some)], cwd=ROOT, check=False, capture_output=True, text=True
+        [*command, *overrides(some), *other], cwd=ROOT, check=False, capture_output=True, text=True
     )
     assert done.returncode == 3, done.stderr
-    assert "the backbone needs TensorFlow Text" in done.stderr
+    assert f"{which} needs TensorFlow Text" in done.stderr
     assert "pip install 'harness[text]'" in done.stderr
 
 
@@ -104,6 +118,26 @@ def test_the_encoder_can_be_trained_and_takes_odd_texts(text_job: Path) -> None:
     np.testing.assert_allclose(vectors[3], vectors[4], atol=1e-6, err_msg="accents do not count")
     alone = layer(tf.constant(texts[3:4])).numpy()
     np.testing.assert_allclose(alone[0], vectors[3], atol=1e-5, err_msg="padding does not count")
+
+
+def test_the_two_halves_give_what_the_whole_gives(text_job: Path) -> None:
+    import tensorflow as tf
+    import tensorflow_hub as hub
+    import tensorflow_text  # noqa: F401 - its operations
+
+    from harness.model.backbone import Pinned
+    from harness.model.encoder import load_module
+    from harness.spec import Trust, load_spec
+
+    texts = tf.constant(["", "It's so sunny outside!", "caf\u00e9 " * 9, "\u4f60\u597d \U0001f600"])
+    wanted = hub.KerasLayer(str(text_job / "backbone" / "minilm"))(texts).numpy()
+    for output, pooling in (("pooled_output", None), ("sequence_output", "average")):
+        changes = {**HALVES, "backbone.output": output, "backbone.max_length": 24}
+        spec = load_spec(ROOT / SPEC, overrides=changes).spec
+        found = load_module(spec.backbone, pooling, Pinned(), Trust())
+        vectors = tf.math.l2_normalize(found.layer(texts), axis=1).numpy()
+        np.testing.assert_allclose(vectors, wanted, atol=1e-6)
+        assert len(found.trainable()) == 101
 
 
 def test_no_text_and_no_review_is_on_both_sides(text_job: Path) -> None:

@@ -176,3 +176,19 @@ def test_no_damage_gives_other_numbers(tmp_path: Path, cache: Path) -> None:
         (entry / SEEN).write_bytes(whole)
         flip(entry / SEEN, at)
         assert facts(seen(folder)) == wanted, at
+
+
+def test_what_killed_writers_left_goes_and_what_is_written_stays(
+    tmp_path: Path, cache: Path
+) -> None:
+    write_records(tmp_path / "0.tfrecord", [one(at) for at in range(3)])
+    old, new = cache / RECORDS / ".making-old", cache / RECORDS / ".making-new"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    os.utime(old, (0, 0))
+    seen(tmp_path)
+    assert not old.exists()
+    assert new.exists()
+    (entry,) = (path for path in (cache / RECORDS).iterdir() if path != new)
+    (entry / "used").unlink()  # as where it is somebody else's
+    seen(tmp_path, scan=False)

@@ -18,7 +18,7 @@ from harness.errors import SpecError, StorageError, UsageError
 from harness.runs.create import create_run
 from harness.runs.files import sha256_file
 from harness.runs.paths import RunPaths
-from harness.runs.record import read_record
+from harness.runs.record import read_record, update_record
 from harness.runs.state import run_state
 from harness.spec import load_spec, spec_digest, spec_from_file_resolved
 
@@ -56,6 +56,13 @@ def test_a_fork_has_its_own_place_and_says_where_it_comes_from(parent, fork, sai
     assert spec.training.seed == 2 and record["spec_digest"] == spec_digest(spec)
     assert run_state(forked.paths).word == "new" and said == []
     assert tree(parent.root) == before, "the parent is only read"
+
+
+def test_what_the_weights_belong_to_is_held_from_its_start(parent, fork):
+    pins = {"backbone_digest": "a" * 64, "preprocessor_digest": "b" * 64, "classes": ["x", "y"]}
+    update_record(parent, **pins, targets=None)
+    record = read_record(fork(parent).paths)
+    assert {name: record.get(name) for name in pins} == pins and "targets" not in record
 
 
 def test_it_takes_the_newest_and_the_best(parent, fork):

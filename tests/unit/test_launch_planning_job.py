@@ -9,7 +9,7 @@ import pytest
 
 from harness.distribute.asked import replicas_of
 from harness.errors import EnvironmentNotAble
-from harness.launch.planning import make
+from harness.launch.planning import make, source_of
 from harness.launch.planning_job import job_json, job_lines
 from harness.launch.request import Request, make_request
 from harness.launch.submit import dry_run
@@ -43,6 +43,13 @@ SPEC = {
 def test_the_job_in_words(wanted: dict, said: str) -> None:
     lines = "\n".join(job_lines(Request("n", **wanted), load_site("generic")))
     assert said in lines
+
+
+def test_a_value_inside_of_a_mapping_comes_from_where_this_is_written() -> None:
+    sources = {"backbone.inputs": "spec job.yaml:3", "backbone.output": "-o"}
+    assert source_of("backbone.output", sources) == "-o"
+    assert source_of("backbone.inputs.input_mask", sources) == "spec job.yaml:3"
+    assert source_of("backbone.signature", sources) == "default"
 
 
 def test_a_local_job_has_no_queue() -> None:

@@ -114,7 +114,7 @@ def test_a_loop_and_a_source_that_meets_nothing() -> None:
     spec = tf.TensorSpec([2], tf.float32)
     traced = call.get_concrete_function(spec, spec, spec)
     entry, one, idle = (tensor.op.name for tensor in traced.inputs[:3])
-    found = first_uses(traced.graph.as_graph_def(), entry, [one, idle])
+    found = first_uses(traced.graph.as_graph_def(), [entry], [one, idle])
     assert found.keys() == {one}
     assert found[one] >= 1
 

@@ -230,3 +230,23 @@ def test_weights_are_a_word_or_a_path(tmp_path: Path) -> None:
 
     assert weights("random") == "random"
     assert weights("./own.h5") == str(tmp_path / "own.h5")
+
+
+def test_at_another_size_variables_have_the_names_and_values_of_the_run() -> None:
+    """Also of layers that Keras numbers a process long, as those of InceptionV3: a checkpoint goes
+    by names."""
+    from harness.model.backbone import Pinned
+    from harness.model.loading import load_source
+    from harness.spec import Trust
+
+    backbone = {"handle": "keras:InceptionV3", "weights": "random"}
+    data = {"train": "/x", "image_size": 80}
+    spec = load_spec({"harness_spec": 1, "name": "x", "backbone": backbone, "data": data}).spec
+    own, other = (
+        load_source(spec, sizes, Pinned(), Trust(), SingleDevice()).layer
+        for sizes in ((80,), (96,))
+    )
+    assert other.input_shape[1] == 96
+    assert [v.name for v in own.weights] == [v.name for v in other.weights]
+    for one, same in zip(own.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), same.numpy())

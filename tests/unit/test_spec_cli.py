@@ -87,6 +87,28 @@ def test_missing_files_are_problems_with_lines(
     assert all(p["action"] for p in found)
 
 
+@pytest.mark.parametrize("handle", ["hub:encoder", "model:own.h5"])
+def test_a_preprocessor_is_looked_for_too(
+    handle: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("encoder", "before", "train"):
+        (tmp_path / name).mkdir()
+    write(tmp_path / "encoder", "", "saved_model.pb")
+    write(tmp_path, "", "own.h5")
+    job = write(
+        tmp_path,
+        "harness_spec: 1\nname: x\ntask: text_classification\nbackbone:\n"
+        f"  handle: {handle}\n  preprocessor: hub:before\ndata: {{train: train}}\n",
+    )
+    assert main(["validate", str(job), "--json"]) == 2
+    (found,) = json.loads(capsys.readouterr().out)["problems"]
+    assert (found["line"], found["path"]) == (6, "backbone.preprocessor")
+    assert found["what"] == "is no SavedModel"
+    write(tmp_path / "before", "", "saved_model.pb")
+    main(["validate", str(job), "--json"])
+    assert "backbone.preprocessor" not in capsys.readouterr().out
+
+
 def test_the_schema_is_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema"]) == 0
     schema = json.loads(capsys.readouterr().out)

@@ -58,7 +58,8 @@ def test_the_defaults_are_those_of_a_loaded_spec() -> None:
         ("training.phases[].unfreeze", True, ""),
         ("data.na_values", True, ""),
         ("data.columns.text", True, ""),
-        ("backbone.preprocessor", False, "null"),
+        ("backbone.preprocessor", True, ""),
+        ("training.nan", False, "halt"),
     ],
 )
 def test_what_is_supported_so_far(path: str, supported: bool, so_far: str) -> None:

@@ -215,8 +215,6 @@ def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, over
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"backbone": {"max_length": 5}}, "backbone.max_length"),
-        ({"backbone": {"preprocessor": "hub:/p"}}, "backbone.preprocessor"),
         ({"training": {"nan": "skip"}}, "training.nan"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),
@@ -228,6 +226,46 @@ def test_what_has_no_machinery_yet_is_refused(change: dict[str, Any], path: str)
     assert (problem.path, problem.what) == (path, "not supported yet")
     assert problem.got
     assert problem.allowed
+
+
+HUB = {"handle": "hub:/m", "preprocessor": "hub:/p"}
+NAMES = {"input_word_ids": "input_ids", "input_mask": "attention_mask"}
+
+
+@pytest.mark.parametrize(
+    ("task", "backbone", "path", "what"),
+    [
+        ("text", {"max_length": 5}, "backbone.max_length", "and there is none"),
+        ("text", {"inputs": NAMES}, "backbone.inputs", "and there is none"),
+        ("image", HUB, "backbone.preprocessor", "is of texts, and the examples are pictures"),
+        ("audio", HUB, "backbone.preprocessor", "is of texts, and the examples are recordings"),
+        ("text", {**HUB, "preprocessor": "keras:VGG16"}, "backbone.preprocessor", "no SavedModel"),
+        ("text", {**HUB, "preprocessor": "model:/x.h5"}, "backbone.preprocessor", "no SavedModel"),
+        ("text", {**HUB, "handle": "plugin:mine"}, "backbone.preprocessor", "only a SavedModel"),
+        ("text", {**HUB, "inputs": {}}, "backbone.inputs", "too few"),
+        ("text", {**HUB, "inputs": {"a": "x", "b": "x"}}, "backbone.inputs", "to one input (x)"),
+        ("text", {**HUB, "signature": "serving_default"}, "backbone.output", "none is chosen"),
+    ],
+)
+def test_a_preprocessor_is_of_texts_and_has_its_own_fields(
+    task: str, backbone: dict[str, Any], path: str, what: str
+) -> None:
+    audio = {"audio": {"rate_hz": 16000, "seconds": 1}} if task == "audio" else {}
+    spec = changed(task=f"{task}_classification", backbone=backbone, data=audio)
+    (problem,) = problems(spec)
+    assert problem.path == path and what in problem.what
+
+
+@pytest.mark.parametrize("unfreeze", ["all", "last:1", "30%", "layer_1"])
+def test_a_module_of_signatures_only_cannot_be_unfrozen(unfreeze: str) -> None:
+    called = {"signature": "serving_default", "output": "pooler_output", "inputs": NAMES}
+    phases = [{"name": "one", "epochs": 1, "unfreeze": unfreeze}]
+    spec = changed(
+        task="text_classification", backbone={**HUB, **called}, training={"phases": phases}
+    )
+    (problem,) = problems(spec)
+    assert problem.path == "training.phases.0.unfreeze"
+    assert "by a signature cannot be trained" in problem.what
 
 
 def test_a_misspelled_required_key_is_one_problem() -> None:

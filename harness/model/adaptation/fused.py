@@ -32,7 +32,7 @@ class Fused:
     def __init__(self, backbone: Backbone, pretrained: Pretrained) -> None:
         self._pretrained = pretrained
         trained = {id(variable) for variable in backbone.trainable()}
-        layer = backbone.layer
+        layer = backbone.module
         unseen = isinstance(layer, hub.KerasLayer)
         # One that is called the same way in training and inference has none.
         unseen = unseen and getattr(layer, "_has_training_argument", True)

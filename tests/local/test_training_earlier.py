@@ -176,3 +176,24 @@ def test_what_cannot_be_taken_is_said_before_training(
     # Which layers there are is seen once the backbone is loaded, all else by `validate` too.
     seen = {"there is no run": 2 if "nowhere" in handle else 4, "has no layer of this name": 0}
     assert main(["validate", str(spec)]) == seen.get(words, code)
+
+
+def test_how_the_earlier_run_was_put_together_is_in_the_digest(data: Path, tmp_path: Path) -> None:
+    """With equal weights too: features of one are not taken for those of the other."""
+    from harness.distribute.single import SingleDevice
+    from harness.worker.earlier import backbone_of_run
+
+    keras = {"backbone.handle": "keras:MobileNetV3Small", "backbone.weights": "random"}
+    spec = write(tmp_path / "a", tmp_path, data, **keras, **{"data.image_size": 32})
+    run(spec, tmp_path / "cache")
+    other = tmp_path / "b"
+    shutil.copytree(spec.parent / "run", other)
+    kept = (other / "spec.yaml").read_text()
+    assert "pooling: null" in kept
+    (other / "spec.yaml").write_text(kept.replace("pooling: null", "pooling: max"))
+    found = [
+        backbone_of_run(RunPaths(folder), None, (32,), Trust(), SingleDevice(), lambda text: None)
+        for folder in (spec.parent / "run", other)
+    ]
+    assert found[0].digest != found[1].digest
+    assert [v.name for v in found[0].layer.weights] == [v.name for v in found[1].layer.weights]

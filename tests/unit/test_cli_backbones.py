@@ -370,3 +370,10 @@ def test_what_has_just_come_into_use_stays(three: Path, capsys) -> None:
     note_use(found.path)
     assert kept.remove(found) is False
     assert found.path.exists()
+
+
+def test_a_file_replaces_nothing_that_is_there(cache: Path, capsys) -> None:
+    Path("module.tar.gz").write_bytes(archive(FILES))
+    assert staged(capsys, spec_file(), "--from", "module.tar.gz")["backbone"]["fetched"]
+    assert main(["stage", HANDLE, "--from", "module.tar.gz"]) == 2
+    assert "in the cache already" in capsys.readouterr().err

@@ -7,6 +7,7 @@ that are believed (``SSL_CERT_FILE``).
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import time
 import urllib.error
@@ -90,13 +91,20 @@ def _opened(
             said = f"the server says {error.code} {error.reason}"
         raise (_Broken(said) if error.code in _BUSY else NotReached(said)) from error
     except urllib.error.URLError as error:
-        raise NotReached(f"{error.reason}") from error
+        raise (_Broken if _may_pass(error.reason) else NotReached)(f"{error.reason}") from error
     except (http.client.HTTPException, TimeoutError, ConnectionError) as error:
         raise _Broken(f"{type(error).__name__}: {error}") from error
     if response.status != 206:
         file.seek(0)
         file.truncate()
     return response
+
+
+def _may_pass(reason: object) -> bool:
+    """Whether what kept a connection from being made may be gone in a moment."""
+    if isinstance(reason, socket.gaierror):
+        return reason.errno == socket.EAI_AGAIN
+    return isinstance(reason, TimeoutError | ConnectionResetError)
 
 
 def _copy(response: Any, file: BinaryIO, told: Callable[[int, int | None], None]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import shutil
+import socket
 import stat
 import subprocess
 import tarfile
@@ -13,6 +14,7 @@ import tempfile
 import threading
 import time
 import traceback
+import urllib.error
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -164,6 +166,32 @@ def test_nobody_answers(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(DataError, match=r"cannot be had: .*refused"):
         fetch(module(shelves), quiet)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("reason", "tries"),
+    [
+        (ConnectionResetError("reset"), 4),
+        (TimeoutError("late"), 4),
+        (socket.gaierror(socket.EAI_AGAIN, "again"), 4),
+        (socket.gaierror(socket.EAI_NONAME, "no such name"), 1),
+        (ConnectionRefusedError("refused"), 1),
+    ],
+)
+def test_what_may_pass_is_tried_again(
+    reason: OSError, tries: int, shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    def fails(*given: object, **more: object) -> None:
+        tried.append(given)
+        raise urllib.error.URLError(reason)
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", fails)
+    monkeypatch.setattr("harness.model.download._PAUSE_S", 0.0)
+    with pytest.raises(DataError):
+        fetch(module(shelves), quiet)
+    assert len(tried) == tries
 
 
 def test_a_stranger_is_not_believed(

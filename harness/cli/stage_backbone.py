@@ -70,17 +70,18 @@ def wanted_of(resolved: Resolved, *, alone: bool) -> list[Wanted]:
     from harness.launch.backbone_check import environment_of
     from harness.runs.earlier import first_source
     from harness.spec.models_model import Backbone
-    from harness.worker.stage_backbone import remote_for
+    from harness.worker.stage_backbone import remotes_for
 
     spec = first_source(resolved.spec)
     backbone = spec.backbone
     sizes = () if alone else spec.image_sizes()
     environment = environment_of(resolved)
-    modules = [(backbone, sizes)]
-    if backbone.preprocessor is not None:
-        modules.append((Backbone(handle=backbone.preprocessor), ()))
-    found = ((one, of, remote_for(one, of, environment)) for one, of in modules)
-    return [Wanted(one, of, remote, environment) for one, of, remote in found if remote is not None]
+    found = []
+    for remote in remotes_for(backbone, sizes, environment):
+        own = remote.handle == backbone.handle
+        one = backbone if own else Backbone(handle=remote.handle)
+        found.append(Wanted(one, sizes if own else (), remote, environment))
+    return found
 
 
 def stage_it(wanted: Wanted, args: argparse.Namespace) -> StagedBackbone:

@@ -15,7 +15,6 @@ from harness.spec.existence import placed
 
 if TYPE_CHECKING:
     from harness.model.remote import Remote
-    from harness.model.role import Role
     from harness.runs.paths import RunPaths
     from harness.spec import Resolved
 
@@ -59,7 +58,7 @@ def look_for_backbone(resolved: Resolved) -> CachedBackbone | None:
         DataError: what lies there is no SavedModel.
         StorageError: there is no cache that jobs see.
     """
-    remotes = list(_remotes(resolved).values())
+    remotes = _remotes(resolved)
     if not remotes:
         return None
     # Of a preprocessor it is said where that alone is not there.
@@ -83,26 +82,29 @@ def check_backbone(resolved: Resolved, say: Callable[[str], None]) -> None:
     from harness.model.pinned import check_owners
     from harness.worker.backbones import bring
 
-    for role, remote in remotes.items():
+    for remote in remotes:
         try:
-            bring(remote, environment_of(resolved), say, role)
+            bring(remote, environment_of(resolved), say)
             if remote.is_module:
-                check_owners(remote.path, resolved.user.trust, role)
+                check_owners(remote.path, resolved.user.trust, remote.role)
         except DataError as error:
             raise DataError(
-                [placed(role.field, replace(one, path=None), resolved) for one in error.problems]
+                [
+                    placed(remote.role.field, replace(one, path=None), resolved)
+                    for one in error.problems
+                ]
             ) from error
 
 
 def note_backbone(resolved: Resolved, paths: RunPaths) -> None:
     """Notes that a run needs its backbone, which stays in the cache until the run is over."""
-    for remote in _remotes(resolved).values():
+    for remote in _remotes(resolved):
         from harness.model.kept import note_use
 
         note_use(remote.path, paths.root)
 
 
-def _remotes(resolved: Resolved) -> dict[Role, Remote]:
+def _remotes(resolved: Resolved) -> list[Remote]:
     from harness.model.remote import IMAGENET
     from harness.runs.earlier import first_source
     from harness.spec.keras_names import keras_name
@@ -114,7 +116,7 @@ def _remotes(resolved: Resolved) -> dict[Role, Remote]:
     # Looked at first: a spec whose backbone lies here needs no cache.
     handles = (backbone.handle, backbone.preprocessor or "")
     if not published and not any(one.startswith("https://") for one in handles):
-        return {}
+        return []
     from harness.model.remote import remotes_of
     from harness.worker.backbones import shelves_of
 

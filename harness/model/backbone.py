@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,7 +113,7 @@ def locate(handle: str, role: Role = BACKBONE) -> Path:
     if remote is not None:
         if remote.is_here():
             return remote.path
-        raise missing(remote, role=role)
+        raise missing(replace(remote, role=role))
     folder = Path(handle.removeprefix("hub:").removeprefix("file://"))
     if not folder.is_dir():
         raise DataError(

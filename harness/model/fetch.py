@@ -196,11 +196,11 @@ def _make_weights(remote: Remote, source: Path, made: Path) -> None:
 def _unfit(remote: Remote, got: str) -> DataError:
     kind = "a .tar.gz of a SavedModel" if remote.is_module else "the weights that Keras published"
     return DataError(
-        "what was fetched is not the backbone; nothing is kept of it",
+        f"what was fetched is not the {remote.role.name}; nothing is kept of it",
         got=f"{remote.handle}: {got}",
         allowed=f"{kind}, from {remote.address}",
         action="look at the address in a browser; of a proxy or a login page, what it sends is got",
-        path="backbone.handle",
+        path=remote.role.field,
     )
 
 

@@ -12,7 +12,7 @@ import os
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -68,6 +68,7 @@ class Remote:
         address: what is asked for it.
         path: of its folder, or of its file of weights, in the cache.
         checksum: MD5 or SHA-256 (hex) of that file, where whoever published it says it.
+        role: of which of a spec's modules errors are.
     """
 
     handle: str
@@ -75,6 +76,7 @@ class Remote:
     path: Path
     checksum: str | None = None
     is_module: bool = True
+    role: Role = BACKBONE
 
     def is_here(self) -> bool:
         """Whether it is in the cache.
@@ -88,11 +90,11 @@ class Remote:
             return False
         if not is_saved_model(self.path):
             raise DataError(
-                "what the cache holds of the backbone is no SavedModel",
+                f"what the cache holds of the {self.role.name} is no SavedModel",
                 got=f"{self.handle}: {self.path} without saved_model.pb",
                 allowed="the files of a SavedModel, with saved_model.pb right in that folder",
                 action="remove the folder, and run the same command again",
-                path="backbone.handle",
+                path=self.role.field,
             )
         return True
 
@@ -119,12 +121,13 @@ def remote_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> Rem
     return Remote(handle, _compressed(handle), shelves.modules / module_name(handle))
 
 
-def remotes_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> dict[Role, Remote]:
+def remotes_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> list[Remote]:
     """What is fetched of a backbone and its preprocessor; nothing where both lie here already."""
-    found = {BACKBONE: remote_of(backbone, sizes, shelves)}
+    found = [remote_of(backbone, sizes, shelves)]
     if backbone.preprocessor is not None:
-        found[PREPROCESSOR] = remote_of(Backbone(handle=backbone.preprocessor), (), shelves)
-    return {role: remote for role, remote in found.items() if remote is not None}
+        before = remote_of(Backbone(handle=backbone.preprocessor), (), shelves)
+        found.append(before and replace(before, role=PREPROCESSOR))
+    return [remote for remote in found if remote is not None]
 
 
 def module_name(handle: str) -> str:
@@ -132,22 +135,22 @@ def module_name(handle: str) -> str:
     return hashlib.sha1(handle.encode("utf8"), usedforsecurity=False).hexdigest()
 
 
-def missing(remote: Remote, why: str = "it is not there", role: Role = BACKBONE) -> DataError:
+def missing(remote: Remote, why: str = "it is not there") -> DataError:
     """The error of a backbone that is not in the cache and is not fetched.
 
     Args:
         why: what stands against it.
     """
-    what = "SPEC" if role == BACKBONE else shlex.quote(remote.handle)
+    what = "SPEC" if remote.role == BACKBONE else shlex.quote(remote.handle)
     return DataError(
-        f"the {role.name} is not in the cache",
+        f"the {remote.role.name} is not in the cache",
         got=f"{remote.handle}: {why} ({remote.path})",
         allowed="an address that this machine reaches, or a backbone that was staged before",
         action=f"run `harness stage {what}` where there is internet and the same cache; or fetch "
         f"it anywhere, `curl -fLo FILE {shlex.quote(remote.address)}`, copy FILE to this cluster, "
         "and "
         f"run `harness stage {what} --from FILE`",
-        path=role.field,
+        path=remote.role.field,
     )
 
 

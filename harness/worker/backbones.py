@@ -10,7 +10,6 @@ from harness.errors import StorageError
 from harness.model.fetch import Fetched, fetch
 from harness.model.kept import note_use
 from harness.model.remote import Remote, Shelves, is_offline, missing, remotes_of
-from harness.model.role import BACKBONE, Role
 from harness.runs.earlier import first_source
 from harness.spec import Spec
 from harness.spec.models_model import Backbone
@@ -42,7 +41,6 @@ def bring(
     remote: Remote,
     environment: Mapping[str, str],
     say: Callable[[str], None],
-    role: Role = BACKBONE,
 ) -> Fetched:
     """Has a backbone in the cache, fetched if need be, and notes its use.
 
@@ -52,7 +50,7 @@ def bring(
         UsageError: see :func:`harness.model.remote.is_offline`.
     """
     if is_offline(environment) and not remote.is_here():
-        raise missing(remote, "nothing is fetched here, since compute nodes have no internet", role)
+        raise missing(remote, "nothing is fetched here, since compute nodes have no internet")
     done = fetch(remote, say)
     note_use(remote.path)
     return done
@@ -69,8 +67,8 @@ def bring_for_run(
     """
     first = first_source(spec)
     remotes = remotes_of(first.backbone, first.image_sizes(), Shelves.of(environment))
-    for role, remote in remotes.items():
-        bring(remote, environment, say, role)
+    for remote in remotes:
+        bring(remote, environment, say)
         note_use(remote.path, run)
     return bool(remotes)
 
@@ -81,5 +79,5 @@ def bring_alone(backbone: Backbone, sizes: tuple[int, ...], say: Callable[[str],
     Raises:
         DataError, StorageError, UsageError: see :func:`bring`.
     """
-    for role, remote in remotes_of(backbone, sizes, Shelves.of(os.environ)).items():
-        bring(remote, os.environ, say, role)
+    for remote in remotes_of(backbone, sizes, Shelves.of(os.environ)):
+        bring(remote, os.environ, say)

@@ -11,7 +11,7 @@ from harness.errors import DataError, UsageError
 from harness.model.fetch import fetch
 from harness.model.kept import note_use
 from harness.model.pinned import check_digest, digest_of
-from harness.model.remote import Remote, is_offline, missing, remote_of
+from harness.model.remote import Remote, is_offline, missing, remotes_of
 from harness.spec.models_model import Backbone
 from harness.worker.backbones import shelves_of
 
@@ -32,10 +32,10 @@ class StagedBackbone:
     digest: str | None = None
 
 
-def remote_for(
+def remotes_for(
     backbone: Backbone, sizes: Sequence[int], environment: Mapping[str, str]
-) -> Remote | None:
-    """What there is to fetch of a backbone; None where nothing is.
+) -> list[Remote]:
+    """What there is to fetch of a backbone and its preprocessor.
 
     Args:
         environment: of the ranks.
@@ -43,7 +43,7 @@ def remote_for(
     Raises:
         StorageError: see :func:`harness.worker.backbones.shelves_of`.
     """
-    return remote_of(backbone, sizes, shelves_of(environment))
+    return remotes_of(backbone, sizes, shelves_of(environment))
 
 
 def stage_backbone(

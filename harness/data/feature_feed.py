@@ -54,6 +54,7 @@ class FeatureFeed:
         self._known, self._readers, self._examples = known, tuple(readers), examples
         self._blame, self._recorder, self._order = blame, recorder, order
         self._resampling = resampling
+        self._pass: tuple[tuple[int, int, int], tf.data.Dataset] | None = None
         self._class_weights = (
             None if class_weights is None else np.asarray(class_weights, np.float32)
         )
@@ -86,7 +87,16 @@ class FeatureFeed:
         return self._batches(numbers, some, steps * parts, batch // parts)
 
     def evaluation(self, batch_size: int, rank: int = 0, ranks: int = 1) -> tf.data.Dataset:
-        """All examples once, in canonical order; the last batch is padded with mask 0."""
+        """All examples once, in canonical order; the last batch is padded with mask 0.
+
+        The latest is kept, see :meth:`harness.data.pipeline.Feed.evaluation`.
+        """
+        asked = (batch_size, rank, ranks)
+        if self._pass is None or self._pass[0] != asked:
+            self._pass = asked, self._one_pass(*asked)
+        return self._pass[1]
+
+    def _one_pass(self, batch_size: int, rank: int, ranks: int) -> tf.data.Dataset:
         start, end = replica_rows(batch_size, rank, ranks)
         steps = self._steps(end - start)
 

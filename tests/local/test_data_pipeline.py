@@ -409,3 +409,17 @@ def test_replicas_evaluate_each_example_once_in_the_rows_of_one(photos, batch, r
 def test_an_evaluation_has_no_such_replica(photos):
     with pytest.raises(ValueError, match=r"replica must be in \[0, 1\], was 2"):
         Feed(folder_index(photos)).evaluation(8, SIZE, 2, 2)
+
+
+def test_a_pass_over_all_examples_is_built_once_for_each_shape_asked_for(photos):
+    feed = Feed(folder_index(photos))
+    first = feed.evaluation(8, SIZE)
+    assert feed.evaluation(8, SIZE) is first
+    seen = [[int(row) for batch in first for row in batch["index"]] for _ in range(2)]
+    assert seen[0] == seen[1]
+    other = feed.evaluation(8, SIZE * 2)
+    assert next(iter(other))["image"].shape == (8, SIZE * 2, SIZE * 2, 3)
+    half = feed.evaluation(8, SIZE, 1, 2)
+    assert next(iter(half))["image"].shape == (4, SIZE, SIZE, 3)
+    again = feed.evaluation(8, SIZE)
+    assert [[int(row) for batch in again for row in batch["index"]]] == seen[:1]

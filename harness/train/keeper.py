@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,12 +42,23 @@ class Keeper:
         """Whether the newest checkpoint is that of ``step``."""
         return self._saved is not None and self._saved.step == step
 
-    def save(self, position: Position, metrics: Mapping[str, float]) -> None:
-        """Commits a checkpoint of ``position``, unless it is there already.
+    def save(
+        self,
+        position: Position,
+        metrics: Mapping[str, float],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Begins to commit a checkpoint of ``position``, unless that is done already.
+
+        It is written while training goes on; :meth:`check` and :meth:`settle` say what became
+        of it.
+
+        Args:
+            then: called once it is there.
 
         Raises:
             TrainingError: a weight is not finite; nothing is written then.
-            StorageError: see the store.
+            StorageError: the one before could not be written.
         """
         if self._saved == position:
             return
@@ -72,8 +83,17 @@ class Keeper:
             },
             metrics=metrics,
             keep_steps=() if best_step is None else (best_step,),
+            then=then,
         )
         self._saved, self._saved_at = position, time.monotonic()
+
+    def check(self) -> None:
+        """Raises the StorageError of a checkpoint that could not be written; waits for none."""
+        self._parts.saver.check()
+
+    def settle(self) -> None:
+        """Returns once what was saved is there; raises as :meth:`check`."""
+        self._parts.saver.settle()
 
     def restore(self) -> tuple[Position, dict[str, float]] | None:
         """Takes back the newest checkpoint that verifies; None when there is none.

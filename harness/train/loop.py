@@ -67,6 +67,7 @@ class Trainer:
                 self._save_if_due(phase)
                 self.leave_if_asked()
         self.keeper.save(self.position, self.metrics)
+        self.keeper.settle()
         self.parts.callbacks.on_train_end()
         return self.position
 
@@ -77,6 +78,8 @@ class Trainer:
         if found is not None:
             self.position, self.metrics = found
             self.parts.watch.continues(self.position.step)
+            if self.parts.best.step is not None:  # an end right after its save has not noted it
+                self.parts.improved(self.parts.best.to_json())
         # A step whose epoch is still to be validated has no lines yet, or will have them again.
         ahead = 0 if self.position.validated else 1
         self.parts.writer.rollback(self.position.step - ahead)
@@ -129,8 +132,7 @@ class Trainer:
 
     def _look_for_hidden_randomness(self) -> None:
         # Traces the function that the first call of the phase would trace.
-        traced = self._many.get_concrete_function(self._iterator, tf.constant(1))
-        ops = hidden_random_ops(traced)
+        ops = hidden_random_ops(self._many.get_concrete_function(self._iterator, tf.constant(1)))
         if ops:
             self.parts.not_exact([f"the model draws from hidden state: {', '.join(ops)}"])
 
@@ -215,8 +217,8 @@ class Trainer:
         parts.watch.say(self._epoch_line(phase, improved))
         parts.writer.flush()
         if improved:
-            self.keeper.save(self.position, figures)
-            parts.improved()
+            best = parts.best.to_json()
+            self.keeper.save(self.position, figures, then=lambda: parts.improved(best))
 
     def _lower_rate_if_due(self, figures: dict[str, float]) -> None:
         plateau = self.parts.plateau
@@ -241,25 +243,23 @@ class Trainer:
         """Saves and raises StoppedEarly if any rank was asked to stop."""
         parts = self.parts
         parts.watch.alive()
+        self.keeper.check()
         if not parts.distribution.agree(parts.stop.requested is not None):
             return
         self.keeper.averages.hide()  # a validation may be under way
         # What is saved of a step belongs to the phase that did it, not to one that is to begin.
         if self.position.phase_step > 0 or not self.keeper.has_saved(self.position.step):
             self.keeper.save(self.position, self.metrics)
+        self.keeper.settle()
         reason = parts.stop.requested or "another rank was asked to"
         raise StoppedEarly(
             f"stopped at step {self.position.step} ({reason}); it is saved",
             action="run the same command again to continue",
         )
 
-    # What the verbs share.
-
     def _until_due(self, phase: Phase) -> list[int]:
-        wanted = [self.parts.log_every]
-        if self.parts.save_every.seconds is None:
-            wanted.append(self.parts.save_every)
-        return [self._left(every, phase) for every in wanted]
+        wanted = (self.parts.log_every, self.parts.save_every)
+        return [self._left(every, phase) for every in wanted if every.seconds is None]
 
     def _left(self, every: Duration, phase: Phase) -> int:
         """Steps until something is due that is due ``every`` so often; all of them right after.

@@ -21,7 +21,7 @@ from harness.train.plateau import Plateau
 from harness.train.scaling import LossScale
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    pass
 
 
 class TrainingData(Protocol):
@@ -81,8 +81,17 @@ class Saver(Protocol):
         *,
         metrics: Mapping[str, float] | None = None,
         keep_steps: Iterable[int] = (),
-    ) -> Path | None:
-        """Commits a checkpoint; its folder, or None on a rank that writes none."""
+        then: Callable[[], None] = ...,
+    ) -> None:
+        """Begins to commit a checkpoint; calls ``then`` once it is there."""
+        ...
+
+    def check(self) -> None:
+        """Raises what has become of the latest one, if that is known."""
+        ...
+
+    def settle(self) -> None:
+        """Waits for it."""
         ...
 
     def restore(self, step: int | None = None) -> Any:
@@ -177,7 +186,8 @@ class Parts:
     callbacks: Callbacks
     open: Callable[[], None]
     """Writes what a run shows once, before its first step."""
-    improved: Callable[[], None]
+    improved: Callable[[Mapping[str, Any]], None]
+    """Notes the best so far (:meth:`Best.to_json`), whose checkpoint is there."""
     """Called once the checkpoint of a new best is there."""
     not_exact: Callable[[list[str]], None]
     """Hears why a resumed run would not repeat an undisturbed one to the last bit."""

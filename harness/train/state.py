@@ -134,8 +134,9 @@ class Sums:
     def tensors(self) -> dict[str, np.ndarray]:
         """For the checkpoint."""
         parts = {"window": self._steps.sums(), "epoch": self.epoch}
+        # Copies: they are written while the sums go on.
         return {
-            f"{SUMS}{part}/{name}": value
+            f"{SUMS}{part}/{name}": np.array(value)
             for part, sums in parts.items()
             for name, value in sums.items()
         }

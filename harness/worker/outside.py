@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from harness.checkpoint.background import Background
 from harness.checkpoint.store import Store
 from harness.data.media import medium_of
 from harness.observe.progress import Progress
@@ -46,11 +47,14 @@ def first_rank(
     store.sweep()
     exactness = Exactness(paths, spec.training.deterministic, watch.say)
 
+    saver = Background(store, watch.say)
+
     def close() -> None:
+        saver.close()
         watch.close()
         writer.close()
 
-    return Outside(store, writer, watch, exactness, close)
+    return Outside(saver, writer, watch, exactness, close)
 
 
 def other_rank(spec: Spec) -> Outside:
@@ -65,6 +69,12 @@ class _Silent:
 
     def save(self, step: int, *arguments: Any, **options: Any) -> None:
         """Rank 0 writes the checkpoint."""
+
+    def check(self) -> None:
+        """Rank 0 sees whether it could."""
+
+    def settle(self) -> None:
+        """Rank 0 waits for it."""
 
     def restore(self, step: int | None = None) -> Any:
         """Rank 0 reads the checkpoint and tells the others."""

@@ -133,7 +133,7 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
         stop=stop,
         callbacks=made.callbacks,
         open=lambda: show_beginning(outside.writer, spec, made.feeds) if first else None,
-        improved=lambda: note_best(paths, best) if first else None,
+        improved=lambda found: note_best(paths, found) if first else None,
         not_exact=outside.exactness.not_exact,
         scaling=_scaling(training.precision),
         jit_compile=training.jit_compile,
@@ -206,9 +206,13 @@ def _validation(
     return lambda between, phase: feeds.evaluate(feed, evaluator, between, phase)
 
 
-def note_best(paths: RunPaths, best: Best) -> None:
-    """Puts the best so far into the record, where predict and status find it."""
-    update_record(paths, best=best.to_json())
+def note_best(paths: RunPaths, best: Mapping[str, Any]) -> None:
+    """Puts the best so far into the record, where predict and status find it.
+
+    Args:
+        best: what :meth:`harness.train.best.Best.to_json` gives.
+    """
+    update_record(paths, best=dict(best))
 
 
 def _plateau(spec: Spec) -> Plateau | None:

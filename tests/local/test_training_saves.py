@@ -1,0 +1,159 @@
+"""Checkpoints written while a run trains: it waits for none, and loses none."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
+
+from checkpoint_helpers import small_disk
+
+from harness.checkpoint.snapshot import Snapshot
+from harness.checkpoint.store import Store
+from harness.cli.main import main
+from harness.errors import ExitCode
+from harness.runs.paths import RunPaths
+from harness.train.keeper import Keeper
+from tests.local.training_helpers import (
+    CLASSES,
+    checkpoint_steps,
+    mischief,
+    write_spec,
+)
+
+FILL = '''
+import os, pathlib
+import tf_keras
+from harness.plugins import register
+
+@register("callback", "fill")
+class Fill(tf_keras.callbacks.Callback):
+    """Fills the disk of a folder from a step on, while a file says so."""
+
+    def __init__(self, folder, at):
+        super().__init__()
+        self.folder, self.at = pathlib.Path(folder), at
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations.numpy()) < self.at:
+            return
+        if not (self.folder.parent / "full").exists():
+            return
+        with open(self.folder / "filler", "ab", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass  # that is what is wanted
+
+    def get_state(self):
+        return {}
+
+    def set_state(self, state):
+        pass
+'''
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, write_pictures) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    write_pictures(folder / "train", CLASSES, 12, 16)
+    write_pictures(folder / "test", CLASSES, 4, 16)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+def run(spec: Path, folder: Path) -> int:
+    return int(main(["run", str(spec), "--run-dir", str(folder), "--quiet"]))
+
+
+def weights(folder: Path) -> dict[str, np.ndarray]:
+    paths = RunPaths(folder)
+    restored = Store(paths.checkpoints, keep=9, access="private", log=print).restore()
+    assert restored is not None
+    return {n: v for n, v in restored.tensors.items() if n.startswith("model/")}
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_costs_no_bit(
+    tmp_path: Path, data: Path, tiny_backbone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", "24m") as disk:
+        (tmp_path / "fill.py").write_text(FILL)
+        spec = write_spec(
+            tmp_path,
+            tiny_backbone,
+            data,
+            plugins=[str(tmp_path / "fill.py")],
+            **{
+                "training.phases": [{"name": "one", "epochs": 3, "learning_rate": 0.01}],
+                "training.callbacks": [
+                    {"plugin": "fill", "options": {"folder": str(disk), "at": 7}}
+                ],
+            },
+        )
+        (tmp_path / "full").touch()
+        assert run(spec, disk / "run") == ExitCode.STORAGE
+        said = capsys.readouterr().err
+        assert "no space is left" in said
+        assert "Traceback" not in said
+        kept = checkpoint_steps(disk / "run")
+        assert kept
+        assert max(kept) <= 7
+        (tmp_path / "full").unlink()
+        (disk / "filler").unlink()
+        assert run(spec, disk / "run") == ExitCode.DONE
+        assert run(spec, tmp_path / "undisturbed") == ExitCode.DONE
+        found, right = weights(disk / "run"), weights(tmp_path / "undisturbed")
+        assert found.keys() == right.keys()
+        assert all(np.array_equal(found[name], right[name]) for name in right)
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(
+    tmp_path: Path, data: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each commit takes a second longer than it does; what it has does not change meanwhile."""
+    commit, save, took = Store.commit, Keeper.save, []
+    written: dict[int, tuple[bytes, bytes]] = {}
+
+    def slow(self: Store, snapshot: Snapshot) -> Path:
+        before = content(snapshot)
+        time.sleep(1.0)
+        written[snapshot.step] = before, content(snapshot)
+        return commit(self, snapshot)
+
+    def noted(self: Keeper, *arguments, **options) -> None:
+        began = time.monotonic()
+        save(self, *arguments, **options)
+        took.append(time.monotonic() - began)
+
+    monkeypatch.setattr(Store, "commit", slow)
+    monkeypatch.setattr(Keeper, "save", noted)
+    changes = {
+        "training.phases": [{"name": "one", "epochs": 2, "learning_rate": 0.01}],
+        **mischief(tmp_path, sleep_s=0.05),
+    }
+    spec = write_spec(tmp_path, tiny_backbone, data, **changes)
+    assert run(spec, tmp_path / "run") == ExitCode.DONE
+    assert list(written) == sorted(written)
+    assert len(written) > 2
+    assert all(before == after for before, after in written.values())
+    # The first one has none before it to wait for.
+    assert took[0] < 0.9
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["best"]["step"] in checkpoint_steps(tmp_path / "run")
+
+
+def content(snapshot: Snapshot) -> bytes:
+    """All that is in it."""
+    return pickle.dumps((dict(snapshot.tensors), snapshot.state, dict(snapshot.metrics)))

@@ -1,6 +1,7 @@
 """Show what is kept in the cache that runs share, or remove what is not in use.
 
-The cache is the folder HARNESS_CACHE, else `harness` in XDG_CACHE_HOME or ~/.cache.  Features of
+The cache is the folder HARNESS_CACHE, else `harness` in XDG_CACHE_HOME or ~/.cache, as the jobs of
+the site have these variables: those of its profile go before those of the shell.  Features of
 frozen backbones are most of it; HARNESS_CACHE_GB limits them (100 if not set), and a run that needs
 room removes those that are longest unused by itself.  What a run has read within the last hour is
 in use and stays.  Backbones that were fetched are in it too; no run removes them by itself.  One
@@ -33,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="action", metavar="ACTION", required=True, help="what to do"
     )
     shown = actions.add_parser("list", help="show what is kept, the longest unused first")
+    _add_site(shown)
     add_json(shown)
     pruned = actions.add_parser(
         "prune", help="remove what is not in use: features first, then backbones"
@@ -44,20 +46,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--all", action="store_true", help="all that is not in use")
     pruned.add_argument("--only", choices=(_FEATURES, _BACKBONES), help="leave the others alone")
     pruned.add_argument("--dry-run", action="store_true", help="show what would go, remove nothing")
+    _add_site(pruned)
     add_json(pruned)
 
 
+def _add_site(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--site",
+        metavar="SITE",
+        help="site whose jobs have the cache: name or YAML file of its profile (default: "
+        "HARNESS_SITE, then the user config)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
-    import os
     import sys
 
+    from harness.cli.common import usual_site
     from harness.data.feature_room import entries
+    from harness.launch.backbone_check import environment_at
     from harness.model.kept import backbones as kept_backbones
     from harness.model.kept import sweep
     from harness.worker.environment import cache_root
     from harness.worker.feature_room import limit_of
 
-    environment = dict(os.environ)
+    environment = environment_at(usual_site(args.site))
     limit = limit_of(environment)
     root = cache_root(environment, lambda line: print(f"harness: {line}", file=sys.stderr))
     found, backbones = entries(root), kept_backbones(root)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from harness.spec import Resolved
+    from harness.spec.models_site import Site
 
 
 def add_spec_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +46,21 @@ def spec_from_arguments(args: argparse.Namespace, *, check_files: bool = False) 
     from harness.spec import load_spec
 
     return load_spec(args.spec, overrides=args.overrides, site=args.site, check_files=check_files)
+
+
+def usual_site(named: str | None) -> Site:
+    """The profile of ``--site``, else that of HARNESS_SITE, of the user config, ``generic``.
+
+    Raises:
+        SpecError: there is no such site, or a profile or the user config is invalid.
+    """
+    import os
+
+    from harness.spec import load_user_config
+    from harness.spec.site import load_site
+
+    usual = named or os.environ.get("HARNESS_SITE") or load_user_config().site
+    return load_site(usual or "generic")
 
 
 def is_spec(path: Path) -> bool:

@@ -4,7 +4,8 @@ WHAT is a spec (YAML), a packed set, or the handle of a backbone.
 
 A backbone from TensorFlow Hub, or the ImageNet weights of a Keras application, is fetched into the
 cache that jobs share, so that compute nodes need no internet; `harness submit` does that by itself.
-Without internet, --from takes the file that its address gives.
+Without internet, --from takes the file that its address gives.  An archive (hub:PATH.tar.gz) is
+unpacked into the same cache.
 
 Packed sets are copied to this node's scratch, or to a folder.  A run with `cluster.stage: scratch`,
 or with the folder of --to, finds the copies and copies nothing itself.  Each file is verified by
@@ -132,12 +133,11 @@ def _copy(args: argparse.Namespace, asked: Asked) -> tuple[Path | None, list[Sta
 
 
 def _asked(args: argparse.Namespace) -> Asked:
-    import os
-
-    from harness.cli.common import is_spec
+    from harness.cli.common import is_spec, usual_site
     from harness.cli.stage_backbone import is_handle, resolved_handle, wanted_of
     from harness.errors import UsageError
     from harness.worker.stage import open_data
+    from harness.worker.stage_backbone import not_fetched
 
     if is_spec(Path(args.what)):
         return _of_spec(args)
@@ -149,12 +149,11 @@ def _asked(args: argparse.Namespace) -> Asked:
             action="name the spec, or leave it out",
         )
     if is_handle(args.what):
-        return Asked({}, wanted_of(resolved_handle(args.what, args.site), alone=True))
-    from harness.spec import load_user_config
-    from harness.spec.site import load_site
-
-    usual = os.environ.get("HARNESS_SITE") or load_user_config().site
-    variables = load_site(args.site or usual or "generic").scratch_variables
+        wanted = wanted_of(resolved_handle(args.what, args.site), alone=True)
+        if not wanted:
+            raise not_fetched(args.what)
+        return Asked({}, wanted)
+    variables = usual_site(args.site).scratch_variables
     return Asked({args.what: open_data(Path(args.what))}, [], variables=tuple(variables))
 
 
@@ -187,7 +186,7 @@ def _submit(args: argparse.Namespace, asked: Asked) -> int:
     of_cluster = [one for one in args.overrides if one.startswith("cluster.")]
     path = Path(args.what) if not asked.wanted or is_spec(Path(args.what)) else None
     subject = absolute(path) if path is not None else _remote_path(asked)
-    words = [str(subject) if path is not None else args.what]
+    words = [str(subject) if path is not None else asked.wanted[0].remote.handle]
     words += ["--only", args.only] if args.only else []
     words += ["--digest"] if args.digest else []
     words += ["--to", str(absolute(args.to))] if args.to else []

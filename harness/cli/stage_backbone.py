@@ -44,8 +44,10 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def is_handle(text: str) -> bool:
-    """Whether an argument is the handle of a backbone that is fetched."""
-    return text.startswith(("https://", "keras:"))
+    """Whether an argument is the handle of a backbone that is fetched or unpacked."""
+    from harness.spec.handles import archive_of
+
+    return text.startswith(("https://", "keras:", "hub:", "file:")) or archive_of(text) is not None
 
 
 def resolved_handle(handle: str, site: str | None) -> Resolved:
@@ -105,9 +107,11 @@ def facts(done: StagedBackbone) -> dict[str, Any]:
 def tell(done: StagedBackbone) -> None:
     """What was done, in words."""
     from harness.runs.storage import readable_bytes
+    from harness.spec.handles import archive_of
 
     size = readable_bytes(done.bytes)
-    how = f"fetched in {done.seconds:.1f} s" if done.fetched else "it was in the cache"
+    verb = "fetched" if archive_of(done.handle) is None else "unpacked"
+    how = f"{verb} in {done.seconds:.1f} s" if done.fetched else "it was in the cache"
     print(f"{done.handle}: {size}; {how}")
     print(f"  {done.path}")
     if done.digest is not None:

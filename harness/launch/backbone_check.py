@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError
 from harness.spec.existence import placed
+from harness.spec.handles import archive_of
 
 if TYPE_CHECKING:
     from harness.model.remote import Remote
     from harness.runs.paths import RunPaths
     from harness.spec import Resolved
+    from harness.spec.models_site import Site
 
 
 @dataclass(frozen=True)
 class CachedBackbone:
-    """Where a backbone that is fetched lies, or will lie; its size in bytes once it is there."""
+    """Where a backbone that is fetched or unpacked lies, or will lie; its size in bytes once it is
+    there."""
 
     handle: str
     path: Path
@@ -40,15 +43,21 @@ class CachedBackbone:
     def __str__(self) -> str:
         if self.cached:
             return f"the backbone {self.handle} is in the cache: {self.path}"
+        verb = "fetches" if archive_of(self.handle) is None else "unpacks"
         return (
-            f"the backbone {self.handle} is not in the cache; `harness submit` fetches it first "
+            f"the backbone {self.handle} is not in the cache; `harness submit` {verb} it first "
             f"({self.path})"
         )
 
 
 def environment_of(resolved: Resolved) -> dict[str, str]:
     """The variables that a job's ranks have, as far as the cache hangs on them."""
-    return {**os.environ, **resolved.site.environment.variables}
+    return environment_at(resolved.site)
+
+
+def environment_at(site: Site) -> dict[str, str]:
+    """The same, of jobs at a site."""
+    return {**os.environ, **site.environment.variables}
 
 
 def look_for_backbone(resolved: Resolved) -> CachedBackbone | None:
@@ -84,7 +93,9 @@ def check_backbone(resolved: Resolved, say: Callable[[str], None]) -> None:
 
     for remote in remotes:
         try:
-            bring(remote, environment_of(resolved), say)
+            if remote.archive is not None:  # before it is unpacked, which makes its files ours
+                check_owners(remote.archive, resolved.user.trust, remote.role)
+            bring(remote, environment_of(resolved), say, unpacks=True)
             if remote.is_module:
                 check_owners(remote.path, resolved.user.trust, remote.role)
         except DataError as error:
@@ -115,7 +126,8 @@ def _remotes(resolved: Resolved) -> list[Remote]:
     published = keras_name(backbone.handle) is not None and backbone.weights in (None, IMAGENET)
     # Looked at first: a spec whose backbone lies here needs no cache.
     handles = (backbone.handle, backbone.preprocessor or "")
-    if not published and not any(one.startswith("https://") for one in handles):
+    elsewhere = any(one.startswith("https://") or archive_of(one) is not None for one in handles)
+    if not published and not elsewhere:
         return []
     from harness.model.remote import remotes_of
     from harness.worker.backbones import shelves_of

@@ -17,6 +17,7 @@ from harness.launch.request import checked_lanes, make_request
 from harness.launch.site_checks import check_by_profile
 from harness.spec import Resolved, Spec, spec_digest
 from harness.spec.feature_cache import planned as features_planned
+from harness.spec.handles import archive_of, split_handle
 from harness.train.plan import Phase, Plan, make_plan
 
 _FLOAT_BYTES = 4
@@ -122,14 +123,16 @@ def _estimates(spec: Spec, counts: dict[str, int], notes: list[str]) -> dict[str
         return found  # it is as large as what that run has made of its backbone
     modules = {"handle": spec.backbone.handle, "preprocessor": spec.backbone.preprocessor}
     for of, handle in modules.items():
-        folder = Path((handle or "").removeprefix("hub:").removeprefix("model:"))
+        folder = Path(split_handle(handle or "")[1] or "")
         name = "backbone_bytes" if of == "handle" else f"{of}_bytes"
+        if archive_of(handle or "") is not None and folder.is_file():
+            continue  # how large it is once it is unpacked, its entry in the cache says
         if folder.is_file():
             found[name] = folder.stat().st_size
         elif folder.is_absolute() and folder.is_dir():
             files = [path for path in folder.rglob("*") if path.is_file()]
             found[name] = sum(path.stat().st_size for path in files)
-        elif handle is not None and "://" not in handle and folder.is_absolute():
+        elif folder.is_absolute():
             notes.append(f"backbone.{of}: there is no folder {folder}")
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from harness.model.remote import Shelves, missing, remote_of
 from harness.model.role import BACKBONE, Role
 from harness.model.saved import load_saved
 from harness.plugins import PREFIX, registry
+from harness.spec.handles import module_path
 from harness.spec.models_model import Backbone as BackboneSpec
 
 
@@ -104,21 +105,22 @@ def input_of(element: tf.TensorSpec) -> tf.TensorSpec:
 
 
 def locate(handle: str, role: Role = BACKBONE) -> Path:
-    """The local folder of a Hub handle; downloads nothing, see :mod:`harness.model.fetch`.
+    """The local folder of a Hub handle; downloads and unpacks nothing, see
+    :mod:`harness.model.fetch`.
 
     Raises:
-        DataError: the folder does not exist, or that of a remote handle is not in the Hub cache.
+        DataError: the folder does not exist, or what is fetched or unpacked is not in the cache.
     """
-    remote = remote_of(BackboneSpec(handle=handle), (), Shelves.of(os.environ))
+    remote = remote_of(BackboneSpec(handle=handle), (), Shelves.of(os.environ), role)
     if remote is not None:
         if remote.is_here():
             return remote.path
-        raise missing(replace(remote, role=role))
-    folder = Path(handle.removeprefix("hub:").removeprefix("file://"))
-    if not folder.is_dir():
+        raise missing(remote)
+    folder = module_path(handle)
+    if folder is None or not folder.is_dir():
         raise DataError(
             f"the {role.name} folder does not exist",
-            got=str(folder),
+            got=str(folder or handle),
             allowed="a folder that holds a SavedModel",
             action=f"correct the path, or prepare the {role.name} first",
             path=role.field,

@@ -29,6 +29,7 @@ from harness.model.preprocessor import Preprocessor, load_preprocessor, with_len
 from harness.model.role import PREPROCESSOR
 from harness.model.wiring import Wiring, wire
 from harness.spec import Trust
+from harness.spec.handles import archive_of
 from harness.spec.models_model import Backbone as BackboneSpec
 
 
@@ -98,12 +99,15 @@ def load_module(
     folder, digest = backbones.located(handle)
     check_digest(digest, wanted.digest, handle, "the spec")
     check_digest(digest, pinned.backbone, handle, "the run")
-    check_trusted(folder, digest, trust)
+    # Who owns the archive has decided what was unpacked from it.
+    for source in filter(None, (folder, archive_of(handle))):
+        check_trusted(source, digest, trust)
     if wanted.preprocessor is not None:
         place = backbones.locate(wanted.preprocessor, PREPROCESSOR)
         before = digest_of(place)
         check_digest(before, pinned.preprocessor, wanted.preprocessor, "the run", PREPROCESSOR)
-        check_trusted(place, before, trust, PREPROCESSOR)
+        for source in filter(None, (place, archive_of(wanted.preprocessor))):
+            check_trusted(source, before, trust, PREPROCESSOR)
     # With a preprocessor an output is chosen here, where all of them can be named.
     chosen = wanted.output if before is None or own_path(handle) is not None else None
     found = backbones.load_located(folder, handle, digest, Called(wanted.signature, chosen))

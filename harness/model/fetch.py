@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from harness.errors import DataError, StorageError
+from harness.model.archives import no_module, read_name
 from harness.model.download import NotReached, download
 from harness.model.pinned import is_saved_model
 from harness.model.remote import Remote, checksum_kind, missing
@@ -52,7 +53,8 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class Fetched:
-    """A backbone in the cache; ``fetched`` says whether it was brought there by this call."""
+    """A backbone in the cache; ``fetched`` says whether it was brought there by this call, from its
+    address or out of its archive."""
 
     remote: Remote
     bytes: int
@@ -65,7 +67,8 @@ def fetch(remote: Remote, say: Callable[[str], None], given: Path | None = None)
 
     Args:
         say: hears what takes its time.
-        given: what its address gives, fetched by other means; None asks the address.
+        given: what its address gives, fetched by other means; None asks the address, or unpacks
+            the archive that its handle names.
 
     Raises:
         DataError: it cannot be had, or is not what it should be.
@@ -113,8 +116,11 @@ def _bring(remote: Remote, say: Callable[[str], None], given: Path | None) -> No
     mark = f".{path.name}.{secrets.token_hex(4)}"
     part, made = path.with_name(f"{mark}.part{TEMPORARY}"), path.with_name(f"{mark}{TEMPORARY}")
     try:
+        given = given or remote.archive
         if given is None:
             _download(remote, part, say)
+        elif given == remote.archive:
+            say(f"unpacking {given}")
         source = given or part
         if remote.is_module:
             _make_module(remote, source, made)
@@ -175,6 +181,8 @@ def _make_module(remote: Remote, source: Path, made: Path) -> None:
     if not is_saved_model(made):
         names = ", ".join(sorted(one.name for one in made.iterdir())[:5])
         raise _unfit(remote, f"an archive without saved_model.pb, of {names or 'nothing'}")
+    if remote.archive is not None and read_name(source) != remote.path.name:
+        raise _unfit(remote, "it has changed while it was unpacked")
 
 
 def _make_weights(remote: Remote, source: Path, made: Path) -> None:
@@ -194,6 +202,8 @@ def _make_weights(remote: Remote, source: Path, made: Path) -> None:
 
 
 def _unfit(remote: Remote, got: str) -> DataError:
+    if remote.archive is not None:
+        return no_module(remote.archive, got, remote.role)
     kind = "a .tar.gz of a SavedModel" if remote.is_module else "the weights that Keras published"
     return DataError(
         f"what was fetched is not the {remote.role.name}; nothing is kept of it",

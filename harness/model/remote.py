@@ -12,14 +12,16 @@ import os
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from harness.errors import DataError, UsageError
+from harness.model.archives import content_name
 from harness.model.keras_weights import published
 from harness.model.pinned import is_saved_model
 from harness.model.role import BACKBONE, PREPROCESSOR, Role
+from harness.spec.handles import archive_of
 from harness.spec.keras_names import keras_name
 from harness.spec.models_model import Backbone
 
@@ -69,6 +71,7 @@ class Remote:
         path: of its folder, or of its file of weights, in the cache.
         checksum: MD5 or SHA-256 (hex) of that file, where whoever published it says it.
         role: of which of a spec's modules errors are.
+        archive: the file that it is unpacked from, where no address is asked.
     """
 
     handle: str
@@ -77,6 +80,7 @@ class Remote:
     checksum: str | None = None
     is_module: bool = True
     role: Role = BACKBONE
+    archive: Path | None = None
 
     def is_here(self) -> bool:
         """Whether it is in the cache.
@@ -104,29 +108,42 @@ class Remote:
         return size_of(self.path)
 
 
-def remote_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> Remote | None:
-    """What of a backbone is fetched; None where nothing is.
+def remote_of(
+    backbone: Backbone, sizes: Sequence[int], shelves: Shelves, role: Role = BACKBONE
+) -> Remote | None:
+    """What of a backbone is fetched, or unpacked; None where nothing is.
 
     Args:
         sizes: of the pictures that it is to take, in pixels; with one alone some applications
             have weights of their own.
+
+    Raises:
+        DataError: it is an archive, which cannot be read.
     """
     handle, name = backbone.handle, keras_name(backbone.handle)
     if name is not None and backbone.weights in (None, IMAGENET):
         found = published(name, sizes[0] if len(sizes) == 1 else None)
         path = shelves.models / found.file
         return Remote(handle, found.address, path, found.checksum, is_module=False)
+    archive = archive_of(handle)
+    if archive is not None:
+        path = shelves.modules / content_name(archive, role)
+        return Remote(handle, str(archive), path, role=role, archive=archive)
     if not handle.startswith(_ADDRESS):
         return None
-    return Remote(handle, _compressed(handle), shelves.modules / module_name(handle))
+    return Remote(handle, _compressed(handle), shelves.modules / module_name(handle), role=role)
 
 
 def remotes_of(backbone: Backbone, sizes: Sequence[int], shelves: Shelves) -> list[Remote]:
-    """What is fetched of a backbone and its preprocessor; nothing where both lie here already."""
+    """What is fetched or unpacked of a backbone and its preprocessor; nothing where both lie here
+    already.
+
+    Raises:
+        DataError: see :func:`remote_of`.
+    """
     found = [remote_of(backbone, sizes, shelves)]
     if backbone.preprocessor is not None:
-        before = remote_of(Backbone(handle=backbone.preprocessor), (), shelves)
-        found.append(before and replace(before, role=PREPROCESSOR))
+        found.append(remote_of(Backbone(handle=backbone.preprocessor), (), shelves, PREPROCESSOR))
     return [remote for remote in found if remote is not None]
 
 
@@ -142,6 +159,14 @@ def missing(remote: Remote, why: str = "it is not there") -> DataError:
         why: what stands against it.
     """
     what = "SPEC" if remote.role == BACKBONE else shlex.quote(remote.handle)
+    if remote.archive is not None:
+        return DataError(
+            f"the {remote.role.name} has not been unpacked into the cache",
+            got=f"{remote.archive}: {why} ({remote.path})",
+            allowed="an archive that `harness stage` or `harness submit` has unpacked",
+            action=f"run `harness stage {what}`",
+            path=remote.role.field,
+        )
     return DataError(
         f"the {remote.role.name} is not in the cache",
         got=f"{remote.handle}: {why} ({remote.path})",

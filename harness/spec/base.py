@@ -96,11 +96,11 @@ class Words:
 class IsPath:
     """Marks a text as a path, made absolute by the loader.
 
-    ``kind`` is ``path``, ``handle`` (only plain paths, ``hub:PATH`` and ``model:PATH`` are
-    paths), ``image`` (what begins as an address does is no path), ``stage`` (only what holds a
-    slash, or begins with ``~`` or ``$``), ``weights`` (all but ``imagenet`` and ``random``),
-    ``plugin`` (only what ends in ``.py`` or holds a slash; the rest are entry points) or ``site``
-    (as plugin, with ``.yaml``).
+    ``kind`` is ``path``, ``handle`` (only plain paths and those behind ``hub:``,
+    ``file:``, ``model:`` and ``run:`` are paths), ``image`` (what begins as an address does is no
+    path), ``stage`` (only what holds a slash, or begins with ``~`` or ``$``), ``weights`` (all but
+    ``imagenet`` and ``random``), ``plugin`` (only what ends in ``.py`` or holds a slash; the rest
+    are entry points) or ``site`` (as plugin, with ``.yaml``).
     """
 
     kind: str = "path"

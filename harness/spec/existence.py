@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import Problem
 from harness.spec.base import show
 from harness.spec.config import Trust
+from harness.spec.handles import ARCHIVES, archive_of, module_path
 from harness.spec.load import Resolved
 from harness.spec.models import Spec
 from harness.spec.models_container import STORE, Container, container_of
@@ -165,10 +166,15 @@ def _backbone(spec: Spec) -> Iterator[Found]:
 
 
 def _saved_model(field: str, handle: str) -> Iterator[Found]:
-    path = Path(handle.removeprefix("hub:"))
-    if not path.is_absolute():
+    path = module_path(handle)
+    if path is None or not path.is_absolute():
         return  # an address, or a plug-in
-    wanted = "the folder of a SavedModel (with saved_model.pb in it)"
+    if archive_of(handle) is not None:
+        problem = _archive(path)
+        if problem is not None:
+            yield field, problem
+        return
+    wanted = "the folder of a SavedModel (with saved_model.pb in it), or an archive of one"
     problem = _folder(path, wanted)
     if problem is None and not any(
         (path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt")
@@ -177,6 +183,17 @@ def _saved_model(field: str, handle: str) -> Iterator[Found]:
         problem = Problem("is no SavedModel", show(str(path), 200), wanted, action)
     if problem is not None:
         yield field, problem
+
+
+def _archive(path: Path) -> Problem | None:
+    """What stands against unpacking an archive; its content is not looked at."""
+    wanted = f"an archive of a SavedModel ({', '.join(ARCHIVES)})"
+    if not path.is_file():
+        return Problem("does not exist", show(str(path), 200), wanted, "correct the path")
+    if not os.access(path, os.R_OK):
+        action = "ask its owner for the right to read it"
+        return Problem("may not be read by you", show(str(path), 200), wanted, action)
+    return None
 
 
 def _plugins(spec: Spec, trust: Trust) -> Iterator[Found]:

@@ -23,6 +23,7 @@ from harness.spec.base import (
     complain,
     show,
 )
+from harness.spec.handles import FILE_URL, split_handle
 from harness.spec.keras_names import PIXELS, keras_name
 from harness.spec.models_augment import MEDIA_WORDS
 
@@ -36,10 +37,10 @@ MULTILABEL = tuple(task for task in TASKS if task.endswith("_multilabel"))
 Learned = Literal["class", "labels", "numbers"]
 """What is learned of an example: its class, several labels at once, or numbers."""
 HANDLE_FORMS = (
-    "https://... (TensorFlow Hub), hub:PATH or a path (a SavedModel), keras:NAME, "
-    "model:PATH, run:DIR or plugin:NAME"
+    "https://... (TensorFlow Hub), hub:PATH, file:PATH or a path (a SavedModel, its folder or an "
+    "archive of it), keras:NAME, model:PATH, run:DIR or plugin:NAME"
 )
-_SCHEMES = ("https", "hub", "keras", "model", "run", "plugin")
+_SCHEMES = ("https", "hub", "file", "keras", "model", "run", "plugin")
 
 
 def _known_task(value: str) -> str:
@@ -58,6 +59,10 @@ def _known_handle(value: str) -> str:
         return value
     if scheme.group(1) not in _SCHEMES or not scheme.group(2).strip("/"):
         raise complain(Complaint("", "is not a kind of handle", show(value), HANDLE_FORMS))
+    if value.startswith(FILE_URL) and split_handle(value)[1] is None:
+        action = "write file:///PATH, with three slashes, for a file on these disks"
+        allowed = "file:///PATH or file:PATH"
+        raise complain(Complaint("", "names another machine", show(value), allowed, action))
     name = keras_name(value)
     if name is not None and name not in PIXELS:
         near = get_close_matches(name, PIXELS, 3, 0.5) or ["MobileNetV2", "ResNet50"]
@@ -88,9 +93,9 @@ class Backbone(SpecModel):
     """The pretrained part."""
 
     handle: HandleText
-    """Where the pretrained model comes from: a TensorFlow Hub address, `hub:PATH` or a path of
-    a SavedModel, `keras:NAME`, `model:PATH`, `run:DIR` (the directory of an earlier run) or
-    `plugin:NAME`."""
+    """Where the pretrained model comes from: a TensorFlow Hub address, `hub:PATH`, `file:PATH` or a
+    path of a SavedModel (its folder, or a `.tar.gz`, `.tgz` or `.tar` of it), `keras:NAME`,
+    `model:PATH`, `run:DIR` (the directory of an earlier run) or `plugin:NAME`."""
     digest: Sha256 | None = None
     """SHA-256 that the backbone must have; null records the one found at first use.
     A `plugin:NAME` backbone has none."""
@@ -108,7 +113,7 @@ class Backbone(SpecModel):
     not say."""
     preprocessor: HandleText | None = None
     """Handle of the module that turns texts into the backbone's inputs, in TensorFlow Hub's form:
-    `hub:PATH`, a path or an address. Null is for a backbone that takes texts."""
+    `hub:PATH`, `file:PATH`, a path or an address. Null is for a backbone that takes texts."""
     inputs: Annotated[dict[str, str], Field(min_length=1)] | None = None
     """Names of the backbone's inputs by those of the preprocessor's tensors that they are given, as
     `{input_word_ids: input_ids, input_mask: attention_mask}`; null where both are the same."""
@@ -183,7 +188,7 @@ class Backbone(SpecModel):
             return
         other = ("keras:", "plugin:", "model:", "run:")
         if before.startswith(other):
-            allowed = "https://..., hub:PATH or a path"
+            allowed = "https://..., hub:PATH, file:PATH or a path"
             yield Complaint("preprocessor", "is no SavedModel", show(before), allowed)
         if self.handle.startswith(("keras:", "plugin:", "run:")):
             what = "only a SavedModel or a model of Keras has one before it"

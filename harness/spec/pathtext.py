@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from harness.errors import Problem
 from harness.spec.base import IsPath, show
 from harness.spec.findings import Findings
+from harness.spec.handles import split_handle
 from harness.spec.layers import Tree
 from harness.spec.shape import model_shape, walk
 
@@ -72,12 +73,7 @@ def split_path(text: str, kind: IsPath) -> tuple[str, str | None]:
         return "", None
     if kind.kind == "stage" and "/" not in text and not text.startswith(("~", "$")):
         return "", None
-    if kind.kind == "handle":
-        scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", text)
-        if scheme is not None:
-            is_path = scheme.group(1) in ("hub", "model", "run") and len(text) > scheme.end()
-            return (scheme.group(), text[scheme.end() :]) if is_path else ("", None)
-    return "", text
+    return split_handle(text) if kind.kind == "handle" else ("", text)
 
 
 def _variables(text: str) -> str:

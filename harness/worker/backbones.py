@@ -41,16 +41,24 @@ def bring(
     remote: Remote,
     environment: Mapping[str, str],
     say: Callable[[str], None],
+    *,
+    unpacks: bool = False,
 ) -> Fetched:
-    """Has a backbone in the cache, fetched if need be, and notes its use.
+    """Has a backbone in the cache, fetched or unpacked if need be, and notes its use.
+
+    Args:
+        unpacks: whether archives on these disks are unpacked with ``HARNESS_OFFLINE`` too, which
+            the ranks of a job have: they may be many, and their cache read-only.
 
     Raises:
         DataError: it cannot be had; with ``HARNESS_OFFLINE`` at once.
         StorageError: the cache cannot be written.
         UsageError: see :func:`harness.model.remote.is_offline`.
     """
-    if is_offline(environment) and not remote.is_here():
-        raise missing(remote, "nothing is fetched here, since compute nodes have no internet")
+    own = unpacks and remote.archive is not None
+    if is_offline(environment) and not own and not remote.is_here():
+        why = "nothing is fetched here, since compute nodes have no internet"
+        raise missing(remote, why if remote.archive is None else "a job's ranks unpack nothing")
     done = fetch(remote, say)
     note_use(remote.path)
     return done

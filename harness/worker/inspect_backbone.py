@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import DataError, UsageError
+from harness.spec.handles import archive_of
 from harness.spec.keras_names import PIXELS, keras_name
 from harness.spec.models_model import Backbone as BackboneSpec
 from harness.worker.inspect import on_processor
@@ -74,7 +75,8 @@ class BackboneFacts:
 
 def is_backbone(text: str) -> bool:
     """Whether what is to be inspected is a backbone's handle, by its form or its files."""
-    if text.startswith(("https://", "hub:", "model:", "run:")) or keras_name(text) is not None:
+    heads = ("https://", "hub:", "file:", "model:", "run:")
+    if text.startswith(heads) or keras_name(text) is not None or archive_of(text) is not None:
         return True
     return any((Path(text) / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
 

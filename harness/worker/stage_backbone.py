@@ -60,8 +60,14 @@ def stage_backbone(
     Raises:
         DataError: it cannot be had, or is not what it should be.
         StorageError: the cache cannot be written.
-        UsageError: there is one already, which no file replaces.
+        UsageError: there is one already, which no file replaces, or the handle names a file.
     """
+    if given is not None and remote.archive is not None:
+        raise UsageError(
+            "--from is of a backbone that lies elsewhere, and this one is a file already",
+            got=str(given),
+            action=f"leave out --from, or name {given} in the spec",
+        )
     if given is not None and not (given.is_file() and os.access(given, os.R_OK)):
         raise DataError(
             "there is no such file, or it may not be read",
@@ -75,7 +81,8 @@ def stage_backbone(
             got=str(remote.path),
             action="remove it first, or leave out --from",
         )
-    if given is None and is_offline(environment) and not remote.is_here():
+    asks = given is None and remote.archive is None
+    if asks and is_offline(environment) and not remote.is_here():
         raise missing(remote, "nothing is fetched, as HARNESS_OFFLINE is set")
     done = fetch(remote, say, given)
     note_use(remote.path)
@@ -122,6 +129,6 @@ def not_fetched(handle: str) -> UsageError:
     return UsageError(
         "nothing is fetched of this backbone",
         got=handle,
-        allowed="https://... (TensorFlow Hub), or keras:NAME with the weights imagenet",
+        allowed="https://... (TensorFlow Hub), keras:NAME with the weights imagenet, or an archive",
         action="nothing has to be done: others lie on storage that all nodes share already",
     )

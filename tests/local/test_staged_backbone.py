@@ -14,9 +14,17 @@ from harness.model.remote import module_name
 from harness.runs.attempts import read_attempts
 from harness.runs.paths import RunPaths
 from harness.worker.task import carry_out
-from tests.https_here import NOBODY, World, files_of, world
+from tests.https_here import NOBODY, World, archive, files_of, world
 from tests.local.rank_helpers import assert_all, run_ranks
-from tests.local.training_helpers import call, finish, record, run_here, start, write_spec
+from tests.local.training_helpers import (
+    assert_same_result,
+    call,
+    finish,
+    record,
+    run_here,
+    start,
+    write_spec,
+)
 
 HANDLE = "https://tfhub.dev/harness/tiny/1"
 
@@ -107,6 +115,48 @@ def test_submitting_fetches_and_the_job_finds_it(spec: Path, hub: World, tmp_pat
     assert RunPaths(tmp_path / "run").finished.exists()
     folder = tmp_path / "cache" / "tfhub" / module_name(HANDLE)
     assert folder.with_name(folder.name + USED).read_text() == f"{tmp_path / 'run'}\n"
+
+
+@pytest.mark.parametrize("form", ["archive", "folder"])
+def test_a_run_trains_on_a_module_that_lies_here(
+    form: str, spec: Path, tiny_backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an archive, and by the address of its folder, with the bits of the folder itself."""
+    reach(monkeypatch, NOBODY)
+    cache, file = tmp_path / "cache", tmp_path / "module.tar.gz"
+    file.write_bytes(archive(files_of(tiny_backbone)))
+    handle = f"hub:{file}" if form == "archive" else f"file://{tiny_backbone}"
+    spec.write_text(spec.read_text().replace(HANDLE, handle))
+    said = run_here(spec, cache)
+    assert ("unpacking" in said) == (form == "archive")
+    assert record(spec)["backbone"] == handle
+    assert record(spec)["backbone_digest"] == digest_of(tiny_backbone)
+
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    copy = plain / spec.name
+    copy.write_text(spec.read_text().replace(handle, f"hub:{tiny_backbone}"))
+    run_here(copy, cache)
+    assert_same_result(tmp_path / "run", plain / "run")
+    if form == "folder":
+        assert not (cache / "tfhub").exists()
+        return
+
+    # Unpacked in the cache, it is what a job's ranks go on with; taken away, they do not.
+    (folder,) = (path for path in (cache / "tfhub").iterdir() if path.is_dir())
+    assert folder.with_name(folder.name + USED).read_text() == f"{tmp_path / 'run'}\n"
+    more = ("-o", "training.phases.0.epochs=2")
+    monkeypatch.setenv("HARNESS_OFFLINE", "1")
+    folder.rename(tmp_path / "aside")
+    assert "a job's ranks unpack nothing" in run_here(spec, cache, *more, code=4)
+    (tmp_path / "aside").rename(folder)
+    run_here(spec, cache, *more)
+    # Another archive in its place is not the one that the run has pinned.
+    monkeypatch.delenv("HARNESS_OFFLINE")
+    other = files_of(tiny_backbone)
+    file.write_bytes(archive({**other, "more": b"else"}))
+    said = run_here(spec, cache, "-o", "training.phases.0.epochs=3", code=4)
+    assert "the backbone is not the one that the run pins" in said
 
 
 def test_of_two_ranks_the_first_fetches(spec: Path, hub: World, tmp_path: Path) -> None:

@@ -108,6 +108,48 @@ def test_an_empty_cache_says_so(
     assert capsys.readouterr().out.startswith("0 sets of features")
 
 
+SITE = """
+name: here
+description: a site whose jobs have a cache of their own
+environment: {{variables: {{HARNESS_CACHE: "{}", HARNESS_CACHE_GB: "7"}}}}
+"""
+
+
+@pytest.mark.parametrize("how", ["--site", "HARNESS_SITE", "user config"])
+def test_the_cache_is_that_of_the_sites_jobs(
+    how: str,
+    cache: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "site.yaml").write_text(SITE.format(cache))
+    monkeypatch.setenv("HARNESS_CACHE", str(folder / "of the shell"))
+    words = []
+    if how == "--site":
+        words = ["--site", str(folder / "site.yaml")]
+    elif how == "HARNESS_SITE":
+        monkeypatch.setenv("HARNESS_SITE", str(folder / "site.yaml"))
+    else:
+        (folder / "harness").mkdir()
+        (folder / "harness" / "config.yaml").write_text(f"site: {folder / 'site.yaml'}\n")
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(folder))
+    assert main(["cache", "list", "--json", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["root"], found["limit_bytes"]) == (str(cache), 7e9)
+    assert len(found["features"]) == 3
+    assert main(["cache", "prune", "--all", *words]) == 0
+    assert [path.name for path in (cache / "features").iterdir()] != []
+    assert "removed 2 of 3 sets of features" in capsys.readouterr().out
+    assert not (folder / "of the shell").exists()
+
+
+def test_a_site_that_is_not_there(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["cache", "list", "--site", "nowhere"]) == 2
+    assert "there is no such site" in capsys.readouterr().err
+
+
 def test_what_was_seen_of_records_is_kept_beside_them(
     cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

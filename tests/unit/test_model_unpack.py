@@ -8,6 +8,7 @@ import tarfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +16,13 @@ from harness.errors import DataError
 from harness.model import kept
 from harness.model.pinned import digest_of
 from harness.model.unpack import NotAModule, unpack
+
+
+class DiskUsage(NamedTuple):
+    total: int
+    used: int
+    free: int
+
 
 FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"w" * 5000}
 
@@ -85,6 +93,31 @@ def test_more_than_the_disk_has_is_not_begun(tmp_path: Path) -> None:
     path.write_bytes(raw)
     with pytest.raises(OSError, match="No space"):
         take(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_files_that_fit_alone_and_not_together_are_not_begun(
+    tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Held to the room as a whole: half a module would have filled the disk of a group."""
+    path = archive(tmp_path / "a.tar", mode, {str(n): b"x" * 60_000 for n in range(3)})
+    free = 3 * 61_440 - 1  # whole blocks
+    monkeypatch.setattr(
+        "harness.model.unpack.shutil.disk_usage", lambda folder: DiskUsage(1 << 40, 0, free)
+    )
+    with pytest.raises(OSError, match=r"No space.*184\.3 kB or more unpacked, 184\.3 kB free"):
+        take(path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+    free += 1
+    take(path, tmp_path / "again")
+    assert len(list((tmp_path / "again").iterdir())) == 3
+
+
+def test_what_is_wrong_at_its_end_is_seen_before_anything_is_written(tmp_path: Path) -> None:
+    path = archive(tmp_path / "a.tar", "w:gz", {**FILES, "../away": b"1"})
+    with pytest.raises(NotAModule, match="no name inside a module"):
+        take(path, tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_folder_that_is_a_link_is_refused(tmp_path: Path) -> None:

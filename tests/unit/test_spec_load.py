@@ -157,6 +157,9 @@ def test_an_overridden_path_starts_from_the_current_folder(
         ("https://tfhub.dev/a/b", "https://tfhub.dev/a/b"),
         ("hub:mod/x", "hub:{here}/mod/x"),
         ("mod/x", "{here}/mod/x"),
+        ("file:mod/x", "file:{here}/mod/x"),
+        ("file:///mod/../x", "file:///x"),
+        ("file:///a/x.tar.gz", "file:///a/x.tar.gz"),
         ("plugin:mine", "plugin:mine"),
     ],
 )
@@ -166,7 +169,13 @@ def test_handles(tmp_path: Path, handle: str, resolved: str) -> None:
     assert load_spec(job).spec.backbone.handle == resolved.format(here=tmp_path)
 
 
-@pytest.mark.parametrize("handle", ["htps://x", "hub:", "plugin:../x", "plugin:", "", " ", "a\nb"])
+FILES_ELSEWHERE = ["file:", "file://", "file://host/x"]
+
+
+@pytest.mark.parametrize(
+    "handle",
+    [*FILES_ELSEWHERE, "htps://x", "hub:", "plugin:../x", "plugin:", "", " ", "a\nb"],
+)
 def test_bad_handles(handle: str) -> None:
     assert paths(problems(changed(backbone={"handle": handle}))) == ["backbone.handle"]
 

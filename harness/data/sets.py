@@ -203,6 +203,7 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
         "data.columns.group": columns.group,
         "data.columns.weight": columns.weight,
         "data.columns.split": columns.split,
+        "data.columns.label_separator": columns.label_separator,
         "data.root": data.root,
     }
     names = [name for name, value in idle.items() if value is not None]

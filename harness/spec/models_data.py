@@ -43,9 +43,13 @@ class Columns(SpecModel):
     label: str = "label"
     """Column of the labels; of a regression that of the numbers that are learned."""
     labels: Many[str] = ()
-    """Of a multi-label task: columns of 0 and 1, one for each label, in this order. Of a regression
-    with several targets: their columns of numbers. A packed set knows them itself; where they are
-    written too, they must be the same."""
+    """Of a multi-label task: columns of 0 and 1, one for each label, in this order; with
+    `label_separator` the names of the labels. Of a regression with several targets: their columns
+    of numbers. A packed set knows them itself; where they are written too, they must be the
+    same."""
+    label_separator: Annotated[str, Field(min_length=1, max_length=8)] | None = None
+    """Of a multi-label task whose labels stand in one column: what is between two of them in a cell
+    of `label`, such as `;`. An example with an empty cell has no label."""
     group: str | None = None
     """Column of what must stay on one side of a split, such as a patient."""
     weight: str | None = None

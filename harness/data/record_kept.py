@@ -21,7 +21,6 @@ import os
 import shutil
 import tempfile
 import time
-from array import array
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
@@ -38,10 +37,11 @@ from harness.runs.files import GROUP, PRIVATE, is_group_folder, make_dir, to_jso
 RECORDS, SEEN, ENTRY, USED = "records", "seen.bin", "entry.json", "used"
 WORTH = 5000
 """Examples from which on looking again takes longer than a file is worth."""
-_FORMAT = 1
+_FORMAT = 2
 _MAKING, _LEFT_S = ".making-", 24 * 3600.0
 _DIGEST = hashlib.sha256().digest_size
-_ARRAYS = ("starts", "sizes", "numbers", "labels", "weights")
+_TYPES = {"starts": "q", "sizes": "q", "numbers": "q", "labels": "l", "weights": "d", "values": "d"}
+"""The arrays that are kept of each file, which may have weights and values or not."""
 
 Scan = Callable[[str], Scanned]
 
@@ -104,6 +104,7 @@ def _key(
         "missing": [options.missing_label, options.missing_file],
         "medium": options.medium.name,
         "numbers": options.rate_hz is not None,
+        "learned": [options.learned, options.labels, options.multi_hot, options.uncertain],
     }
     digest = hashlib.sha256(to_json(read).encode())
     for name, (size, mtime_ns) in zip(files, facts, strict=True):
@@ -144,7 +145,7 @@ def _sweep(folder: Path) -> None:
 
 def _arrays(found: Sequence[Scanned]) -> dict[str, Any]:
     return {
-        name: np.concatenate([np.asarray(getattr(one, name)) for one in found]) for name in _ARRAYS
+        name: np.concatenate([np.asarray(getattr(one, name)) for one in found]) for name in _TYPES
     }
 
 
@@ -154,8 +155,7 @@ def _rest(found: Sequence[Scanned]) -> np.ndarray:
         {
             "file": one.file,
             "facts": [one.bytes, one.mtime_ns],
-            "examples": len(one),
-            "weights": len(one.weights),
+            "lengths": {name: len(getattr(one, name)) for name in _TYPES},
             "groups": one.groups,
             "labels": [one.labels_there, one.label_names],
             "faults": list(one.faults.items()),
@@ -188,21 +188,17 @@ def _read(entry: Path, files: Sequence[str]) -> list[Scanned] | None:
         shutil.rmtree(entry, ignore_errors=True)
         return None
     with np.load(io.BytesIO(raw), allow_pickle=False) as held:
-        arrays = {name: held[name] for name in _ARRAYS}
+        arrays = {name: held[name] for name in _TYPES}
         rest = json.loads(held["rest"].tobytes())
-    found, at, weights_at = [], 0, 0
+    found, starts = [], Counter[str]()
     for each in rest:
         one = _scanned(each)
-        for name in _ARRAYS[:-1]:
-            part = arrays[name][at : at + each["examples"]]
+        for name, length in each["lengths"].items():
+            part = arrays[name][starts[name] : starts[name] + length]
             getattr(one, name).frombytes(part.astype(_TYPES[name]).tobytes())
-        one.weights = array("d", arrays["weights"][weights_at : weights_at + each["weights"]])
-        at, weights_at = at + each["examples"], weights_at + each["weights"]
+            starts[name] += length
         found.append(one)
     return found if [one.file for one in found] == list(files) else None
-
-
-_TYPES = {"starts": "q", "sizes": "q", "numbers": "q", "labels": "l"}
 
 
 def _scanned(each: dict[str, Any]) -> Scanned:

@@ -179,6 +179,9 @@ class RecordIndex(ExampleIndex):
             rows=whole,
             weights=array("d", (self.weights[row] for row in rows) if self.weights else ()),
             groups=[self.groups[row] for row in rows] if self.groups else (),
+            targets=[self.targets[row] for row in rows] if self.targets else (),
+            states=[self.states[row] for row in rows] if self.states else (),
+            values=self.values.subset(rows) if self.values is not None else None,
             digest=f"records-part:{held.hexdigest()}",
         )
 

@@ -70,7 +70,8 @@ def open_sets(
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
     refuse_idle_features(data, given)
-    records, options = RecordOptions.of(data, medium), ManifestOptions.of(data, medium, learned)
+    options = ManifestOptions.of(data, medium, learned)
+    records = RecordOptions.of(data, medium, learned)
     held = ManifestSets({}, {}, None)
     train: ExampleIndex | PackedExamples
     if is_manifest(data.train):
@@ -126,7 +127,7 @@ def open_test(
         path = data.train
     options = ManifestOptions.of(data, medium, learned)
     if not is_manifest(path):
-        records = replace(RecordOptions.of(data, medium), split="test")
+        records = replace(RecordOptions.of(data, medium, learned), split="test")
         return open_index(path, classes, medium, records, options)
     # Groups matter where examples are shared out, which was done before.
     options = replace(options, group=None).beside(classes)
@@ -154,25 +155,19 @@ def open_index(
     """
     if is_packed(Path(path)):
         from harness.data.packed_examples import packed_examples  # numpy, as below
+        from harness.data.packed_targets import refuse_other_medium
 
         packed = packed_examples(path, classes, options)
-        held = packed.packed.medium
-        if held != medium:
-            raise DataError(
-                f"{path} is a packed set of {medium_of(held).many}",
-                got=f"a task of {medium_of(medium).many}",
-                allowed=f"a set that was packed with --medium {medium}",
-                action="name another set, or set task to one of "
-                f"{medium_of(held).many} ({held}_...)",
-            )
+        refuse_other_medium(packed.packed, medium)
         return packed
-    if options is not None:
+    records = records or RecordOptions(medium=medium_of(medium))
+    if options is not None and (is_tfds(path) or records.example is None):
         refuse_folder(options, str(path))
     if is_tfds(path):
         from harness.data.tfds_index import tfds_index  # numpy, as below
 
-        return tfds_index(path, classes, records or RecordOptions(medium=medium_of(medium)))
-    if records is not None and records.example is not None:
+        return tfds_index(path, classes, records)
+    if records.example is not None:
         from harness.data.record_index import record_index  # numpy, as below
 
         return record_index(path, records, classes)

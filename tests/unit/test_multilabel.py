@@ -110,7 +110,6 @@ def test_figures_add_up_over_parts_and_agree_with_numpy():
     ("task", "data", "path"),
     [
         ("image_multilabel", {}, "data.columns.labels"),
-        ("image_multilabel", {"features": {"image": "i", "label": "l"}}, "data.columns.labels"),
         ("image_classification", {"columns": {"labels": ["a"]}}, "data.columns.labels"),
         ("image_classification", {"uncertain": {}}, "data.uncertain"),
         ("image_multilabel", {"columns": {"labels": ["a", "a"]}}, "data.columns.labels"),

@@ -300,7 +300,10 @@ def numbers_spec(**changes):
         ({"data": {"uncertain": {}}}, "data.uncertain"),
         ({"data": {"columns": {"labels": ["a", "a"]}}}, "data.columns.labels"),
         ({"data": {"columns": {"labels": ["a"], "label": "b"}}}, "data.columns.label"),
-        ({"data": {"features": {"image": "i", "label": "l"}}}, "data.features"),
+        (
+            {"data": {"features": {"image": "i", "label": "l", "multi_hot": True, "names": ["a"]}}},
+            "data.features.multi_hot",
+        ),
         ({"data": {"source": {"plugin": "mine"}}}, "data.source"),
         ({"training": {"label_smoothing": 0.1}}, "training.label_smoothing"),
         ({"checkpoint": {"best": {"metric": "val_r2", "mode": "min"}}}, "checkpoint.best.mode"),

@@ -6,7 +6,6 @@ The file is read once, row by row; what is kept of a row are its path or text an
 from __future__ import annotations
 
 import math
-import statistics
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from harness.data.manifest_notes import manifest_notes
 from harness.data.manifest_rows import Complaints, rows
 from harness.data.manifest_table import Table
 from harness.data.regression import Values
+from harness.data.weights import typical
 from harness.errors import DataError
 
 
@@ -193,17 +193,15 @@ class _Maker:
     def _typical(self, places: Sequence[int]) -> float:
         """Mean or median of the weights that are there."""
         weights = (self._table.weights[self._order[at]] for at in places)
-        given = [weight for weight in weights if not math.isnan(weight)]
-        if not given:
+        found = typical(weights, self._options.missing_field)
+        if found is None:
             raise DataError(
                 f"{self._file} has no weight in any row",
                 got=f"missing values in the column {self._options.weight!r}",
                 allowed="weights, of which some may be missing",
                 action="check data.columns.weight and data.na_values",
             )
-        if self._options.missing_field == "impute_median":
-            return statistics.median(given)
-        return math.fsum(given) / len(given)
+        return found
 
     def _index(
         self,

@@ -35,6 +35,7 @@ class RecordOptions:
         labels: features side by side in place of ``label``, one for each label or target.
         uncertain: of labels in cells the value that means it, and what it is taken as.
         unlabelled: a label that means none.
+        fill: what stands for a missing weight; None is the mean or median of those that are there.
         limit: part of the examples that may be corrupt (0 to 1); 0 with policy ``fail``.
         rate_hz: of recordings.
         field: where the features are named, as messages have it.
@@ -49,6 +50,8 @@ class RecordOptions:
     unlabelled: int | None = None
     missing_label: str = "drop"
     missing_file: str = "error"
+    missing_field: str = "impute_mean"
+    fill: float | None = None
     limit: float = 0.001
     sensitive: bool = False
     rate_hz: int | None = None
@@ -97,6 +100,7 @@ class RecordOptions:
         options = cls(
             missing_label=data.missing.label,
             missing_file=data.missing.file,
+            missing_field=data.missing.field,
             limit=corrupt.limit.value / 100 if corrupt.policy == "skip" else 0.0,
             sensitive=data.sensitive,
             rate_hz=data.audio.rate_hz if data.audio is not None else None,

@@ -22,6 +22,7 @@ from harness.data.record_seen import LOST, Scanned
 from harness.data.record_targets import refuse_other_names, targets_of_scanned
 from harness.data.records import Names, RecordIndex, Table
 from harness.data.scan import bad_names, listed, refuse
+from harness.data.weights import impute
 from harness.errors import DataError, Problem
 
 _THREADS = 16
@@ -203,8 +204,8 @@ class _Maker:
             labels.extend(rows[code] if is_class and code != LOST else 0 for code in one.labels)
             weights.extend(one.weights)
             groups.extend(one.groups)
+        fill, missing = self._impute(what, weights)
         table = _table(self._root, self._files, self._scanned, self._options)
-        missing = sum((one.missing for one in self._scanned), Counter[str]())
         index = RecordIndex(
             root=self._root,
             names=Names(table, range(len(table))),
@@ -215,8 +216,9 @@ class _Maker:
             ignored=ignored,
             weights=weights,
             groups=groups,
-            missing=dict(missing),
+            missing=missing,
             table=table,
+            weight_fill=fill,
             uncertain=self._options.uncertain,
             **targets._asdict(),
         )
@@ -224,6 +226,18 @@ class _Maker:
         object.__setattr__(index, "digest", self._digest(index))
         object.__setattr__(index, "notes", notes)
         return index
+
+    def _impute(self, what: str, weights: array[float]) -> tuple[float | None, dict[str, int]]:
+        """Fills in missing weights: what they are taken as, and all that was missing, by kind."""
+        options = self._options
+        missing = sum((one.missing for one in self._scanned), Counter[str]())
+        if options.weight is None:
+            return None, dict(missing)
+        sure = [code != LOST for one in self._scanned for code in one.labels]
+        field = f"{options.field}.weight"
+        policy, fill = options.missing_field, options.fill
+        fill, imputed = impute(weights, sure, policy, fill, of=what, field=field)
+        return fill, {**missing, **({"weight_imputed": imputed} if imputed else {})}
 
     def _digest(self, index: RecordIndex) -> str:
         """``records:`` and the SHA-256 over the files' names, sizes, times, and what was read."""
@@ -253,8 +267,13 @@ class _Maker:
             some = f"{len(absent)} of {len(index.classes)} {self._options.many}"
             yield f"{what} has no {lacks} of {some}: {listed(absent)}"
         for kind, count in sorted(index.missing.items()):
-            which = {"label_dropped": "label", "file_dropped": self._options.medium.one}[kind]
-            yield f"{what}: {count} record{'' if count == 1 else 's'} without {which} left out"
+            records = f"{what}: {count} record{'' if count == 1 else 's'} without"
+            which = kind.removesuffix("_dropped").replace("file", self._options.medium.one)
+            if kind == "weight_imputed":
+                how = f"{index.weight_fill:g} ({self._options.missing_field})"
+                yield f"{records} weight, taken as {how}"
+            else:
+                yield f"{records} {which} left out"
         broken = [f"{one.file} ({one.broken})" for one in self._scanned if one.broken]
         if broken:
             yield f"warning: {what}: records cannot be read to the end of {', '.join(broken[:5])}"

@@ -101,7 +101,7 @@ def _key(
         "features": [options.example, options.label, options.weight, options.group],
         "names": options.names,
         "unlabelled": options.unlabelled,
-        "missing": [options.missing_label, options.missing_file],
+        "missing": [options.missing_label, options.missing_file, options.missing_field],
         "medium": options.medium.name,
         "numbers": options.rate_hz is not None,
         "learned": [options.learned, options.labels, options.multi_hot, options.uncertain],

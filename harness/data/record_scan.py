@@ -114,12 +114,15 @@ class _Scan:
             missing = "label" if label is None else None
             if not self._has_example(there, number):
                 missing = "file"
+            weight = self._weight(there, number) if missing is None else None
+            group = self._group(there, number) if weight is not None else None
+            if missing is None and group is None:
+                missing = "weight" if weight is None else "group"
             if missing is not None and self._is_whole(at, size):
                 self._missing(missing, number)
                 return
-            if missing is not None or label is None:
+            if label is None or weight is None or group is None:
                 raise NoExample  # a damaged record may lack anything
-            weight, group = self._weight(there, number), self._group(there, number)
         except NoExample:
             label, weight, group = LOST, 1.0, ""
         except Wrong as wrong:
@@ -151,17 +154,18 @@ class _Scan:
     def _missing(self, what: str, number: int) -> None:
         options = self._options
         # Of cells what may be missing was looked at; without any that is known nothing is learned.
-        if getattr(options, f"missing_{what}") == "drop" or (what == "label" and options.in_cells):
+        field = what if what in ("label", "file") else "field"
+        if getattr(options, f"missing_{field}") == "drop" or (what == "label" and options.in_cells):
             self._found.missing[f"{what}_dropped"] += 1
             return
-        name = options.label if what == "label" else options.example or ""
+        name = options.example if what == "file" else getattr(options, what)
         self._found.problems.append(
             self._problem(
                 number,
                 f"has no feature {name!r}, or an empty one",
                 f"the features {self._found.there}",
                 f"the names that {options.field} gives, in each record",
-                f"correct {options.field}, or set data.missing.{what} to drop",
+                f"correct {options.field}, or set data.missing.{field} to drop",
             )
         )
 
@@ -262,23 +266,26 @@ class _Scan:
     def _value(self, feature: Feature, number: int, name: str, wanted: str) -> int | str | None:
         return self._held_to(number, lambda: single_value(self._held, feature, name, wanted))
 
-    def _weight(self, there: Mapping[str, Feature], number: int) -> float:
+    def _weight(self, there: Mapping[str, Feature], number: int) -> float | None:
+        """Nan where something else stands for a missing one; None where nothing does."""
         name = self._options.weight
         if name is None:
             return 1.0
-        return self._held_to(number, lambda: weight_in(self._held, there, name))
+        weight = self._held_to(number, lambda: weight_in(self._held, there, name))
+        if weight is None and self._options.missing_field.startswith("impute"):
+            return math.nan
+        return weight
 
-    def _group(self, there: Mapping[str, Feature], number: int) -> str:
+    def _group(self, there: Mapping[str, Feature], number: int) -> str | None:
+        """None where it is missing, as an empty name is."""
         name = self._options.group
         if name is None:
             return ""
         feature = there.get(name)
-        wanted = "bytes in UTF-8, or a whole number"
-        value = None if feature is None else self._value(feature, number, name, wanted)
-        if value is None:
-            what = f"has no group as feature {name!r}"
-            raise Wrong(self._problem(number, what, "none", wanted, _NO_ACTION))
-        return str(value)
+        if feature is None or feature.start == feature.end:
+            return None
+        value = self._value(feature, number, name, "bytes in UTF-8, or a whole number")
+        return None if value is None else str(value) or None
 
     def _held_to(self, number: int, read: Callable[[], Read]) -> Read:
         """What a record holds; what is odd about that is a problem of the record."""

@@ -89,20 +89,21 @@ def single_value(held: Held, feature: Feature, name: str, wanted: str) -> int | 
     raise Odd(f"has a feature {name!r} that cannot be used", got, wanted)
 
 
-def weight_in(held: Held, there: Mapping[str, Feature], name: str) -> float:
-    """The weight of an example.
+def weight_in(held: Held, there: Mapping[str, Feature], name: str) -> float | None:
+    """The weight of an example; None where it is missing: no feature, an empty one, or NaN.
 
     Raises:
         Odd, NoExample: as :func:`labels_listed`.
     """
     feature = there.get(name)
-    values: list[float] = []
-    if feature is not None and feature.kind != BYTES:
-        values = numbers(held, feature).tolist()
-    if len(values) == 1 and math.isfinite(values[0]) and values[0] >= 0:
+    if feature is None or feature.start == feature.end:
+        return None
+    values = [] if feature.kind == BYTES else numbers(held, feature).tolist()
+    if len(values) == 1 and math.isnan(values[0]):
+        return None
+    if len(values) == 1 and 0 <= values[0] < math.inf:
         return float(values[0])
-    got = "none" if feature is None else KINDS[feature.kind]
-    got = f"{values[0]:g}" if len(values) == 1 else got
+    got = f"{values[0]:g}" if len(values) == 1 else KINDS[feature.kind]
     raise Odd(f"has no weight as feature {name!r}", got, "one number from 0 on")
 
 

@@ -160,9 +160,14 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True)
 class RecordIndex(ExampleIndex):
-    """Examples of TFRecord files; ``names`` are in their order, by file and number."""
+    """Examples of TFRecord files; ``names`` are in their order, by file and number.
+
+    ``weight_fill`` is what stands for a missing weight; None where there are no weights, or a
+    missing one is not imputed.
+    """
 
     table: Table = field(kw_only=True)
+    weight_fill: float | None = field(default=None, kw_only=True)
 
     def subset(self, rows: Sequence[int], notes: tuple[str, ...] = ()) -> RecordIndex:
         """See :meth:`ExampleIndex.subset`."""

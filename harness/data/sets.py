@@ -80,6 +80,7 @@ def open_sets(
         train = held.sets["train"]
     else:
         train = open_index(data.train, classes, medium, records, options)
+        held = replace(held, fill=getattr(train, "weight_fill", None))
     notes = _unused_notes(data, held)
     names, whole = train.classes, [("train", train)]
     validation: ExampleIndex | PackedExamples | None
@@ -127,7 +128,7 @@ def open_test(
         path = data.train
     options = ManifestOptions.of(data, medium, learned)
     if not is_manifest(path):
-        records = replace(RecordOptions.of(data, medium, learned), split="test")
+        records = replace(RecordOptions.of(data, medium, learned), split="test", fill=fill)
         return open_index(path, classes, medium, records, options)
     # Groups matter where examples are shared out, which was done before.
     options = replace(options, group=None).beside(classes)
@@ -237,7 +238,7 @@ def _given(
             path=f"data.{split}",
         )
     if not is_manifest(path):
-        medium, records = records.medium.name, replace(records, split=split)
+        medium, records = records.medium.name, replace(records, split=split, fill=held.fill)
         return open_index(path, classes, medium, records, options)
     beside = options.beside(classes)
     sets = manifest_sets(path, beside, classes, own=split, wanted=(split,), fill=held.fill)

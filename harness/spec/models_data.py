@@ -81,14 +81,15 @@ class Audio(SpecModel):
 
 
 class Missing(SpecModel):
-    """What to do where a value is missing."""
+    """What to do where a value is missing. Of a file that is there and lacks pixels, samples or
+    text `data.corrupt` says it."""
 
     label: Literal["drop", "error"] = "drop"
     """An example without label: leave it out, or stop."""
     file: Literal["drop", "error"] = "error"
     """An example whose file does not exist, or a row without text: leave it out, or stop."""
     field: Literal["impute_mean", "impute_median", "drop", "error"] = "impute_mean"
-    """A missing weight: take the mean or median of the training rows, leave the example out, or
+    """A missing weight: take the mean or median of the training examples, leave the example out, or
     stop. An example without group or split is left out with `drop`, else an error."""
 
 

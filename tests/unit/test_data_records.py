@@ -202,9 +202,12 @@ GOOD = {"image/encoded": b"x", "label": 1}
         ({"label": 1}, {}, "has no feature 'image/encoded', or an empty one"),
         (GOOD | {"image/encoded": 7}, {}, "another kind of feature 'image/encoded', got int64"),
         ({"image/encoded": b"x"}, {"missing_label": "error"}, "has no feature 'label'"),
-        (GOOD, {"weight": "w"}, "has no weight as feature 'w', got none"),
+        (GOOD, {"weight": "w", "missing_field": "error"}, "has no feature 'w', or an empty one"),
         (GOOD | {"w": -1.0}, {"weight": "w"}, "has no weight as feature 'w', got -1"),
-        (GOOD, {"group": "g"}, "has no group as feature 'g'"),
+        (GOOD | {"w": b"1"}, {"weight": "w"}, "has no weight as feature 'w', got bytes"),
+        (GOOD, {"group": "g"}, "has no feature 'g'.*data.missing.field to drop"),
+        (GOOD | {"g": b""}, {"group": "g"}, "has no feature 'g', or an empty one"),
+        (GOOD | {"g": 0.5}, {"group": "g"}, "feature 'g' that cannot be used, got float"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_named(tmp_path, values, options, message):

@@ -51,11 +51,11 @@ def run(args: argparse.Namespace) -> int:
     import os
     import sys
 
+    from harness.data.cache_room import limit_of
     from harness.data.feature_room import entries
     from harness.model.kept import backbones as kept_backbones
     from harness.model.kept import sweep
     from harness.worker.environment import cache_root
-    from harness.worker.feature_room import limit_of
 
     environment = dict(os.environ)
     limit = limit_of(environment)

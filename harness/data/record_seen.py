@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 from harness.errors import Problem
 
+RECORDS = "records"
+"""Folder of the cache with what was seen of such files."""
 LOST = -1
 """Code of the label of a record that cannot be read."""
 BETWEEN = "\0"

@@ -12,12 +12,18 @@ import yaml
 from harness.cli.main import main
 from harness.model.pinned import digest_of
 from tests.https_here import World, archive
-from tests.unit import backbones_cli_helpers
-from tests.unit.backbones_cli_helpers import FILES, HANDLE, module_in, spec_file, staged
+from tests.unit.backbones_cli_helpers import (
+    FILES,
+    HANDLE,
+    cache,
+    hub,
+    module_in,
+    served,
+    spec_file,
+    staged,
+)
 
-served = backbones_cli_helpers.served
-cache = backbones_cli_helpers.cache
-hub = backbones_cli_helpers.hub
+__all__ = ["cache", "hub", "served"]  # fixtures, found by their names
 
 
 def test_a_spec_has_its_backbone_fetched_once(hub: World, cache: Path, capsys) -> None:

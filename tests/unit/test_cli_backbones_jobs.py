@@ -9,14 +9,19 @@ import pytest
 
 from harness.cli.main import main
 from tests.https_here import World
-from tests.unit import backbones_cli_helpers
-from tests.unit.backbones_cli_helpers import HANDLE, module_in, spec_file, staged
+from tests.unit.backbones_cli_helpers import (
+    HANDLE,
+    cache,
+    hub,
+    module_in,
+    served,
+    spec_file,
+    staged,
+)
 from tests.unit.staging_helpers import make_set
 from tests.unit.test_launch_verb_job import options, script, step
 
-served = backbones_cli_helpers.served
-cache = backbones_cli_helpers.cache
-hub = backbones_cli_helpers.hub
+__all__ = ["cache", "hub", "served"]  # fixtures, found by their names
 
 
 def test_reading_all_of_it_is_a_job(hub: World, cache: Path, capsys, monkeypatch) -> None:

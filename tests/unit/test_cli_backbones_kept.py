@@ -13,12 +13,9 @@ from harness.cli.main import main
 from harness.model import kept
 from harness.model.kept import backbones, note_use
 from tests.https_here import World
-from tests.unit import backbones_cli_helpers
-from tests.unit.backbones_cli_helpers import HANDLE, module_in, staged
+from tests.unit.backbones_cli_helpers import HANDLE, cache, hub, module_in, served, staged
 
-served = backbones_cli_helpers.served
-cache = backbones_cli_helpers.cache
-hub = backbones_cli_helpers.hub
+__all__ = ["cache", "hub", "served"]  # fixtures, found by their names
 
 
 DAY_S = 86400.0

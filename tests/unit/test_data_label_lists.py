@@ -12,7 +12,7 @@ from harness.data.multilabel import listed_labels, signs_of
 from harness.errors import DataError
 from harness.spec.models_data import DataSpec
 from harness.spec.several_labels import regression, several_labels
-from tests.unit.test_data_manifest import problems, write
+from tests.unit.manifest_helpers import problems, write
 
 OPTIONS = ManifestOptions(several=True, separator="|")
 ROWS = "file,label\na.png,edema|fracture\nb.png,\nc.png,NA\nd.png, fracture \n"

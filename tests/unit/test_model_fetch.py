@@ -16,12 +16,9 @@ from harness.model.fetch import DESCRIPTOR, fetch
 from harness.model.remote import Remote, Shelves, module_name, remote_of
 from harness.spec.models_model import Backbone
 from tests.https_here import NOBODY, World, archive
-from tests.unit import fetch_helpers
-from tests.unit.fetch_helpers import FILES, HANDLE, module, quiet
+from tests.unit.fetch_helpers import FILES, HANDLE, hub, module, quiet, served, shelves
 
-served = fetch_helpers.served
-hub = fetch_helpers.hub
-shelves = fetch_helpers.shelves
+__all__ = ["hub", "served", "shelves"]  # fixtures, found by their names
 
 
 def weights(shelves: Shelves) -> Remote:

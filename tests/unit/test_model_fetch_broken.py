@@ -16,13 +16,10 @@ from harness.errors import DataError, StorageError
 from harness.model.fetch import Fetched, fetch
 from harness.model.remote import Shelves, module_name
 from tests.https_here import World, archive
-from tests.unit import fetch_helpers
-from tests.unit.fetch_helpers import HANDLE, WHOLE, module, quiet
+from tests.unit.fetch_helpers import HANDLE, WHOLE, hub, module, quiet, served, shelves
 from tests.unit.rights import mount_tmpfs
 
-served = fetch_helpers.served
-hub = fetch_helpers.hub
-shelves = fetch_helpers.shelves
+__all__ = ["hub", "served", "shelves"]  # fixtures, found by their names
 
 
 def odd_archive(kind: bytes, name: str = "saved_model.pb") -> bytes:

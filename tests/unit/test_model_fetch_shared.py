@@ -19,13 +19,10 @@ from harness.model.pinned import check_owners
 from harness.model.remote import Shelves
 from harness.spec import Trust
 from tests.https_here import World
-from tests.unit import fetch_helpers
-from tests.unit.fetch_helpers import FILES, HANDLE, WHOLE, module, quiet
+from tests.unit.fetch_helpers import FILES, HANDLE, WHOLE, hub, module, quiet, served, shelves
 from tests.unit.rights import needs_root
 
-served = fetch_helpers.served
-hub = fetch_helpers.hub
-shelves = fetch_helpers.shelves
+__all__ = ["hub", "served", "shelves"]  # fixtures, found by their names
 
 
 def test_in_a_cache_of_a_group_all_read_and_none_but_the_owner_writes(

@@ -63,12 +63,12 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from harness.cli.common import usual_site
+    from harness.data.cache_room import limit_of
     from harness.data.feature_room import entries
     from harness.launch.backbone_check import environment_at
     from harness.model.kept import backbones as kept_backbones
     from harness.model.kept import sweep
     from harness.worker.environment import cache_root
-    from harness.worker.feature_room import limit_of
 
     environment = environment_at(usual_site(args.site))
     limit = limit_of(environment)

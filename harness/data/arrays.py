@@ -21,7 +21,7 @@ class ArraySource:
     """Examples and their labels, as what a plug-in of kind ``source`` returns.
 
     An example is called by its row, so the rows keep their places from run to run.  Grey pictures
-    are repeated into three channels.
+    are repeated into three channels.  A recording with a sample that is not finite is corrupt.
 
     Args:
         examples: uint8 [N, H, W, 3], [N, H, W, 1] or [N, H, W]; N texts; float32 [N, samples].
@@ -53,6 +53,9 @@ class ArraySource:
         if self._type == tf.string:
             return tf.ensure_shape(example, [])
         example = tf.ensure_shape(example, self._held.shape[1:])
+        if self._type == tf.float32:
+            # As of a recording in a file: then it is corrupt, and data.corrupt says what is done.
+            return tf.debugging.check_numerics(example, "samples that are no numbers")
         if self._type == tf.uint8 and example.shape[-1] == 1:
             return tf.repeat(example, 3, axis=-1)
         return example

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from harness.data.feature_store import ENTRY, FEATURES, USED
-from harness.data.record_kept import RECORDS
+from harness.data.record_seen import RECORDS
 
 IN_USE_S = 3600.0
 """As long as an entry counts as in use after a run has last noted that it reads it."""

@@ -207,7 +207,7 @@ def open_training(
     options = ManifestOptions.of(data, medium, learned)
     if is_manifest(data.train):
         return manifest_index(data.train, options)
-    records = RecordOptions.of(data, medium)
+    records = RecordOptions.of(data, medium, learned)
     return open_index(data.train, medium=medium, records=records, options=options)
 
 

@@ -6,7 +6,6 @@ The file is read once, row by row; what is kept of a row are its path or text an
 from __future__ import annotations
 
 import math
-import statistics
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,12 +21,12 @@ from harness.data.manifest_columns import (
     refuse_other_targets,
 )
 from harness.data.manifest_files import Facts, Root, facts_of_files, facts_of_texts, what_exists
+from harness.data.manifest_labels import Labelling, class_codes
 from harness.data.manifest_notes import manifest_notes
 from harness.data.manifest_rows import Complaints, rows
 from harness.data.manifest_table import Table
-from harness.data.multilabel import taken
 from harness.data.regression import Values
-from harness.data.scan import listed
+from harness.data.weights import typical
 from harness.errors import DataError
 
 
@@ -118,6 +117,7 @@ class _Maker:
         # Sorting keeps the order of equal names, so of two rows the later one is complained of.
         self._order = array("q", sorted(range(len(table)), key=table.names.__getitem__))
         self._facts = Facts(array("q"), array("q"), {})
+        self._labelling = Labelling(file, options, table, self._order, complaints)
 
     def sets(
         self, own: str, wanted: Sequence[str], classes: Sequence[str] | None, fill: float | None
@@ -131,14 +131,15 @@ class _Maker:
         kept = self._there()
         given = self._options.targets or classes
         refuse_other_targets(self._file, self._options, classes)
-        known = tuple(given) if given else self._classes(kept["train"])
+        known = tuple(given) if given else self._labelling.classes(kept["train"])
         for split in wanted:
-            self._unknown(kept[split], known)
+            self._labelling.unknown(kept[split], known)
         self._complaints.refuse()
         for split in wanted:
             if not kept[split] and (split == own or table.missing[split]):
                 raise self._no_examples(split)
-        self._refuse_one_class(known, bool(given))
+        if not given:
+            self._labelling.refuse_one_class(known)
         if own == "train" and self._options.weight is not None:
             fill = self._typical(kept["train"]) if imputed else None
         made = {
@@ -147,15 +148,6 @@ class _Maker:
             if kept[split]
         }
         return made, fill
-
-    def _refuse_one_class(self, known: Sequence[str], given: bool) -> None:
-        if not given and len(known) == 1:
-            raise DataError(
-                f"{self._file} has one class only",
-                got=repr(known[0]),
-                allowed="two classes or more",
-                action=f"check that data.columns.label ({self._options.label}) is the right column",
-            )
 
     def _there(self) -> dict[str, array[int]]:
         """By split the places, among the sorted rows, of those whose file is there."""
@@ -187,27 +179,6 @@ class _Maker:
             "correct it, set data.root to what the paths start from, or data.missing.file to drop",
         )
 
-    def _classes(self, places: Sequence[int]) -> tuple[str, ...]:
-        used = {self._table.labels[self._order[at]] for at in places}
-        names = self._table.label_names
-        return tuple(sorted(names[code] for code in used))
-
-    def _unknown(self, places: Sequence[int], known: Sequence[str]) -> None:
-        names, classes = self._table.label_names, set(known)
-        strange = {code for code, name in enumerate(names) if name not in classes}
-        if not strange or not known or self._options.targets:
-            return
-        for at in places:
-            row = self._order[at]
-            if self._table.labels[row] in strange:
-                self._complaints.add(
-                    self._table.lines[row],
-                    "has a class that the training data does not have",
-                    repr(names[self._table.labels[row]]),
-                    listed(list(known)),
-                    "correct the label, remove the row, or add the class to the training data",
-                )
-
     def _no_examples(self, split: str) -> DataError:
         of = f" for {split}" if self._options.split is not None else ""
         left = ", ".join(f"{n} {kind}" for kind, n in sorted(self._table.missing[split].items()))
@@ -222,17 +193,15 @@ class _Maker:
     def _typical(self, places: Sequence[int]) -> float:
         """Mean or median of the weights that are there."""
         weights = (self._table.weights[self._order[at]] for at in places)
-        given = [weight for weight in weights if not math.isnan(weight)]
-        if not given:
+        found = typical(weights, self._options.missing_field)
+        if found is None:
             raise DataError(
                 f"{self._file} has no weight in any row",
                 got=f"missing values in the column {self._options.weight!r}",
                 allowed="weights, of which some may be missing",
                 action="check data.columns.weight and data.na_values",
             )
-        if self._options.missing_field == "impute_median":
-            return statistics.median(given)
-        return math.fsum(given) / len(given)
+        return found
 
     def _index(
         self,
@@ -244,16 +213,15 @@ class _Maker:
     ) -> ExampleIndex:
         table, facts, options = self._table, self._facts, self._options
         chosen = array("q", (self._order[at] for at in places))
-        signs, states = self._signs()
+        signs, states = self._labelling.signs(classes)
         values = Values(table.values, len(classes)).subset(chosen) if options.numeric else None
         weights = array("d", (table.weights[row] for row in chosen) if table.weights else ())
         imputed = self._impute(split, weights, fill)
-        row_of = {name: row for row, name in enumerate(classes)}
-        code_of = array("l", (row_of.get(name, -1) for name in table.label_names))
+        # Of several labels or numbers none is the class: 0 for all.
+        code_of = class_codes(table.label_names, () if signs or values else classes)
         index = ExampleIndex(
             root=self._root.folder,
             names=[table.names[row] for row in chosen],
-            # Of several labels none is the class: 0 for all.
             labels=array("l", (max(0, code_of[table.labels[row]]) for row in chosen)),
             targets=[signs[table.labels[row]] for row in chosen] if signs else (),
             states=[states[table.labels[row]] for row in chosen] if states else (),
@@ -271,16 +239,9 @@ class _Maker:
         of = f"{self._file} ({split})" if self._options.split is not None else str(self._file)
         given, again = named or split != "train", table.repeated[split]
         notes = tuple(manifest_notes(of, index, options, fill, again, given=given))
+        if not given:
+            notes += tuple(self._labelling.notes(of, places, index.counts()))
         return replace(index, digest=manifest_digest(index), notes=notes)
-
-    def _signs(self) -> tuple[list[str], list[str]]:
-        """The targets of several labels by their codes, and their states where they may differ."""
-        if self._options.numeric or not self._options.labels:
-            return [], []
-        held, uncertain = self._table.label_names, self._options.uncertain
-        if uncertain is None:
-            return held, []
-        return [taken(one, uncertain[1]) for one in held], held
 
     def _impute(self, split: str, weights: array[float], fill: float | None) -> int:
         lacking = [at for at, weight in enumerate(weights) if math.isnan(weight)]

@@ -53,6 +53,7 @@ class ManifestOptions:
     uncertain: tuple[int, As] | None = None
     numeric: bool = False
     several: bool = False
+    separator: str | None = None
 
     @classmethod
     def of(
@@ -83,6 +84,7 @@ class ManifestOptions:
             (uncertain.value, uncertain.as_) if uncertain is not None else None,
             learned == "numbers",
             learned == "labels",
+            columns.label_separator,
         )
 
     @property
@@ -94,16 +96,22 @@ class ManifestOptions:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """The columns of what an example has side by side; none where it has one class."""
+        """Names of what an example has side by side; none where it has one class, or where its
+        labels are known by the rows alone (``separator``)."""
         return self.labels or ((self.label,) if self.numeric else ())
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of what an example has side by side; none where one holds all."""
+        return () if self.separator is not None else self.targets
 
     def beside(self, classes: Sequence[str]) -> ManifestOptions:
         """How a manifest is read of a model that has learned ``classes``.
 
         Where several labels or numbers were learned from a packed set, which has their names, the
-        spec need not name them: they are the columns.
+        spec need not name them: they are the columns, or what a column lists.
         """
-        is_left = not self.labels and self.label == type(self).label
+        is_left = not self.labels and (self.separator or self.label == type(self).label)
         return replace(self, labels=tuple(classes)) if self.learned != "class" and is_left else self
 
     @property
@@ -141,7 +149,9 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
     found: dict[str, int | None] = {}
     example = options.example
     named = [(role, getattr(options, role)) for role in (example, "group", "weight", "split")]
-    named += [("labels", name) for name in options.labels] or [("label", options.label)]
+    # Of a regression with one target its column is that of the label.
+    in_columns = options.labels if options.separator is None else ()
+    named += [("labels", name) for name in in_columns] or [("label", options.label)]
     for role, name in named:
         found[role] = header.index(name) if name in header else None
         if name is None:
@@ -153,9 +163,9 @@ def places(file: Path, line: int, header: Sequence[str], options: ManifestOption
         if name not in header and role != "split":
             problems.append(no_column(file, line, header, options, role, name))
     refuse(problems)
-    at, label = found[example], found["labels" if options.labels else "label"]
+    at, label = found[example], found["labels" if in_columns else "label"]
     assert at is not None and label is not None, "they were held to be there"
-    several = tuple(map(header.index, options.targets))
+    several = tuple(map(header.index, options.columns))
     return Places(len(header), at, label, found["group"], found["weight"], found["split"], several)
 
 
@@ -183,7 +193,7 @@ def no_column(
 def group_notes(file: Path, header: Sequence[str], options: ManifestOptions) -> Iterator[str]:
     """Warns of columns that look as if they named what must stay on one side of a split."""
     used = {options.path, options.text, options.label, options.group, options.weight, options.split}
-    used |= set(options.labels)
+    used |= set(options.columns)
     alike = [name for name in header if name not in used and looks_like_group(name)]
     if alike:
         is_one = len(alike) == 1
@@ -222,7 +232,8 @@ def refuse_other_targets(
         f"{file} is read for other {many} than those of the training data",
         got=listed(list(names)),
         allowed=f"{listed(list(classes))}, in this order",
-        action=f"name these columns with data.columns.{field}",
+        action=f"name these {'labels' if options.separator else 'columns'} with "
+        f"data.columns.{field}",
         path=f"data.columns.{field}",
     )
 
@@ -243,7 +254,8 @@ def refuse_folder(options: ManifestOptions, path: str) -> None:
     if options.learned == "labels":
         raise DataError(
             f"{path} is no manifest, and gives each example one label only",
-            allowed="a manifest (.csv, .tsv) with a column for each label, or a set packed of one",
+            allowed="a manifest (.csv, .tsv) with a column for each label or one that lists them, "
+            "or a set packed of one",
             action="name one of these, or set task to a classification",
             path="data.columns.labels",
         )

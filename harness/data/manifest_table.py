@@ -12,7 +12,7 @@ from itertools import pairwise
 from harness.data.manifest_columns import SPLIT_WORDS, SPLITS, ManifestOptions, Places
 from harness.data.manifest_files import Root
 from harness.data.manifest_rows import Complaints
-from harness.data.multilabel import UNKNOWN, state_of, taken
+from harness.data.multilabel import UNKNOWN, listed_labels, state_of, taken
 from harness.data.regression import number_of
 
 
@@ -20,9 +20,9 @@ class Table:
     """Grows row by row; what is wrong with a row goes to the complaints and the row is left out.
 
     ``names`` (relative to the root; of texts, what :meth:`_text_name` makes), ``lines``,
-    ``labels`` (numbers of ``label_names``, of several labels those of their states), ``weights``
-    (nan where missing), ``groups``, ``splits`` (rows of ``SPLITS``) and ``texts`` stand side by
-    side, in the order of the file,
+    ``labels`` (numbers of ``label_names``, of several labels those of their states or of the list
+    of them), ``weights`` (nan where missing), ``groups``, ``splits`` (rows of ``SPLITS``) and
+    ``texts`` stand side by side, in the order of the file,
     and so do ``values``, the numbers that a regression learns, all of a row one after the other;
     ``repeated`` counts by split the texts that had come before.  ``missing`` counts by split and
     kind what was left out,
@@ -146,12 +146,23 @@ class Table:
             return self._numbers(line, row, split)
         if self._places.labels:
             return self._states(line, row, split)
-        label = row[self._places.label]
-        if label in self._absent:
+        label, separator = row[self._places.label], self._options.separator
+        # An empty list is one too: an example without any label.
+        if label in self._absent and (separator is None or label):
             policy = self._options.missing_label
             self.leave_out(line, "label", policy, split, "the row has no label", repr(label))
             return None
-        return label
+        return label if separator is None else self._several(line, label, separator)
+
+    def _several(self, line: int, cell: str, separator: str) -> str | None:
+        """What is kept of a cell that lists labels, see :mod:`harness.data.manifest_labels`."""
+        names = listed_labels(cell, separator)
+        if names is None:
+            allowed = f"labels with {separator!r} between them, or an empty cell for none"
+            what, action = "names an empty label", "remove the separator that is too many"
+            self._complaints.add(line, what, repr(cell), allowed, action)
+            return None
+        return separator.join(names)
 
     def _states(self, line: int, row: Sequence[str], split: str) -> str | None:
         """The states of several labels, see :mod:`harness.data.multilabel`."""

@@ -40,6 +40,25 @@ def state_of(cell: str, uncertain: int | None) -> str | None:
     return {0.0: ABSENT, 1.0: PRESENT}.get(value)
 
 
+def listed_labels(cell: str, separator: str) -> list[str] | None:
+    """The labels that a cell lists, each once and sorted; None where one of them is empty.
+
+    Args:
+        cell: empty where there is no label.
+        separator: what is between two; space around a label does not count, and where the
+            separator itself is space, any amount of it is one.
+    """
+    parts = cell.split(separator) if separator.strip() else cell.split()
+    names = {part.strip() for part in parts} if cell else set()
+    return None if "" in names else sorted(names)
+
+
+def signs_of(names: Iterable[str], classes: Sequence[str]) -> str:
+    """The targets of an example that has the labels ``names`` and no other."""
+    held = frozenset(names)
+    return "".join(PRESENT if name in held else ABSENT for name in classes)
+
+
 def taken(states: str, as_: As) -> str:
     """The targets that states are, with uncertain labels taken as ``as_``."""
     return states.replace(UNCERTAIN, _TAKEN[as_])

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.data.manifest_columns import ManifestOptions
+from harness.data.media import medium_of
 from harness.data.multilabel import As, numbers_as_taken
 from harness.data.packed import PackedIndex
 from harness.data.packed_entries import EntryRows
@@ -142,6 +143,22 @@ def refuse_other(packed: PackedIndex, wanted: Learned) -> None:
         action=f"pack the data by the spec of this task, or set task: {packed.medium}_{task}",
         path="task",
     )
+
+
+def refuse_other_medium(packed: PackedIndex, wanted: str) -> None:
+    """Holds that a set has examples of a task's medium.
+
+    Raises:
+        DataError: it has others.
+    """
+    held = packed.medium
+    if held != wanted:
+        raise DataError(
+            f"{packed.root} is a packed set of {medium_of(held).many}",
+            got=f"a task of {medium_of(wanted).many}",
+            allowed=f"a set that was packed with --medium {wanted}",
+            action=f"name another set, or set task to one of {medium_of(held).many} ({held}_...)",
+        )
 
 
 class Opened(NamedTuple):

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from harness.data.manifest_rows import is_manifest
 from harness.data.media import IMAGE, Medium, medium_of
+from harness.data.multilabel import As
 from harness.data.packed import is_packed
 from harness.data.scan import listed
 from harness.errors import DataError
 from harness.spec.base import show
 from harness.spec.models_data import DataSpec
+from harness.spec.models_model import Learned
 
 _NAME = re.compile(r"\.(tfrecords?|tfrec|records?)\b|-\d+-of-\d+$", re.IGNORECASE)
 _PATTERN = re.compile(r"[*?]")
@@ -29,7 +31,11 @@ class RecordOptions:
         example, label, weight, group: names of features; without ``example`` no path is one of
             TFRecords.
         names: of labels that are numbers, the names of the classes; none calls them by number.
+            Of a vector (``multi_hot``, or of a regression) what each of its numbers is.
+        labels: features side by side in place of ``label``, one for each label or target.
+        uncertain: of labels in cells the value that means it, and what it is taken as.
         unlabelled: a label that means none.
+        fill: what stands for a missing weight; None is the mean or median of those that are there.
         limit: part of the examples that may be corrupt (0 to 1); 0 with policy ``fail``.
         rate_hz: of recordings.
         field: where the features are named, as messages have it.
@@ -44,16 +50,48 @@ class RecordOptions:
     unlabelled: int | None = None
     missing_label: str = "drop"
     missing_file: str = "error"
+    missing_field: str = "impute_mean"
+    fill: float | None = None
     limit: float = 0.001
     sensitive: bool = False
     rate_hz: int | None = None
     medium: Medium = IMAGE
     field: str = "data.features"
     split: str = "train"
+    learned: Learned = "class"
+    labels: tuple[str, ...] = ()
+    multi_hot: bool = False
+    uncertain: tuple[int, As] | None = None
+
+    @property
+    def in_cells(self) -> bool:
+        """Whether an example has numbers side by side, and no list of labels or class."""
+        return self.learned == "numbers" or bool(self.labels) or self.multi_hot
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of what an example has side by side; none where only the records tell."""
+        if self.labels or self.learned != "numbers":
+            return self.labels or self.names
+        return self.names or (self.label,)
+
+    @property
+    def label_features(self) -> tuple[str, ...]:
+        """The features that say what is learned."""
+        return self.labels or (self.label,)
+
+    @property
+    def many(self) -> str:
+        """What messages call what is learned."""
+        return {"class": "classes", "labels": "labels", "numbers": "targets"}[self.learned]
 
     @classmethod
-    def of(cls, data: DataSpec, medium: str = "image") -> RecordOptions:
+    def of(cls, data: DataSpec, medium: str = "image", learned: Learned = "class") -> RecordOptions:
         """The options that a spec gives.
+
+        Args:
+            medium: what its examples are.
+            learned: what is learned of them, see ``Spec.learned``.
 
         Raises:
             DataError: the file with the names of the classes cannot be used.
@@ -62,10 +100,12 @@ class RecordOptions:
         options = cls(
             missing_label=data.missing.label,
             missing_file=data.missing.file,
+            missing_field=data.missing.field,
             limit=corrupt.limit.value / 100 if corrupt.policy == "skip" else 0.0,
             sensitive=data.sensitive,
             rate_hz=data.audio.rate_hz if data.audio is not None else None,
             medium=medium_of(medium),
+            learned=learned,
         )
         if features is None:
             return options
@@ -79,6 +119,9 @@ class RecordOptions:
             weight=features.weight,
             group=features.group,
             names=names,
+            labels=features.labels,
+            multi_hot=features.multi_hot,
+            uncertain=(data.uncertain.value, data.uncertain.as_) if data.uncertain else None,
         )
 
 

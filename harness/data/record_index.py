@@ -19,8 +19,10 @@ from harness.data.record_files import RecordOptions, record_files
 from harness.data.record_kept import kept_or_scanned
 from harness.data.record_scan import scan_file
 from harness.data.record_seen import LOST, Scanned
+from harness.data.record_targets import refuse_other_names, targets_of_scanned
 from harness.data.records import Names, RecordIndex, Table
 from harness.data.scan import bad_names, listed, refuse
+from harness.data.weights import impute
 from harness.errors import DataError, Problem
 
 _THREADS = 16
@@ -63,8 +65,9 @@ def record_index(
     if not sum(map(len, scanned)):
         raise _no_examples(what, scanned, options)
     _hold_to_the_limit(what, scanned, options)
+    refuse_other_names(what, options, classes)
     known = tuple(classes) if classes is not None else _classes(scanned, options, what)
-    _unknown(what, scanned, known)
+    _unknown(what, scanned, options, known)
     return _Maker(root, files, scanned, options, known).index(what, ignored, classes is not None)
 
 
@@ -109,7 +112,7 @@ def _no_examples(what: str, scanned: Sequence[Scanned], options: RecordOptions) 
     if not there:
         return DataError(f"{what} holds no records", allowed="a record for each example")
     return DataError(
-        f"{what} has no record with the feature {options.label!r} of a label"
+        f"{what} has no record with the feature {listed(options.label_features)} of a label"
         if missing["label_dropped"]
         else f"{what} has no record with the feature {options.example!r}",
         got=f"the features {there}",
@@ -135,16 +138,19 @@ def _hold_to_the_limit(what: str, scanned: Sequence[Scanned], options: RecordOpt
 
 
 def _classes(scanned: Sequence[Scanned], options: RecordOptions, what: str) -> tuple[str, ...]:
+    if options.learned != "class" and options.targets:
+        return options.targets
     if options.names:
         found = options.names
     else:
-        held = {one.labels_there[code] for one in scanned for code in one.used()}
+        held = {label for one in scanned for label in one.labels_used()}
         if len({type(label) for label in held}) > 1:
             raise DataError(f"{what} has labels of two kinds", got="names and numbers")
         found = tuple(map(str, sorted(held)))
     if len(found) < 2:
+        kind = "class" if options.learned == "class" else "label"
         raise DataError(
-            f"{what} has one class only" if found else f"{what} has no class",
+            f"{what} has one {kind} only" if found else f"{what} has no {kind}",
             got=repr(found[0]) if found else "no record that can be read",
             allowed="two classes or more",
             action=f"check that {options.field}.label ({options.label}) is the right feature",
@@ -153,11 +159,17 @@ def _classes(scanned: Sequence[Scanned], options: RecordOptions, what: str) -> t
     return found
 
 
-def _unknown(what: str, scanned: Sequence[Scanned], known: Sequence[str]) -> None:
-    used = {one.label_names[code] for one in scanned for code in one.used()}
+def _unknown(
+    what: str, scanned: Sequence[Scanned], options: RecordOptions, known: Sequence[str]
+) -> None:
+    if options.in_cells:
+        return
+    used = {name for one in scanned for name in one.names_used(options.learned == "labels")}
     refuse(
         Problem(
-            f"{what} has a class that the training data does not have",
+            f"{what} has a label that is none of those that are learned"
+            if options.learned == "labels"
+            else f"{what} has a class that the training data does not have",
             got=repr(name),
             allowed=listed(list(known)),
             action="correct the labels, or add the class to the training data",
@@ -182,15 +194,18 @@ class _Maker:
 
     def index(self, what: str, ignored: dict[str, int], named: bool) -> RecordIndex:
         labels, weights, groups = array("l"), array("d"), []
+        is_class = self._options.learned == "class"
+        targets = targets_of_scanned(self._scanned, self._options, self._classes)
         row_of = {name: row for row, name in enumerate(self._classes)}
         for one in self._scanned:
-            rows = [row_of.get(name, 0) for name in one.label_names]
+            # Of several labels or numbers none is the class: 0 for all.
+            rows = [row_of.get(name, 0) for name in one.label_names] if is_class else [0]
             # A record that no label is known of is never trained on, so any will do.
-            labels.extend(rows[code] if code != LOST else 0 for code in one.labels)
+            labels.extend(rows[code] if is_class and code != LOST else 0 for code in one.labels)
             weights.extend(one.weights)
             groups.extend(one.groups)
+        fill, missing = self._impute(what, weights)
         table = _table(self._root, self._files, self._scanned, self._options)
-        missing = sum((one.missing for one in self._scanned), Counter[str]())
         index = RecordIndex(
             root=self._root,
             names=Names(table, range(len(table))),
@@ -201,13 +216,28 @@ class _Maker:
             ignored=ignored,
             weights=weights,
             groups=groups,
-            missing=dict(missing),
+            missing=missing,
             table=table,
+            weight_fill=fill,
+            uncertain=self._options.uncertain,
+            **targets._asdict(),
         )
         notes = tuple(self._notes(what, index, named))
         object.__setattr__(index, "digest", self._digest(index))
         object.__setattr__(index, "notes", notes)
         return index
+
+    def _impute(self, what: str, weights: array[float]) -> tuple[float | None, dict[str, int]]:
+        """Fills in missing weights: what they are taken as, and all that was missing, by kind."""
+        options = self._options
+        missing = sum((one.missing for one in self._scanned), Counter[str]())
+        if options.weight is None:
+            return None, dict(missing)
+        sure = [code != LOST for one in self._scanned for code in one.labels]
+        field = f"{options.field}.weight"
+        policy, fill = options.missing_field, options.fill
+        fill, imputed = impute(weights, sure, policy, fill, of=what, field=field)
+        return fill, {**missing, **({"weight_imputed": imputed} if imputed else {})}
 
     def _digest(self, index: RecordIndex) -> str:
         """``records:`` and the SHA-256 over the files' names, sizes, times, and what was read."""
@@ -215,24 +245,35 @@ class _Maker:
         digest = hashlib.sha256(b"harness records 1\n")
         for one in self._scanned:
             digest.update(f"{one.file}\0{one.bytes}\0{one.mtime_ns}\n".encode())
-        features = (options.example, options.label, options.weight, options.group)
+        features = [options.example, options.label, options.weight, options.group]
+        if options.learned != "class":
+            features += [options.learned, *options.labels]
         # Of samples that are numbers a recording of this rate is made.
         rate = [] if options.rate_hz is None else [options.rate_hz]
         digest.update(json.dumps([features, self._classes, len(index), *rate]).encode())
         for numbers in (index.labels, index.weights, index.table.numbers):
             digest.update(array("d" if numbers is index.weights else "q", numbers).tobytes())
         digest.update("\0".join(index.groups).encode())
+        if index.values is not None:
+            digest.update(index.values.numbers.tobytes())
+        elif options.learned == "labels":
+            digest.update(" ".join(index.targets).encode())
         return f"records:{digest.hexdigest()}"
 
     def _notes(self, what: str, index: RecordIndex, named: bool) -> Iterator[str]:
         absent = [name for name, count in index.counts().items() if not count]
-        if absent and (named or self._options.names):
-            yield f"{what} has no examples of {len(absent)} of {len(index.classes)} classes: " + (
-                listed(absent)
-            )
+        if absent and (named or self._options.targets or self._options.names):
+            lacks = "value" if self._options.learned == "numbers" else "examples"
+            some = f"{len(absent)} of {len(index.classes)} {self._options.many}"
+            yield f"{what} has no {lacks} of {some}: {listed(absent)}"
         for kind, count in sorted(index.missing.items()):
-            which = {"label_dropped": "label", "file_dropped": self._options.medium.one}[kind]
-            yield f"{what}: {count} record{'' if count == 1 else 's'} without {which} left out"
+            records = f"{what}: {count} record{'' if count == 1 else 's'} without"
+            which = kind.removesuffix("_dropped").replace("file", self._options.medium.one)
+            if kind == "weight_imputed":
+                how = f"{index.weight_fill:g} ({self._options.missing_field})"
+                yield f"{records} weight, taken as {how}"
+            else:
+                yield f"{records} {which} left out"
         broken = [f"{one.file} ({one.broken})" for one in self._scanned if one.broken]
         if broken:
             yield f"warning: {what}: records cannot be read to the end of {', '.join(broken[:5])}"

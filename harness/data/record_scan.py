@@ -7,25 +7,32 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from harness.data.frames import FRAME, HEAD, Broken, frames, is_whole, refuse_compressed
 from harness.data.record_files import RecordOptions
-from harness.data.record_seen import LOST, Scanned
+from harness.data.record_seen import BETWEEN, LOST, Scanned
+from harness.data.record_targets import (
+    Odd,
+    labels_listed,
+    single_value,
+    states_in_cells,
+    values_in_cells,
+    weight_in,
+)
 from harness.data.wire import (
     BYTES,
-    INTS,
     KINDS,
     Feature,
     NoExample,
     Sparse,
     features,
-    first_bytes,
-    numbers,
 )
 from harness.errors import DataError, Problem
 
+Read = TypeVar("Read")
 _KEEP = 6
 _NO_ACTION = "write the records again, or remove this one"
 
@@ -71,8 +78,10 @@ class _Scan:
         self._labels = labels
         self._path, self._file, self._found, self._options = path, file, found, options
         self._held = Sparse(file)
-        self._codes: dict[int | str, int] = {}
+        self._codes: dict[int | str | tuple[int | str, ...], int] = {}
         self._now = (0, 0)
+        self._values: tuple[float, ...] = ()
+        self._least, self._most = math.inf, -math.inf
 
     def all_records(self) -> None:
         found, number = self._found, -1
@@ -101,16 +110,19 @@ class _Scan:
                     ", ".join(f"{name} ({KINDS[one.kind]})" for name, one in sorted(there.items()))
                     or "none"
                 )
-            label = self._label(there, number)
+            label = self._learned(there, number)
             missing = "label" if label is None else None
             if not self._has_example(there, number):
                 missing = "file"
+            weight = self._weight(there, number) if missing is None else None
+            group = self._group(there, number) if weight is not None else None
+            if missing is None and group is None:
+                missing = "weight" if weight is None else "group"
             if missing is not None and self._is_whole(at, size):
                 self._missing(missing, number)
                 return
-            if missing is not None or label is None:
+            if label is None or weight is None or group is None:
                 raise NoExample  # a damaged record may lack anything
-            weight, group = self._weight(there, number), self._group(there, number)
         except NoExample:
             label, weight, group = LOST, 1.0, ""
         except Wrong as wrong:
@@ -126,6 +138,9 @@ class _Scan:
 
     def _add(self, number: int, at: int, size: int, label: int, weight: float, group: str) -> None:
         found, options = self._found, self._options
+        if options.learned == "numbers" and self._labels:
+            lost = (math.nan,) * len(options.targets)
+            found.values.extend(self._values if label != LOST else lost)
         found.starts.append(at)
         found.sizes.append(size)
         found.numbers.append(number)
@@ -138,17 +153,19 @@ class _Scan:
 
     def _missing(self, what: str, number: int) -> None:
         options = self._options
-        if getattr(options, f"missing_{what}") == "drop":
+        # Of cells what may be missing was looked at; without any that is known nothing is learned.
+        field = what if what in ("label", "file") else "field"
+        if getattr(options, f"missing_{field}") == "drop" or (what == "label" and options.in_cells):
             self._found.missing[f"{what}_dropped"] += 1
             return
-        name = options.label if what == "label" else options.example
+        name = options.example if what == "file" else getattr(options, what)
         self._found.problems.append(
             self._problem(
                 number,
                 f"has no feature {name!r}, or an empty one",
                 f"the features {self._found.there}",
                 f"the names that {options.field} gives, in each record",
-                f"correct {options.field}, or set data.missing.{what} to drop",
+                f"correct {options.field}, or set data.missing.{field} to drop",
             )
         )
 
@@ -169,6 +186,38 @@ class _Scan:
             )
         return True
 
+    def _learned(self, there: Mapping[str, Feature], number: int) -> int | None:
+        """The code of what is learned; None where there is nothing."""
+        options, held = self._options, self._held
+        if options.learned == "class":
+            return self._label(there, number)
+        if options.learned == "numbers":
+            return self._numbers(
+                self._held_to(number, lambda: values_in_cells(held, there, options))
+            )
+        if options.in_cells:
+            states = self._held_to(number, lambda: states_in_cells(held, there, options))
+            return self._code(states, [], states) if states is not None else None
+        labels = self._held_to(number, lambda: labels_listed(held, there, options.label))
+        if labels is None:
+            return None
+        names = sorted(
+            one if isinstance(one, str) else self._name_of(one, number) for one in labels
+        )
+        return self._code(tuple(labels), labels, BETWEEN.join(names))
+
+    def _numbers(self, values: tuple[float, ...] | None) -> int | None:
+        if values is None:
+            return None
+        known = [value for value in values if not math.isnan(value)]
+        # One number that damage has made huge would spoil the scaling of all.
+        if min(known) < self._least or max(known) > self._most:
+            if not self._is_whole(*self._now):
+                raise NoExample
+            self._least, self._most = min(self._least, *known), max(self._most, *known)
+        self._values = values
+        return 0
+
     def _label(self, there: Mapping[str, Feature], number: int) -> int | None:
         """Its code; None where there is none."""
         options = self._options
@@ -180,11 +229,19 @@ class _Scan:
             return None
         if value in self._codes:
             return self._codes[value]
+        return self._code(value, value, self._name_of(value, number))
+
+    def _code(
+        self, key: int | str | tuple[int | str, ...], label: int | str | list[int | str], name: str
+    ) -> int:
+        """The code of a label, which may be a new one."""
+        if key in self._codes:
+            return self._codes[key]
         if not self._is_whole(*self._now):
             raise NoExample  # what is damaged is no class of its own
-        code = self._codes[value] = len(self._codes)
-        self._found.labels_there.append(value)
-        self._found.label_names.append(self._name_of(value, number))
+        code = self._codes[key] = len(self._codes)
+        self._found.labels_there.append(label)
+        self._found.label_names.append(name)
         return code
 
     def _name_of(self, value: int | str, number: int) -> str:
@@ -194,8 +251,6 @@ class _Scan:
         most = len(options.names) - 1 if options.names else (1 << 63) - 1
         if 0 <= value <= most:
             return options.names[value] if options.names else str(value)
-        del self._codes[value]
-        self._found.labels_there.pop()
         raise Wrong(
             self._problem(
                 number,
@@ -209,50 +264,36 @@ class _Scan:
         )
 
     def _value(self, feature: Feature, number: int, name: str, wanted: str) -> int | str | None:
-        if feature.kind == BYTES:
-            raw = first_bytes(self._held, feature)
-            if raw is None:
-                return None
-            try:
-                return raw.decode()
-            except UnicodeDecodeError:
-                got = repr(raw[:40])
-        elif feature.kind == INTS:
-            values = numbers(self._held, feature)
-            if len(values) == 1:
-                return int(values[0])
-            got = f"{len(values)} numbers"
-        else:
-            got = KINDS[feature.kind]
-        what = f"has a feature {name!r} that cannot be used"
-        raise Wrong(self._problem(number, what, got, wanted, _NO_ACTION))
+        return self._held_to(number, lambda: single_value(self._held, feature, name, wanted))
 
-    def _weight(self, there: Mapping[str, Feature], number: int) -> float:
+    def _weight(self, there: Mapping[str, Feature], number: int) -> float | None:
+        """Nan where something else stands for a missing one; None where nothing does."""
         name = self._options.weight
         if name is None:
             return 1.0
-        feature = there.get(name)
-        values: list[float] = []
-        if feature is not None and feature.kind != BYTES:
-            values = numbers(self._held, feature).tolist()
-        if len(values) == 1 and math.isfinite(values[0]) and values[0] >= 0:
-            return float(values[0])
-        got = "none" if feature is None else KINDS[feature.kind]
-        got = f"{values[0]:g}" if len(values) == 1 else got
-        what = f"has no weight as feature {name!r}"
-        raise Wrong(self._problem(number, what, got, "one number from 0 on", _NO_ACTION))
+        weight = self._held_to(number, lambda: weight_in(self._held, there, name))
+        if weight is None and self._options.missing_field.startswith("impute"):
+            return math.nan
+        return weight
 
-    def _group(self, there: Mapping[str, Feature], number: int) -> str:
+    def _group(self, there: Mapping[str, Feature], number: int) -> str | None:
+        """None where it is missing, as an empty name is."""
         name = self._options.group
         if name is None:
             return ""
         feature = there.get(name)
-        wanted = "bytes in UTF-8, or a whole number"
-        value = None if feature is None else self._value(feature, number, name, wanted)
-        if value is None:
-            what = f"has no group as feature {name!r}"
-            raise Wrong(self._problem(number, what, "none", wanted, _NO_ACTION))
-        return str(value)
+        if feature is None or feature.start == feature.end:
+            return None
+        value = self._value(feature, number, name, "bytes in UTF-8, or a whole number")
+        return None if value is None else str(value) or None
+
+    def _held_to(self, number: int, read: Callable[[], Read]) -> Read:
+        """What a record holds; what is odd about that is a problem of the record."""
+        try:
+            return read()
+        except Odd as odd:
+            what, got, allowed = odd.args
+            raise Wrong(self._problem(number, what, got, allowed, _NO_ACTION)) from None
 
     def _problem(self, number: int, what: str, got: str, allowed: str, action: str) -> Problem:
         return Problem(f"{self._path}: record {number} {what}", got, allowed, action)

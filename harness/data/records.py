@@ -160,9 +160,14 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True)
 class RecordIndex(ExampleIndex):
-    """Examples of TFRecord files; ``names`` are in their order, by file and number."""
+    """Examples of TFRecord files; ``names`` are in their order, by file and number.
+
+    ``weight_fill`` is what stands for a missing weight; None where there are no weights, or a
+    missing one is not imputed.
+    """
 
     table: Table = field(kw_only=True)
+    weight_fill: float | None = field(default=None, kw_only=True)
 
     def subset(self, rows: Sequence[int], notes: tuple[str, ...] = ()) -> RecordIndex:
         """See :meth:`ExampleIndex.subset`."""
@@ -179,6 +184,9 @@ class RecordIndex(ExampleIndex):
             rows=whole,
             weights=array("d", (self.weights[row] for row in rows) if self.weights else ()),
             groups=[self.groups[row] for row in rows] if self.groups else (),
+            targets=[self.targets[row] for row in rows] if self.targets else (),
+            states=[self.states[row] for row in rows] if self.states else (),
+            values=self.values.subset(rows) if self.values is not None else None,
             digest=f"records-part:{held.hexdigest()}",
         )
 

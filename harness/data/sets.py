@@ -70,7 +70,8 @@ def open_sets(
     given = [path for path in (data.train, data.validation, data.test) if isinstance(path, str)]
     refuse_idle_columns(data, any(map(is_manifest, given)))
     refuse_idle_features(data, given)
-    records, options = RecordOptions.of(data, medium), ManifestOptions.of(data, medium, learned)
+    options = ManifestOptions.of(data, medium, learned)
+    records = RecordOptions.of(data, medium, learned)
     held = ManifestSets({}, {}, None)
     train: ExampleIndex | PackedExamples
     if is_manifest(data.train):
@@ -79,6 +80,7 @@ def open_sets(
         train = held.sets["train"]
     else:
         train = open_index(data.train, classes, medium, records, options)
+        held = replace(held, fill=getattr(train, "weight_fill", None))
     notes = _unused_notes(data, held)
     names, whole = train.classes, [("train", train)]
     validation: ExampleIndex | PackedExamples | None
@@ -126,7 +128,7 @@ def open_test(
         path = data.train
     options = ManifestOptions.of(data, medium, learned)
     if not is_manifest(path):
-        records = replace(RecordOptions.of(data, medium), split="test")
+        records = replace(RecordOptions.of(data, medium, learned), split="test", fill=fill)
         return open_index(path, classes, medium, records, options)
     # Groups matter where examples are shared out, which was done before.
     options = replace(options, group=None).beside(classes)
@@ -154,25 +156,19 @@ def open_index(
     """
     if is_packed(Path(path)):
         from harness.data.packed_examples import packed_examples  # numpy, as below
+        from harness.data.packed_targets import refuse_other_medium
 
         packed = packed_examples(path, classes, options)
-        held = packed.packed.medium
-        if held != medium:
-            raise DataError(
-                f"{path} is a packed set of {medium_of(held).many}",
-                got=f"a task of {medium_of(medium).many}",
-                allowed=f"a set that was packed with --medium {medium}",
-                action="name another set, or set task to one of "
-                f"{medium_of(held).many} ({held}_...)",
-            )
+        refuse_other_medium(packed.packed, medium)
         return packed
-    if options is not None:
+    records = records or RecordOptions(medium=medium_of(medium))
+    if options is not None and (is_tfds(path) or records.example is None):
         refuse_folder(options, str(path))
     if is_tfds(path):
         from harness.data.tfds_index import tfds_index  # numpy, as below
 
-        return tfds_index(path, classes, records or RecordOptions(medium=medium_of(medium)))
-    if records is not None and records.example is not None:
+        return tfds_index(path, classes, records)
+    if records.example is not None:
         from harness.data.record_index import record_index  # numpy, as below
 
         return record_index(path, records, classes)
@@ -203,6 +199,7 @@ def refuse_idle_columns(data: DataSpec, has_manifest: bool) -> None:
         "data.columns.group": columns.group,
         "data.columns.weight": columns.weight,
         "data.columns.split": columns.split,
+        "data.columns.label_separator": columns.label_separator,
         "data.root": data.root,
     }
     names = [name for name, value in idle.items() if value is not None]
@@ -241,7 +238,7 @@ def _given(
             path=f"data.{split}",
         )
     if not is_manifest(path):
-        medium, records = records.medium.name, replace(records, split=split)
+        medium, records = records.medium.name, replace(records, split=split, fill=held.fill)
         return open_index(path, classes, medium, records, options)
     beside = options.beside(classes)
     sets = manifest_sets(path, beside, classes, own=split, wanted=(split,), fill=held.fill)

@@ -145,6 +145,13 @@ def first_bytes(held: Held, feature: Feature) -> bytes | None:
     return None
 
 
+def all_bytes(held: Held, feature: Feature) -> Iterator[bytes]:
+    """The values of a list of bytes."""
+    for number, wire, at, stop in _fields(held, feature.start, feature.end):
+        if number == 1 and wire == _LENGTH:
+            yield held.take(at, stop - at)
+
+
 def numbers(held: Held, feature: Feature) -> NDArray[Any]:
     """The values of a list of floats (float32) or of whole numbers (int64)."""
     kind, plain = (np.int64, _VARINT) if feature.kind == INTS else (np.float32, _FIXED32)

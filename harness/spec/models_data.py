@@ -43,9 +43,13 @@ class Columns(SpecModel):
     label: str = "label"
     """Column of the labels; of a regression that of the numbers that are learned."""
     labels: Many[str] = ()
-    """Of a multi-label task: columns of 0 and 1, one for each label, in this order. Of a regression
-    with several targets: their columns of numbers. A packed set knows them itself; where they are
-    written too, they must be the same."""
+    """Of a multi-label task: columns of 0 and 1, one for each label, in this order; with
+    `label_separator` the names of the labels. Of a regression with several targets: their columns
+    of numbers. A packed set knows them itself; where they are written too, they must be the
+    same."""
+    label_separator: Annotated[str, Field(min_length=1, max_length=8)] | None = None
+    """Of a multi-label task whose labels stand in one column: what is between two of them in a cell
+    of `label`, such as `;`. An example with an empty cell has no label."""
     group: str | None = None
     """Column of what must stay on one side of a split, such as a patient."""
     weight: str | None = None
@@ -77,14 +81,15 @@ class Audio(SpecModel):
 
 
 class Missing(SpecModel):
-    """What to do where a value is missing."""
+    """What to do where a value is missing. Of a file that is there and lacks pixels, samples or
+    text `data.corrupt` says it."""
 
     label: Literal["drop", "error"] = "drop"
     """An example without label: leave it out, or stop."""
     file: Literal["drop", "error"] = "error"
     """An example whose file does not exist, or a row without text: leave it out, or stop."""
     field: Literal["impute_mean", "impute_median", "drop", "error"] = "impute_mean"
-    """A missing weight: take the mean or median of the training rows, leave the example out, or
+    """A missing weight: take the mean or median of the training examples, leave the example out, or
     stop. An example without group or split is left out with `drop`, else an error."""
 
 

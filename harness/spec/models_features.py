@@ -25,10 +25,16 @@ class Features(SpecModel):
     """Feature of the recordings: the bytes of a WAV or FLAC file, or samples of one channel at
     `data.audio.rate_hz`, floats in -1..1 or whole numbers of 16 bits."""
     label: str | None = None
-    """Feature of the labels: a name as bytes, or a whole number."""
+    """Feature of the labels: a name as bytes, or a whole number. Of a multi-label task a list of
+    any number of them; of a regression a number, or one for each of `names`."""
+    labels: Many[str] = ()
+    """In place of `label`, features with one number each: of a multi-label task 0 or 1, one feature
+    for each label, in this order; of a regression with several targets one for each target."""
+    multi_hot: bool = False
+    """Of a multi-label task: `label` holds a number 0 or 1 for each of `names`, and no list."""
     names: Many[str] = ()
     """Of labels that are numbers: the name of each class, that of label 0 first. Without names a
-    class is called by its number."""
+    class is called by its number. Of a vector: what each of its numbers is."""
     names_file: PathText | None = None
     """As `names`, from a text file with a name in each line."""
     weight: str | None = None
@@ -37,8 +43,21 @@ class Features(SpecModel):
     """Feature of what must stay on one side of a split, such as a patient: bytes or a number."""
 
     def checks(self) -> Iterator[Complaint]:
-        if self.label is None:
+        if self.label is None and not self.labels:
             yield Complaint("label", "is missing", action="name the feature of the labels")
+        if self.label is not None and self.labels:
+            what = "one feature has all labels, or there is one for each, and both are named"
+            yield Complaint("label", what, show(self.label), "null, with labels")
+        if len(set(self.labels)) != len(self.labels):
+            what = "names a feature twice"
+            yield Complaint("labels", what, show(list(self.labels)), "each feature once")
+        is_named = self.names or self.names_file is not None
+        if self.labels and is_named:
+            what = "the labels are called as their features are"
+            yield Complaint("names", what, "given", "nothing, with labels", "remove it")
+        if self.multi_hot and not (is_named or self.labels):
+            what, action = "a vector does not say what its numbers are", "write names or names_file"
+            yield Complaint("names", what, "[]", "the name of each label", action)
         if self.names and self.names_file is not None:
             what = "the names of the classes stand in the spec or in a file, and both are given"
             yield Complaint("names_file", what, show(self.names_file), "null, with names")

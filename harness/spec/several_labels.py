@@ -20,13 +20,20 @@ def several_labels(task: str, data: DataSpec) -> Iterator[Complaint]:
             action = "remove it, or set task: image_multilabel (text_, audio_) or image_regression"
             what = "is of multi-label tasks and regressions"
             yield Complaint("data.columns.labels", what, show(labels), "[]", action)
+        yield from _no_separator(data)
+        yield from _features_of(data, "multi-label tasks and regressions", "labels", "multi_hot")
         yield from _uncertain(data)
         return
-    if not labels and not _is_perhaps_packed(data):
-        allowed, action = "columns of 0 and 1", "write it, as columns: {labels: [edema, fracture]}"
-        what = "a multi-label task needs a column for each label"
+    separator = columns.label_separator
+    if separator is not None:
+        yield from _separated(data, separator)
+    elif not labels and not _knows_its_labels(data):
+        allowed = "columns of 0 and 1, or data.columns.label_separator"
+        action = "write it, as columns: {labels: [edema, fracture]}"
+        what = "a multi-label task needs a column for each label, or one that lists them"
         yield Complaint("data.columns.labels", what, "[]", allowed, action)
     yield from _columns(data, "tasks with one label")
+    yield from _listed_features(data)
     if data.source is not None:
         what = "gives each example one label, and the task is a multi-label one"
         yield Complaint("data.source", what, show(data.source.plugin), "null", "name a manifest")
@@ -48,8 +55,10 @@ def regression(data: DataSpec, label_smoothing: float) -> Iterator[Complaint]:
     Args:
         label_smoothing: ``training.label_smoothing``.
     """
+    yield from _no_separator(data)
     if data.columns.labels:
         yield from _columns(data, "a regression with one target")
+    yield from _features_of(data, "multi-label tasks", "multi_hot")
     yield from _uncertain(data)
     yield from _no_numbers(data)
     what = "numbers are of no class that could be balanced"
@@ -67,15 +76,34 @@ def _no_numbers(data: DataSpec) -> Iterator[Complaint]:
     if data.source is not None:
         what = "gives each example a class, and the task is a regression"
         yield Complaint("data.source", what, show(data.source.plugin), "null", instead)
-    elif data.features is not None:
-        what = "gives each example a class, and the task is a regression"
-        got = show(data.features.model_dump(exclude_defaults=True))
-        yield Complaint("data.features", what, got, "null", instead)
 
 
-def _is_perhaps_packed(data: DataSpec) -> bool:
-    """Whether the training data may be a packed set, which has the names of its labels itself."""
-    if data.train is None or data.source is not None or data.features is not None:
+def _features_of(data: DataSpec, of: str, *names: str) -> Iterator[Complaint]:
+    """Complains of fields of ``data.features`` that are of other tasks."""
+    for name in names:
+        value = getattr(data.features, name, None)
+        if value:
+            got = show(list(value) if isinstance(value, tuple) else value)
+            yield Complaint(f"data.features.{name}", f"is of {of}", got, "nothing", "remove it")
+
+
+def _listed_features(data: DataSpec) -> Iterator[Complaint]:
+    """Of records of a multi-label task."""
+    features = data.features
+    if features is None:
+        return
+    if features.multi_hot and features.labels:
+        what = "is of one feature with all labels, and there is one for each"
+        yield Complaint("data.features.multi_hot", what, "true", "false", "remove it")
+    if data.uncertain is not None and not (features.labels or features.multi_hot):
+        what = "a list says which labels an example has, and none is uncertain in it"
+        got = show(data.uncertain.model_dump(by_alias=True))
+        yield Complaint("data.uncertain", what, got, "null", "remove it")
+
+
+def _knows_its_labels(data: DataSpec) -> bool:
+    """Whether the training data may tell its labels itself, as a packed set and records do."""
+    if data.train is None or data.source is not None:
         return False
     return PurePath(data.train).suffix.lower() not in _TABLES
 
@@ -86,9 +114,35 @@ def _columns(data: DataSpec, of: str) -> Iterator[Complaint]:
     if len(set(labels)) < len(labels):
         what = "names a column twice"
         yield Complaint("data.columns.labels", what, show(labels), "each column once")
+    if columns.label_separator is not None:
+        return
     if columns.label != type(columns).model_fields["label"].default:
         what = f"is of {of}, and data.columns.labels names the columns here"
         yield Complaint("data.columns.label", what, show(columns.label), "nothing", "remove it")
+
+
+def _separated(data: DataSpec, separator: str) -> Iterator[Complaint]:
+    """Of a column that lists the labels of each example."""
+    if separator != separator.strip() and separator.strip():
+        what, action = "holds space, which does not count around a label", "write it without"
+        yield Complaint("data.columns.label_separator", what, show(separator), "a sign", action)
+    wrong = [name for name in data.columns.labels if separator in name or name != name.strip()]
+    if wrong or "" in data.columns.labels:
+        what = "no cell can hold this label: labels stand between separators, without space around"
+        yield Complaint("data.columns.labels", what, show((wrong or [""])[0]), "other names")
+    if data.uncertain is not None:
+        what = "a list says which labels an example has, and none is uncertain in it"
+        got = show(data.uncertain.model_dump(by_alias=True))
+        action = "remove it, or give each label a column (data.columns.labels)"
+        yield Complaint("data.uncertain", what, got, "null", action)
+
+
+def _no_separator(data: DataSpec) -> Iterator[Complaint]:
+    separator = data.columns.label_separator
+    if separator is not None:
+        action = "remove it, or set task: image_multilabel (text_, audio_)"
+        what = "is of multi-label tasks"
+        yield Complaint("data.columns.label_separator", what, show(separator), "null", action)
 
 
 def _uncertain(data: DataSpec) -> Iterator[Complaint]:

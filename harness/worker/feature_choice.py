@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.data.cache_room import room_for
 from harness.data.feature_store import ENTRY, Entry, Layout, sweep
 from harness.data.index import ExampleIndex
 from harness.data.known import known_of
@@ -20,7 +21,6 @@ from harness.spec import Spec
 from harness.spec.feature_cache import why_not_training
 from harness.spec.models_training import FeatureCache
 from harness.worker.feature_keys import data_key, facts_of, feature_shape
-from harness.worker.feature_room import room_for
 
 Index = ExampleIndex | PackedExamples
 TRAIN, VALIDATION, TEST = "train", "validation", "test"

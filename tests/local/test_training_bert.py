@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from harness.cli.main import main
-from tests.local.test_training_text import FILL, WORDS, sentence
+from tests.local.text_helpers import FILL, WORDS, sentence
 from tests.local.training_helpers import (
     assert_equal_losses,
     final_tensors,

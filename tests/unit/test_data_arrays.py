@@ -11,6 +11,7 @@ pytest.importorskip("tensorflow")
 
 from harness.data.arrays import ArraySource
 from harness.data.content import content_of
+from harness.data.corrupt import CorruptRecorder
 from harness.data.order import Order
 from harness.data.pipeline import Feed
 from harness.data.sources import plugin_source
@@ -23,11 +24,11 @@ PICTURES = np.arange(12, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8
 
 
 @contextmanager
-def feed_of(name, examples, medium="image", audio=None):
+def feed_of(name, examples, medium="image", audio=None, recorder=None):
     register("source", name)(lambda path, options: ArraySource(examples, LABELS, ("a", "b")))
     index, load = plugin_source(name, "", {})
     order = Order(len(index), 4, 4, 1, 2, 2)
-    yield Feed(index, order=order, load=load, content=content_of(medium, audio))
+    yield Feed(index, order=order, load=load, recorder=recorder, content=content_of(medium, audio))
 
 
 @pytest.mark.parametrize("shape", [(12, 8, 8, 3), (12, 8, 8, 1), (12, 8, 8)])
@@ -56,6 +57,20 @@ def test_texts_and_recordings():
     with feed_of("sounds", sounds, "audio", audio) as feed:
         (batch,) = feed.evaluation(12, None).as_numpy_iterator()
     np.testing.assert_array_equal(batch["audio"], sounds)
+
+
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_sample_that_is_no_number_makes_its_recording_corrupt(odd):
+    sounds = np.full((12, 10), 0.5, np.float32)
+    sounds[7, 3] = odd
+    audio = Audio(rate_hz=1000, seconds=0.01)
+    recorder = CorruptRecorder(12, limit=1.0)
+    with feed_of(f"odd{odd}", sounds, "audio", audio, recorder) as feed:
+        (batch,) = feed.evaluation(12, None).as_numpy_iterator()
+    assert batch["mask"].tolist() == [float(row != 7) for row in range(12)]
+    assert not batch["audio"][7].any()
+    ((name, reason),) = recorder.reasons.items()
+    assert name.endswith("7") and "samples that are no numbers" in reason
 
 
 def test_the_digest_is_that_of_all_there_is():

@@ -12,31 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.data.manifest import manifest_index, manifest_sets
-from harness.data.manifest_columns import ManifestOptions, looks_like_group
+from harness.data.manifest import manifest_index
+from harness.data.manifest_columns import ManifestOptions
 from harness.data.manifest_paths import manifest_paths
 from harness.data.manifest_rows import is_manifest
-from harness.errors import DataError
-
-TWO = "file,label\na.png,x\nb.png,y\n"
-
-
-def write(folder: Path, text: str | bytes, name: str = "m.csv", files: str = "") -> Path:
-    """A manifest, beside it the files that are named, or those that the text seems to name."""
-    file = folder / name
-    file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    words = files or (text if isinstance(text, str) else text.decode(errors="replace"))
-    for word in words.replace("\t", ",").replace('"', "").replace("\n", ",").split(","):
-        if word.endswith(".png") and not word.startswith(("/", "..", "gone")):
-            (folder / word).parent.mkdir(parents=True, exist_ok=True)
-            (folder / word).write_bytes(b"x")
-    return file
-
-
-def problems(call) -> list:
-    with pytest.raises(DataError) as caught:
-        call()
-    return list(caught.value.problems)
+from tests.unit.manifest_helpers import TWO, problems, write
 
 
 def test_rows_become_examples_sorted_by_name(tmp_path):
@@ -181,150 +161,6 @@ def test_a_missing_manifest_and_one_that_is_a_folder(tmp_path):
     assert "cannot be read" in problems(lambda: manifest_index(tmp_path / "d.csv"))[0].what
     assert is_manifest(tmp_path / "m.csv") and is_manifest("M.TSV")
     assert not is_manifest(tmp_path / "d.csv") and not is_manifest(tmp_path)
-
-
-MISSING = "file,label,w\na.png,x,1\nb.png,NA,1\nc.png,y,4\ngone.png,y,1\nd.png,y,\ne.png,x,4\n"
-
-
-def test_what_is_missing_is_left_out_and_counted(tmp_path):
-    options = ManifestOptions(weight="w", missing_file="drop", missing_field="drop")
-    index = manifest_index(write(tmp_path, MISSING), options)
-    assert index.names == ["a.png", "c.png", "e.png"]
-    assert index.missing == {"label_dropped": 1, "file_dropped": 1, "weight_dropped": 1}
-    assert [note.split(": ")[1] for note in index.notes] == [
-        "1 row without file left out",
-        "1 row without label left out",
-        "1 row without weight left out",
-    ]
-
-
-@pytest.mark.parametrize(("how", "fill"), [("impute_mean", 3.0), ("impute_median", 4.0)])
-def test_missing_weights_are_imputed(how, fill, tmp_path):
-    options = ManifestOptions(weight="w", missing_file="drop", missing_field=how)
-    sets = manifest_sets(write(tmp_path, MISSING), options)
-    index = sets.sets["train"]
-    assert index.names == ["a.png", "c.png", "d.png", "e.png"]
-    assert list(index.weights) == [1, 4, fill, 4] and sets.fill == fill
-    assert index.missing["weight_imputed"] == 1
-    assert f"taken as {fill:g} ({how})" in index.notes[-1]
-    # Elsewhere the training rows' value is taken, not that of the rows themselves.
-    for own in ("validation", "test"):
-        other = manifest_index(tmp_path / "m.csv", options, ("x", "y"), own=own, fill=9.5)
-        assert list(other.weights) == [1, 4, 9.5, 4]
-        with pytest.raises(DataError, match="1 rows without weight"):
-            manifest_index(tmp_path / "m.csv", options, ("x", "y"), own=own)
-
-
-def test_what_is_missing_is_an_error_where_that_is_asked_for(tmp_path):
-    options = ManifestOptions(weight="w", missing_label="error", missing_field="error")
-    found = problems(lambda: manifest_index(write(tmp_path, MISSING), options))
-    assert [problem.line for problem in found] == [3, 5, 6]
-    for problem, field in zip(found, ("label", "file", "field"), strict=True):
-        assert f"data.missing.{field} to drop" in problem.action
-
-
-def test_na_values_are_what_the_spec_says(tmp_path):
-    text = "file,label\na.png,NA\nb.png,-\nc.png,z\n"
-    options = ManifestOptions(na_values=("-",))
-    assert manifest_index(write(tmp_path, text), options).counts() == {"NA": 1, "z": 1}
-
-
-@pytest.mark.parametrize("weight", ["-1", "-0.5", "x", "nan", "inf", "1_0", "0,5", "1e999"])
-def test_what_is_no_weight(weight, tmp_path):
-    text = f'file,label,w\na.png,x,1\nb.png,y,"{weight}"\n'
-    (found,) = problems(lambda: manifest_index(write(tmp_path, text), ManifestOptions(weight="w")))
-    assert (found.line, found.what, found.got) == (3, "is no weight", repr(weight))
-
-
-def test_no_weight_at_all_is_refused(tmp_path):
-    text = "file,label,w\na.png,x,\nb.png,y,NA\n"
-    with pytest.raises(DataError, match="no weight in any row"):
-        manifest_index(write(tmp_path, text), ManifestOptions(weight="w"))
-
-
-def test_a_row_without_group_is_an_error_or_left_out(tmp_path):
-    file = write(tmp_path, "file,label,p\na.png,x,1\nb.png,y,\nc.png,y,2\n")
-    (found,) = problems(lambda: manifest_index(file, ManifestOptions(group="p")))
-    assert (found.line, found.what) == (3, "the row has no group")
-    index = manifest_index(file, ManifestOptions(group="p", missing_field="drop"))
-    assert index.groups == ["1", "2"] and index.missing == {"group_dropped": 1}
-
-
-def test_classes_of_the_training_data_hold(tmp_path):
-    file = write(tmp_path, "file,label\na.png,x\nb.png,y\n")
-    index = manifest_index(file, classes=("w", "x", "y"), own="test")
-    assert list(index.labels) == [1, 2] and "no examples of 1 of 3 classes: 'w'" in index.notes[0]
-    (found,) = problems(lambda: manifest_index(file, classes=("x", "z"), own="test"))
-    assert (found.line, found.got, found.allowed) == (3, "'y'", "'x', 'z'")
-
-
-SPLIT = """\
-file,label,use
-a.png,x,Train
-b.png,y,training
-c.png,x,VAL
-d.png,y,dev
-e.png,y,test
-f.png,x,valid
-"""
-BY_USE = ManifestOptions(split="use")
-
-
-def test_one_manifest_holds_three_sets(tmp_path):
-    sets = manifest_sets(write(tmp_path, SPLIT), BY_USE).sets
-    names = {split: index.names for split, index in sets.items()}
-    assert names == {
-        "train": ["a.png", "b.png"],
-        "validation": ["c.png", "d.png", "f.png"],
-        "test": ["e.png"],
-    }
-    assert "(test) has no examples of 1 of 2 classes: 'x'" in sets["test"].notes[0]
-    alone = manifest_index(tmp_path / "m.csv", BY_USE, ("x", "y"), own="validation")
-    assert alone.names == names["validation"] and alone.digest == sets["validation"].digest
-    some = manifest_sets(tmp_path / "m.csv", BY_USE, wanted=("train", "test"))
-    assert some.unused == {"validation": 3}
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "line", "what"),
-    [
-        ("VAL", "holdout", 4, "is no split"),
-        ("VAL", "", 4, "the row says no split"),
-        ("y,test", "z,test", 6, "has a class that the training data does not have"),
-        ("e.png", "a.png", 6, "names the same file as line 2"),
-        ("use", "fold", 1, "there is no column 'use'"),
-        ("a.png,x,Train\nb.png,y,training", "a.png,x,test", None, "no examples for train"),
-    ],
-)
-def test_what_is_refused_of_splits(old, new, line, what, tmp_path):
-    file = write(tmp_path, SPLIT.replace(old, new))
-    (found,) = problems(lambda: manifest_sets(file, BY_USE))
-    assert found.line == line and what in found.what
-
-
-def test_only_training_needs_the_column_of_splits(tmp_path):
-    index = manifest_index(write(tmp_path, TWO), BY_USE, ("x", "y"), own="test")
-    assert len(index) == 2
-
-
-@pytest.mark.parametrize(
-    ("name", "is_one"),
-    [
-        *((name, True) for name in ("patient", "PatientID", "patient_id", "Subjects", "SITE")),
-        *((name, True) for name in ("speaker no", "StudyInstanceUID", "user-hash", "case")),
-        *((name, False) for name in ("label", "user_rating", "uppercase", "website", "id", "")),
-    ],
-)
-def test_names_that_look_like_a_group(name, is_one):
-    assert looks_like_group(name) is is_one
-
-
-def test_a_group_that_nobody_uses_is_a_warning(tmp_path):
-    file = write(tmp_path, "file,label,patient,site\na.png,x,1,u\nb.png,y,2,u\n")
-    (note,) = manifest_index(file).notes
-    assert note.startswith("warning") and "'patient', 'site'" in note
-    (note,) = manifest_index(file, ManifestOptions(group="patient")).notes
-    assert "'site'" in note and "'patient'" not in note
 
 
 def test_sensitive_data_are_not_named(tmp_path):

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 np = pytest.importorskip("numpy")
 pytest.importorskip("google_crc32c")
 
+from harness.cli.main import main  # noqa: E402
 from harness.data import record_kept  # noqa: E402
 from harness.data.record_files import RecordOptions  # noqa: E402
 from harness.data.record_index import record_index  # noqa: E402
 from harness.data.record_kept import RECORDS, SEEN, kept_or_scanned  # noqa: E402
 from harness.data.record_scan import scan_file  # noqa: E402
 from harness.data.record_seen import Scanned  # noqa: E402
+from harness.errors import UsageError  # noqa: E402
 from tests.unit.record_helpers import example, flip, write_records  # noqa: E402
 
+NAMES = ("ant", "bee")
 OPTIONS = RecordOptions("image", "label", weight="w", group="g", missing_label="drop", limit=1.0)
 
 
@@ -151,6 +157,85 @@ def test_what_is_refused_or_small_or_has_no_room_is_not_kept(
     monkeypatch.setattr(record_kept, "WORTH", 1)
     (cache / RECORDS).write_text("in its way")
     assert len(seen(tmp_path)[0]) == 1
+
+
+def test_the_limit_of_the_cache_is_held(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is longest unused goes first, what is in use stays, and then nothing is kept."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        write_records(tmp_path / name / "0.tfrecord", [one(at) for at in range(2000)])
+    seen(tmp_path / "a")
+    (first,) = (cache / RECORDS).iterdir()
+    size = sum(path.stat().st_size for path in first.iterdir())
+    monkeypatch.setenv("HARNESS_CACHE_GB", str(1.5 * size / 1e9))
+    os.utime(first / "used", (1, 1))
+    seen(tmp_path / "b")
+    (second,) = (cache / RECORDS).iterdir()
+    assert second.name != first.name
+    seen(tmp_path / "c")  # the second is in use
+    assert list((cache / RECORDS).iterdir()) == [second]
+    monkeypatch.setenv("HARNESS_CACHE_GB", "a lot")
+    with pytest.raises(UsageError, match="HARNESS_CACHE_GB is no size"):
+        seen(tmp_path / "c")
+
+
+def test_writing_and_reading_hold_little(tmp_path: Path, cache: Path) -> None:
+    """Beside what was seen itself; it was three times that."""
+    found = []
+    for number in range(8):
+        found.append(Scanned(f"{number}", 1, 1))
+        for name in ("starts", "sizes", "numbers", "labels", "weights"):
+            getattr(found[-1], name).extend([number] * 50_000)
+    size = 8 * 5 * 50_000 * 8
+    entry = cache / RECORDS / "entry"
+    tracemalloc.start()
+    try:
+        record_kept._keep(entry, tmp_path, found)
+        _, most = tracemalloc.get_traced_memory()
+        assert most < size / 8
+        tracemalloc.reset_peak()
+        again = record_kept._read(entry, [one.file for one in found])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (entry / SEEN).stat().st_size > size
+    assert most < 1.25 * size
+    assert facts(again or []) == facts(found)
+
+
+@pytest.mark.parametrize("way", ["HARNESS_CACHE", "XDG_CACHE_HOME"])
+def test_a_plan_reads_what_is_kept(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any, way: str
+) -> None:
+    """Where the cache is named, and in the usual place."""
+    write_records(tmp_path / "0.tfrecord", [one(at, NAMES[at % 2]) for at in range(40)])
+    features = {"image": "image", "label": "label"}
+    spec = {
+        "harness_spec": 1,
+        "name": "kept",
+        "backbone": {"handle": "keras:MobileNetV2"},
+        "data": {"train": str(tmp_path / "0.tfrecord"), "features": features},
+        "training": {"phases": [{"name": "one", "epochs": 1, "unfreeze": "none"}]},
+    }
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    if way == "XDG_CACHE_HOME":
+        monkeypatch.delenv("HARNESS_CACHE")
+        monkeypatch.setenv(way, str(tmp_path / "usual"))
+        cache = tmp_path / "usual" / "harness"
+        cache.mkdir(parents=True)
+    assert main(["plan", str(tmp_path / "spec.yaml")]) == 0
+    assert len(list((cache / RECORDS).iterdir())) == 1
+
+    def looked_again(*given: Any, **more: Any) -> Scanned:
+        raise AssertionError("it looked again")
+
+    monkeypatch.setattr("harness.data.record_index.scan_file", looked_again)
+    capsys.readouterr()
+    assert main(["plan", str(tmp_path / "spec.yaml"), "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)["counts"]
+    assert counts["train"] + counts["validation"] == 40
 
 
 def test_several_at_once_leave_one_whole_entry(tmp_path: Path, cache: Path) -> None:

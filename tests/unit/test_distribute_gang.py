@@ -4,97 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import os
-import queue
 import resource
-import secrets
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from harness.distribute import first_rank, wire
-from harness.distribute.gang import Gang, Lost
 from harness.distribute.meeting import meeting_ports
-from harness.distribute.sockets import listen
 from harness.distribute.topology import Topology
 from harness.errors import EnvironmentNotAble
+from tests.unit.gang_helpers import (
+    WAIT_S,
+    Ranks,
+    _connected,
+    _joined,
+    messages,
+    place,
+    ranks,
+    together,
+)
 
-WAIT_S = 60.0
-"""What tests wait for comes at once; so long on a machine that is busy with something else."""
-
-
-def place(rank: int, size: int) -> Topology:
-    return Topology(rank, size, "submitit", rank, size)
-
-
-class Ranks:
-    """Ranks of one start, each in a thread that ends once they have met."""
-
-    def __init__(self) -> None:
-        self.key = secrets.token_hex(16)
-        self.said: list[str] = []
-        self.gangs: list[Gang] = []
-
-    def rank(self, topology: Topology, wait_s: float = WAIT_S, **changes: Any) -> Gang:
-        given: dict[str, Any] = {"facts": {}, "addresses": ["127.0.0.1"], "say": self.said.append}
-        gang = Gang.meet(topology, self.key, wait_s=wait_s, **{**given, **changes})
-        self.gangs.append(gang)
-        return gang
-
-    def outcomes(self, *places: Topology, facts: Any = None, **changes: Any) -> list[Any]:
-        """By place: the gang, or the error of the meeting."""
-
-        def meet(topology: Topology) -> Any:
-            own = {"facts": facts(topology.rank)} if facts else {}
-            try:
-                return self.rank(topology, **own, **changes)
-            except EnvironmentNotAble as error:
-                return error
-
-        with ThreadPoolExecutor(len(places)) as pool:
-            return list(pool.map(meet, places))
-
-    def met(self, size: int, **changes: Any) -> list[Gang]:
-        gangs = self.outcomes(*(place(rank, size) for rank in range(size)), **changes)
-        assert all(isinstance(gang, Gang) for gang in gangs), gangs
-        return gangs
-
-
-@pytest.fixture
-def ranks() -> Iterator[Ranks]:
-    made = Ranks()
-    yield made
-    for gang in made.gangs:
-        gang.close()
-
-
-def losses(gang: Gang) -> queue.Queue[Lost]:
-    heard: queue.Queue[Lost] = queue.Queue()
-    gang.on_lost(heard.put)
-    return heard
-
-
-def messages(gang: Gang, kind: str) -> queue.Queue[tuple[int, Any]]:
-    heard: queue.Queue[tuple[int, Any]] = queue.Queue()
-    gang.on(kind, lambda rank, data: heard.put((rank, data)))
-    return heard
-
-
-def together(*calls: Callable[[], Any]) -> list[Any]:
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [one.result(WAIT_S) for one in [pool.submit(call) for call in calls]]
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.01)
+__all__ = ["ranks"]  # a fixture, found by its name
 
 
 class TestMeeting:
@@ -201,107 +133,6 @@ class TestMeeting:
             gang.close()
 
 
-def _joined(key: str, rank: int, size: int) -> tuple[socket.socket, wire.Session]:
-    """A rank's connection by hand."""
-    from harness.distribute.finding import Search
-    from harness.distribute.members import Member
-
-    found = Search(key, ["127.0.0.1"]).run(WAIT_S, WAIT_S, print)
-    assert found is not None
-    sock, session = found
-    me = Member.of(place(rank, size), "h", 1, {})
-    sock.sendall(b"".join(session.seal(wire.encode("join", me.to_json(), "127.0.0.1"))))
-    return sock, session
-
-
-class TestStrangers:
-    @pytest.mark.parametrize(
-        "sent",
-        [
-            b"GET / HTTP/1.1\r\n\r\n",
-            b"\n",
-            b"\x00\xff" * 1000,
-            b"x" * 1_000_000,
-            wire.hello()[0] + b"garbage\n",
-            wire.hello()[0] + b"x" * 1_000_000,
-            wire.hello()[0] * 3,
-        ],
-        ids=["http", "empty", "bytes", "long", "unproven", "long after hello", "thrice"],
-    )
-    def test_they_are_dropped_and_the_ranks_meet(self, ranks: Ranks, sent: bytes) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(ranks.rank, place(0, 2))
-            with _connected(ranks.key) as stranger:
-                try:
-                    stranger.sendall(sent)
-                    while stranger.recv(1000):
-                        pass
-                except (ConnectionResetError, BrokenPipeError):
-                    pass  # that is how it is dropped in the midst of what it sends
-            assert ranks.rank(place(1, 2)).members == first.result(WAIT_S).members
-
-    def test_one_who_says_nothing_is_dropped_after_a_time(
-        self, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(first_rank, "_SILENT_S", 0.2)
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(ranks.rank, place(0, 2))
-            with _connected(ranks.key) as stranger:
-                assert stranger.recv(100) == b""
-            assert ranks.rank(place(1, 2)).members == first.result(WAIT_S).members
-
-    def test_too_many_at_one_time_are_turned_away(
-        self, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(first_rank, "_STRANGERS", 3)
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(ranks.rank, place(0, 2))
-            crowd = [_connected(ranks.key) for _ in range(6)]
-            assert crowd[-1].recv(100) == b""
-            for stranger in crowd:
-                stranger.close()
-            assert ranks.rank(place(1, 2)).members == first.result(WAIT_S).members
-
-    @pytest.mark.parametrize("says", [b"SSH-2.0-x\r\n", b"", None, b"x" * 10_000])
-    def test_other_services_at_our_first_port_are_passed_by(
-        self, ranks: Ranks, says: bytes | None, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr("harness.distribute.finding._ANSWER_S", 0.5)
-        with listen(meeting_ports(ranks.key)[:1], everywhere=False) as service:
-            threading.Thread(target=_serve, args=(service, says), daemon=True).start()
-            gangs = ranks.met(3)
-            service.shutdown(socket.SHUT_RDWR)
-        assert len(gangs[2].members) == 3
-
-
-def _connected(key: str) -> socket.socket:
-    """A connection to rank 0, which may not listen yet."""
-    end = time.monotonic() + WAIT_S
-    while True:
-        try:
-            return socket.create_connection(("127.0.0.1", meeting_ports(key)[0]), timeout=WAIT_S)
-        except ConnectionRefusedError:
-            assert time.monotonic() < end, "rank 0 does not listen"
-            time.sleep(0.01)
-
-
-def _serve(service: socket.socket, says: bytes | None) -> None:
-    """Says something to all who come, closes at b"", or says nothing at all at None."""
-    silent = []
-    while True:
-        try:
-            came, _ = service.accept()
-        except OSError:
-            break
-        if says is None:
-            silent.append(came)
-            continue
-        with came:
-            came.sendall(says)
-    for came in silent:
-        came.close()
-
-
 class TestTalking:
     def test_messages_reach_rank_0_in_order(self, ranks: Ranks) -> None:
         gangs = ranks.met(3)
@@ -361,196 +192,6 @@ class TestTalking:
         gangs = ranks.met(2)
         with pytest.raises(AssertionError, match="only rank 0"):
             gangs[1].announce("x", 1)
-
-
-class TestBreaking:
-    def test_a_rank_that_ends_without_a_word(self, ranks: Ranks) -> None:
-        gangs = ranks.met(3)
-        heard = [losses(gang) for gang in gangs]
-        gangs[2].close()
-        lost = heard[0].get(timeout=WAIT_S)
-        assert (lost.rank, lost.message, lost.exit_code) == (2, None, None)
-        assert lost.name == gangs[0].members[2].name
-        gangs[0].break_up(lost)
-        assert heard[1].get(timeout=WAIT_S) == lost == gangs[1].lost == gangs[0].lost
-        assert heard[2].empty()
-
-    def test_a_rank_that_fails_waits_until_rank_0_has_written_it_down(self, ranks: Ranks) -> None:
-        gangs = ranks.met(3)
-        heard = losses(gangs[1])
-        told: list[Lost] = []
-        written = threading.Event()
-
-        def account(lost: Lost) -> None:
-            told.append(lost)
-            written.wait(WAIT_S)
-            gangs[0].break_up(lost)
-
-        gangs[0].on_lost(account)
-        others = losses(gangs[2])
-        with ThreadPoolExecutor(1) as pool:
-            failing = pool.submit(gangs[2].failed, "the loss is nan", 1, WAIT_S)
-            eventually(lambda: bool(told))
-            assert not failing.done()
-            written.set()
-            failing.result(WAIT_S)
-        assert (told[0].rank, told[0].message, told[0].exit_code) == (2, "the loss is nan", 1)
-        assert heard.get(timeout=WAIT_S) == told[0]
-        assert others.empty(), "one that knows why it leaves is not told"
-
-    def test_rank_0_notes_without_breaking_up(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)
-        heard = losses(gangs[0])
-        together(lambda: gangs[1].failed("x", 4, WAIT_S))
-        assert heard.get(timeout=WAIT_S).exit_code == 4
-
-    def test_a_death_without_a_word_explains_the_errors_of_others(self, ranks: Ranks) -> None:
-        gangs = ranks.met(4)
-        heard = losses(gangs[0])
-        with ThreadPoolExecutor(2) as pool:
-            one = pool.submit(gangs[1].failed, "connection reset by peer", 1, WAIT_S)
-            two = pool.submit(gangs[0].failed, "connection reset by peer", 1, WAIT_S)
-            eventually(lambda: len(gangs[0]._side._accused) == 2)  # type: ignore[union-attr]
-            gangs[3].close()
-            lost = heard.get(timeout=WAIT_S)
-            one.result(WAIT_S)
-            two.result(WAIT_S)
-        assert (lost.rank, lost.message) == (3, None)
-        assert set(lost.also) == {gangs[0].members[0].name, gangs[0].members[1].name}
-        assert heard.empty(), "a gang breaks once"
-
-    def test_rank_0_fails_itself(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)
-        heard = losses(gangs[1])
-        gangs[0].on_lost(gangs[0].break_up)
-        gangs[0].failed("no space left", 5, WAIT_S)
-        lost = heard.get(timeout=WAIT_S)
-        assert (lost.rank, lost.message, lost.exit_code) == (0, "no space left", 5)
-
-    def test_rank_0_ends_without_a_word(self, ranks: Ranks) -> None:
-        gangs = ranks.met(3)
-        heard = [losses(gang) for gang in gangs[1:]]
-        gangs[0].close()
-        for one in heard:
-            lost = one.get(timeout=WAIT_S)
-            assert (lost.rank, lost.message) == (0, None)
-            assert lost.name == gangs[1].members[0].name
-
-    def test_a_loss_waits_for_its_handler(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)
-        gangs[1].close()
-        eventually(lambda: gangs[0].lost is not None)
-        assert losses(gangs[0]).get(timeout=WAIT_S).rank == 1
-
-    def test_a_failed_report_does_not_wait_for_ever(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)  # rank 0 has no handler, so it never takes note
-        gangs[1].failed("x", 1, 0.2)
-        eventually(lambda: gangs[0].lost is not None)
-
-    def test_an_altered_line_ends_the_connection(self, ranks: Ranks) -> None:
-        with ThreadPoolExecutor(1) as pool:
-            first = pool.submit(ranks.rank, place(0, 2))
-            sock, session = _joined(ranks.key, 1, 2)
-            gang = first.result(WAIT_S)
-            heard = messages(gang, "x")
-            good = b"".join(session.seal(wire.encode("say", "x", 1)))
-            sock.sendall(good.replace(b"1]", b"2]"))
-            assert "not sealed" in losses(gang).get(timeout=WAIT_S).how
-            sock.close()
-        assert heard.empty()
-
-
-class TestLeaving:
-    def test_all_leave_together(self, ranks: Ranks) -> None:
-        gangs = ranks.met(4)
-        heard = [losses(gang) for gang in gangs]
-        assert together(*(gang.leave for gang in gangs)) == [None] * 4
-        assert all(one.empty() for one in heard)
-
-    def test_rank_0_writes_while_all_others_have_ended_and_wait(self, ranks: Ranks) -> None:
-        gangs = ranks.met(3)
-        heard = messages(gangs[0], "last")
-        with ThreadPoolExecutor(2) as pool:
-            for gang in gangs[1:]:
-                gang.tell("last", gang.rank)
-            leaving = [pool.submit(gang.leave) for gang in gangs[1:]]
-            assert gangs[0].gather_byes() == ()
-            assert heard.qsize() == 2, "what was told before is handled before"
-            assert not any(one.done() for one in leaving)
-            gangs[0].dismiss()
-            assert [one.result(WAIT_S) for one in leaving] == [None, None]
-
-    def test_those_who_do_not_say_bye_are_named(
-        self, ranks: Ranks, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(first_rank, "_SAY_AFTER_S", 0.1)
-        gangs = ranks.met(4)
-        with ThreadPoolExecutor(1) as pool:
-            leaving = pool.submit(gangs[2].leave)
-            missing = gangs[0].gather_byes(0.5)
-            assert {1, 3} <= {one.rank for one in missing}
-            assert any(text.startswith("waits for ranks 1") for text in ranks.said)
-            gangs[0].dismiss()
-            leaving.result(WAIT_S)
-
-    def test_one_that_dies_instead_of_leaving_breaks_the_gang(self, ranks: Ranks) -> None:
-        gangs = ranks.met(3)
-        heard = losses(gangs[0])
-        with ThreadPoolExecutor(1) as pool:
-            leaving = pool.submit(gangs[1].leave)
-            gangs[2].close()
-            missing = gangs[0].gather_byes()
-            assert 2 in {one.rank for one in missing}
-            lost = heard.get(timeout=WAIT_S)
-            gangs[0].break_up(lost)
-            assert leaving.result(WAIT_S) == lost
-
-    def test_one_that_ends_after_its_bye_is_not_lost(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)
-        heard = losses(gangs[0])
-        assert gangs[1].leave(0.1).rank == 0, "rank 0 was waited for in vain"  # type: ignore[union-attr]
-        assert gangs[0].gather_byes() == ()
-        gangs[0].dismiss()
-        assert heard.empty()
-
-    def test_rank_0_that_dies_before_it_lets_go_is_lost(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)
-        heard = losses(gangs[1])
-        with ThreadPoolExecutor(1) as pool:
-            leaving = pool.submit(gangs[1].leave)
-            gangs[0].gather_byes()
-            gangs[0].close()
-            lost = leaving.result(WAIT_S)
-        assert lost == heard.get(timeout=WAIT_S)
-        assert lost.rank == 0
-
-    def test_no_thread_and_no_socket_is_left(self, ranks: Ranks) -> None:
-        before = descriptors()
-        gangs = ranks.met(3)
-        together(*(gang.leave for gang in gangs))
-        eventually(lambda: not any("gang" in one.name for one in threading.enumerate()))
-        eventually(lambda: descriptors() <= before)
-
-    def test_a_forked_child_does_not_keep_the_connection(self, ranks: Ranks) -> None:
-        gangs = ranks.met(2)
-        heard = losses(gangs[0])
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            os.read(reader, 1)  # stays until the test is over
-            os._exit(0)
-        try:
-            gangs[1].close()
-            assert heard.get(timeout=WAIT_S).rank == 1
-        finally:
-            os.write(writer, b"x")
-            os.waitpid(child, 0)
-            os.close(reader)
-            os.close(writer)
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 SIZE = 1024

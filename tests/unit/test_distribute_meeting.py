@@ -2,98 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import resource
-import socket
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.distribute import sockets
 from harness.distribute.meeting import (
     ADDRESS,
-    SECRET,
     meeting_addresses,
-    meeting_key,
     meeting_ports,
 )
 from harness.distribute.members import Lost, Member, disagreements, missing, ranks, with_addresses
 from harness.distribute.topology import Topology
-from harness.errors import EnvironmentNotAble
-
-STEP = {"SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0"}
-OPEN_MPI = {"OMPI_MCA_orte_precondition_transports": "6d-49", "OMPI_MCA_ess_base_jobid": "8"}
-
-
-def place(rank: int = 0, **changes: Any) -> Topology:
-    """Two nodes of two ranks, unless changed."""
-    given = {"rank": rank, "size": 4, "source": "srun", "local_size": 2, "nodes": 2}
-    given |= {"hosts": ("n1", "n2"), "node": rank // 2, "local_rank": rank % 2}
-    return Topology(**{**given, **changes})
+from tests.unit.meeting_helpers import place
 
 
 def member(rank: int, node: int = 0, **changes: Any) -> Member:
     given = {"rank": rank, "host": f"h{node}", "node": f"n{node}", "pid": 100 + rank}
     given |= {"address": f"10.0.0.{node + 1}", "facts": {}, "node_number": node, "local_size": 2}
     return Member(**{**given, **changes})
-
-
-class TestKey:
-    @pytest.mark.parametrize(
-        "environment",
-        [STEP, {**STEP, "SLURM_RESTART_COUNT": "1"}, {**STEP, SECRET: "x"}],
-    )
-    def test_it_is_the_same_on_all_ranks_and_does_not_show_what_it_is_made_of(
-        self, environment: dict[str, str]
-    ) -> None:
-        keys = {
-            meeting_key(place(rank), {**environment, "SLURM_PROCID": str(rank)}, "run")
-            for rank in range(4)
-        }
-        assert len(keys) == 1
-        assert re.fullmatch("[0-9a-f]{64}", keys.pop())
-
-    @pytest.mark.parametrize(
-        ("source", "one", "other"),
-        [
-            ("srun", STEP, {**STEP, "SLURM_JOB_ID": "8"}),
-            ("srun", STEP, {**STEP, "SLURM_STEP_ID": "1"}),
-            ("srun", STEP, {**STEP, "SLURM_RESTART_COUNT": "1"}),
-            ("srun", STEP, {**STEP, SECRET: "s"}),
-            ("srun", {SECRET: "t"}, {SECRET: "s"}),
-            ("submitit", {"SUBMITIT_LOCAL_JOB_ID": "1"}, {"SUBMITIT_LOCAL_JOB_ID": "2"}),
-            ("mpirun", OPEN_MPI, {**OPEN_MPI, "OMPI_MCA_orte_precondition_transports": "6d-50"}),
-            (
-                "horovodrun",
-                {"HOROVOD_GLOO_RENDEZVOUS_PORT": "1"},
-                {"HOROVOD_GLOO_RENDEZVOUS_PORT": "2"},
-            ),
-        ],
-    )
-    def test_it_differs_between_starts(
-        self, source: str, one: dict[str, str], other: dict[str, str]
-    ) -> None:
-        topology = place(source=source)
-        assert meeting_key(topology, one, None) != meeting_key(topology, other, None)
-
-    def test_it_differs_between_runs_sizes_launchers_and_clusters(self) -> None:
-        keys = [
-            meeting_key(place(), STEP, None),
-            meeting_key(place(), STEP, "a"),
-            meeting_key(place(), STEP, "b"),
-            meeting_key(place(size=5), STEP, None),
-            meeting_key(place(source="mpiexec"), STEP, None),
-            meeting_key(place(source="TF_CONFIG", workers=("a:1", "b:1")), {}, None),
-            meeting_key(place(source="TF_CONFIG", workers=("a:1", "b:2")), {}, None),
-        ]
-        assert len(set(keys)) == len(keys)
-
-    def test_it_is_another_users_for_another_user(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        mine = meeting_key(place(), STEP, None)
-        monkeypatch.setattr("os.getuid", lambda: 54_321)
-        assert meeting_key(place(), STEP, None) != mine
 
 
 HNP = "803012608.0;tcp://10.0.0.2,192.168.0.2:56765;tcp6://[fd00::2]:50017"
@@ -281,88 +209,3 @@ def test_a_member_says_where_it_is() -> None:
 def test_a_loss_in_words(lost: Lost, words: str) -> None:
     assert str(lost) == words
     assert Lost.from_json(lost.to_json()) == lost
-
-
-class TestSockets:
-    def test_the_first_free_port_is_taken(self) -> None:
-        ports = meeting_ports("first free")
-        with sockets.listen(ports, everywhere=False) as one:
-            first = one.getsockname()
-            assert first[0] == "127.0.0.1"
-            with sockets.listen(ports, everywhere=True) as two:
-                assert two.getsockname()[1] in ports
-                assert two.getsockname()[1] != first[1]
-
-    def test_no_free_port_is_an_error_that_says_so(self) -> None:
-        ports = meeting_ports("none free")[:2]
-        with (
-            sockets.listen(ports[:1], everywhere=True),
-            sockets.listen(ports[1:], everywhere=False),
-            pytest.raises(EnvironmentNotAble, match="already in use") as raised,
-        ):
-            sockets.listen(ports, everywhere=True)
-        assert all(str(port) in str(raised.value) for port in ports)
-
-    def test_sockets_are_not_handed_to_other_programs(self) -> None:
-        with sockets.listen(meeting_ports("inherit"), everywhere=True) as sock:
-            assert not sock.get_inheritable()
-
-    def test_a_held_port_is_nobody_elses(self) -> None:
-        held, port = sockets.hold_port()
-        with held, socket.socket() as other, pytest.raises(OSError, match="in use"):
-            other.bind(("127.0.0.1", port))
-
-    def test_a_server_that_reuses_addresses_gets_a_held_port_at_once(self) -> None:
-        held, port = sockets.hold_port()
-        with held, socket.socket() as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            server.bind(("0.0.0.0", port))
-            server.listen()
-            held.close()
-            with socket.create_connection(("127.0.0.1", port), timeout=10):
-                pass
-
-    def test_held_ports_are_all_different(self) -> None:
-        held = [sockets.hold_port() for _ in range(50)]
-        assert len({port for _, port in held}) == 50
-        for sock, _ in held:
-            sock.close()
-
-    def test_a_vanished_machine_is_noticed_within_a_minute(self) -> None:
-        with socket.socket() as sock:
-            sockets.keep_alive(sock)
-            seen = [
-                sock.getsockopt(socket.IPPROTO_TCP, option)
-                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
-            ]
-            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert seen[0] + seen[1] * seen[2] == 60
-
-
-class TestDescriptors:
-    @pytest.fixture(autouse=True)
-    def _restored(self):
-        before = resource.getrlimit(resource.RLIMIT_NOFILE)
-        yield
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-    def test_the_soft_limit_is_raised_when_needed(self) -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (512, hard))
-        sockets.make_room(1024)
-        soft, after = resource.getrlimit(resource.RLIMIT_NOFILE)
-        assert soft > 1024
-        assert after == hard
-
-    def test_it_stays_where_it_suffices(self) -> None:
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
-        sockets.make_room(2)
-        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1024
-
-    def test_a_hard_limit_that_is_too_low_is_an_error(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(resource, "getrlimit", lambda _: (1024, 1024))
-        with pytest.raises(EnvironmentNotAble, match=r"1024 ranks.*ulimit -Hn 1024"):
-            sockets.make_room(1024)

@@ -4,165 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness.cli.main import main
 from harness.errors import EnvironmentNotAble, UsageError
 from harness.launch import horovod_build as build
 from harness.launch import horovod_options as opts
 from harness.launch.horovod_machine import Cuda, Machine, Mpi, look
-from harness.launch.horovod_patch import PATCHES, apply_patches
-from harness.launch.horovod_wake import LOOKS
 from harness.launch.logged import Log
+from tests.unit.horovod_build_helpers import CPU, MPI, gpu, label
 
-CMAKE = """\
-set(SOURCES)
-list(APPEND TF_SOURCES "${PROJECT_SOURCE_DIR}/horovod/tensorflow/mpi_ops.cc")
-list(APPEND TF_SOURCES "${PROJECT_SOURCE_DIR}/horovod/tensorflow/xla_mpi_ops.cc")
-add_library(it)
-"""
-OPERATIONS = """\
-namespace gpu {
-GpuStreamHandle AsGpuStreamValue(Stream* stream);
-}
-#if TENSORFLOW_VERSION >= 2011000000
-#include "tensorflow/compiler/xla/stream_executor/stream.h"
-#else
-#include "tensorflow/stream_executor/stream.h"
-#endif // TENSORFLOW_VERSION >= 2011000000
-int after;
-"""
-FLAGS = """\
-string(REPLACE "-O2" "-O3" CMAKE_C_FLAGS_RELWITHDEBINFO "${CMAKE_C_FLAGS_RELWITHDEBINFO}")
-string(REPLACE "-O2" "-O3" CMAKE_CXX_FLAGS_RELWITHDEBINFO "${CMAKE_CXX_FLAGS_RELWITHDEBINFO}")
-if(GLOO)
-    add_subdirectory(third_party/gloo)
-endif()
-    add_subdirectory(third_party/compatible_gloo)
-"""
-QUEUE_H = """#include <iostream>
-class TensorQueue {
-  void RemoveJoinTensor();
-};
-"""
-QUEUE = """#include <assert.h>
-namespace horovod {
-namespace common {
-Status One() {
-  message_queue_.push(std::move(message));
-  return Status::OK();
-}
-Status Many() {
-  for (;;) {
-    message_queue_.push(std::move(messages[i]));
-  }
-  return Status::OK();
-}
-void Again() {
-  message_queue_.push(std::move(message));
-}
-"""
-LOOP = f"bool RunLoopOnce() {{\n{LOOKS}}}\n"
-TEXTS = dict(
-    zip(
-        [patch.file for patch in PATCHES],
-        [CMAKE, OPERATIONS, FLAGS, QUEUE_H, QUEUE, LOOP],
-        strict=True,
-    )
-)
-CPU = Machine(
-    tensorflow="2.21.0",
-    tensorflow_cuda="",
-    gpus=0,
-    abi="abi1",
-    python="cp311",
-    platform="linux-x86_64-glibc-2.36",
-    vector_flags=("-mavx", "-mfma"),
-    site_packages=Path("/env/site-packages"),
-    compiler="/usr/bin/c++",
-)
-MPI = dataclasses.replace(CPU, mpi=Mpi("/usr/bin/mpicxx", "g++ -lmpi"))
-
-
-@pytest.fixture
-def gpu(tmp_path: Path) -> Machine:
-    """A machine for NCCL, with the library as its package has it: only under a long name."""
-    nccl = tmp_path / "site-packages" / "nvidia" / "nccl"
-    (nccl / "lib").mkdir(parents=True)
-    (nccl / "lib" / "libnccl.so.2").touch()
-    return dataclasses.replace(
-        MPI,
-        tensorflow_cuda="12.5.1",
-        nccl=nccl,
-        cuda=Cuda(Path("/cuda"), "12.5"),
-        site_packages=tmp_path / "site-packages",
-    )
-
-
-# -- the changes of the sources
-
-
-def write_sources(folder: Path, texts: dict[str, str]) -> Path:
-    for name, text in texts.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
-
-
-def test_the_changes_are_made_and_told(tmp_path: Path) -> None:
-    said = apply_patches(write_sources(tmp_path, TEXTS))
-    assert len(said) == len(PATCHES)
-    cmake = (tmp_path / PATCHES[0].file).read_text()
-    assert cmake == "".join(x for x in CMAKE.splitlines(True) if "xla_mpi_ops" not in x)
-    lines = (tmp_path / PATCHES[1].file).read_text().splitlines()
-    assert "GpuStreamHandle AsGpuStreamValue(Stream* stream);" not in lines
-    (defined,) = (n for n, line in enumerate(lines) if "inline GpuStreamHandle" in line)
-    assert lines.index("#endif // TENSORFLOW_VERSION >= 2011000000") < defined
-    assert defined < lines.index("int after;")
-    whole = (tmp_path / PATCHES[2].file).read_text().splitlines()
-    changed = [line for line in whole if line not in FLAGS.splitlines()]
-    assert [("-O2 -g" in line, "EXCLUDE_FROM_ALL" in line) for line in changed] == [
-        (True, False),
-        (False, True),
-    ]
-    queue = (tmp_path / PATCHES[4].file).read_text()
-    one, many, again = re.split("Status Many|void Again", queue.partition("Status One")[2])
-    assert [part.count("NoteAdded();") for part in (one, many, again)] == [1, 1, 0]
-    loop = (tmp_path / PATCHES[5].file).read_text()
-    assert loop.count("HOROVOD_IDLE_TIME") == 1 and LOOKS not in loop
-
-
-@pytest.mark.parametrize("file", TEXTS)
-@pytest.mark.parametrize("broken", [lambda text: "", lambda text: text + text, None])
-def test_other_sources_are_refused(
-    tmp_path: Path, file: str, broken: Callable[[str], str] | None
-) -> None:
-    write_sources(tmp_path, TEXTS)
-    if broken is None:
-        (tmp_path / file).unlink()
-    else:
-        (tmp_path / file).write_text(broken(TEXTS[file]))
-    with pytest.raises(EnvironmentNotAble, match=rf"{file} does not fit this Horovod.*0\.28\.1"):
-        apply_patches(tmp_path)
-
-
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.file)
-def test_a_change_is_made_only_once(patch: Any) -> None:
-    with pytest.raises(ValueError, match="there 0 times"):
-        patch.change(patch.change(TEXTS[patch.file]))
-
-
-# -- what is built
+__all__ = ["gpu"]  # a fixture, found by its name
 
 
 def parts(machine: Machine, *asked: str) -> tuple[str, ...]:
@@ -208,111 +65,6 @@ def test_unknown_parts_and_useless_architectures_are_refused(gpu: Machine) -> No
         opts.choose_options(gpu, ["gloo", "ddl"])
     with pytest.raises(UsageError, match="--cuda-arch"):
         opts.choose_options(MPI, architectures=[80])
-
-
-# -- the name of the result
-
-
-def label(machine: Machine, environment: dict[str, str] | None = None, **more: Any) -> str:
-    return opts.version_label(machine, opts.choose_options(machine, **more), environment or {})
-
-
-def test_the_name_tells_what_was_built_for_what(gpu: Machine) -> None:
-    assert label(CPU).startswith("0.28.1+tf2.21.0.gloo.k")
-    assert label(gpu).startswith("0.28.1+tf2.21.0.gloo.mpi.nccl.k")
-    nightly = dataclasses.replace(CPU, tensorflow="2.22.0-dev20260101+nv")
-    assert label(nightly).startswith("0.28.1+tf2.22.0.dev20260101.nv.gloo.k")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"tensorflow": "2.17.1"},
-        {"python": "cp312"},
-        {"platform": "linux-x86_64-glibc-2.17"},
-        {"abi": "abi0"},
-        {"vector_flags": ()},
-        {"mpi": Mpi("/usr/bin/mpicxx", "icpx -lmpi")},
-        {"cuda": Cuda(Path("/cuda"), "13.0")},
-        {"site_packages": Path("/elsewhere")},
-    ],
-    ids=str,
-)
-def test_all_that_changes_the_result_changes_the_name(gpu: Machine, change: dict[str, Any]) -> None:
-    assert label(dataclasses.replace(gpu, **change)) != label(gpu)
-
-
-def test_options_and_compilers_are_in_the_name(gpu: Machine) -> None:
-    names = [
-        label(gpu),
-        label(gpu, {"CXX": "clang++"}),
-        label(gpu, architectures=[80]),
-        label(gpu, architectures=[80, 90]),
-        label(gpu, asked=["mpi"]),
-        label(gpu, asked=["gloo"]),
-    ]
-    assert len(set(names)) == len(names)
-    assert label(gpu, architectures=[90, 80]) == names[3]
-    assert label(gpu, {"HOME": "/x", "HOROVOD_WITH_MPI": "0"}) == names[0]
-
-
-def test_the_place_of_the_environment_is_not_in_the_name(gpu: Machine, tmp_path: Path) -> None:
-    (tmp_path / "other").mkdir()
-    site = gpu.site_packages.rename(tmp_path / "other" / "site")
-    before = label(dataclasses.replace(gpu, nccl=site / "nvidia" / "nccl", site_packages=site))
-    site.rename(gpu.site_packages)
-    assert label(gpu) == before
-
-
-# -- the variables of the build
-
-
-def variables(machine: Machine, environment: dict[str, str]) -> dict[str, str]:
-    return opts.build_variables(
-        machine,
-        opts.choose_options(machine),
-        environment,
-        label=label(machine),
-        tools=Path("/t"),
-        links=Path("/l"),
-        jobs=3,
-    )
-
-
-def test_the_variables_of_a_build_with_cpus() -> None:
-    seen = variables(CPU, {"PATH": "/bin", "LDFLAGS": "-L/x", "HOROVOD_WITH_PYTORCH": "1"})
-    assert seen["HOROVOD_WITHOUT_MPI"] == seen["HOROVOD_WITH_GLOO"] == "1"
-    assert "HOROVOD_WITH_MPI" not in seen
-    assert "HOROVOD_WITH_PYTORCH" not in seen
-    assert not [name for name in seen if "NCCL" in name or "CUDA" in name]
-    assert seen["LDFLAGS"] == "-L/x"
-    assert seen["PATH"] == "/t/bin:/bin"
-    assert seen["PYTHONPATH"] == "/t"
-    assert seen["HOROVOD_BUILD_ARCH_FLAGS"] == "-mavx -mfma"
-    assert seen["MAKEFLAGS"] == "-j3"
-    assert f"0.28.1+{seen['HOROVOD_LOCAL_VERSION']}" == label(CPU)
-
-
-def test_the_variables_of_a_build_with_gpus(gpu: Machine) -> None:
-    seen = variables(gpu, {"MAKEFLAGS": "n", "CMAKE_GENERATOR": "Ninja"})
-    assert seen["HOROVOD_GPU_OPERATIONS"] == "NCCL"
-    assert seen["HOROVOD_WITH_MPI"] == "1"
-    assert seen["HOROVOD_NCCL_LIB"] == "/l"
-    assert seen["LDFLAGS"].endswith("-Wl,-rpath,$ORIGIN/../../nvidia/nccl/lib")
-    assert "CMAKE_GENERATOR" not in seen
-    assert "HOROVOD_BUILD_CUDA_CC_LIST" not in seen
-    elsewhere = dataclasses.replace(gpu, site_packages=Path("/env"))
-    assert variables(elsewhere, {})["LDFLAGS"].endswith(f"-rpath,{gpu.nccl}/lib")
-
-
-@given(st.dictionaries(st.sampled_from(["PATH", "PYTHONPATH", "A", "HOROVOD_X"]), st.text()))
-def test_the_shell_is_kept_but_for_horovod(environment: dict[str, str]) -> None:
-    seen = variables(CPU, environment)
-    assert seen.get("A") == environment.get("A")
-    assert "HOROVOD_X" not in seen
-
-
-# -- looking around
 
 
 def program(folder: Path, name: str, text: str) -> None:
@@ -382,17 +134,6 @@ def test_a_named_folder_must_hold_it(
         look(played_tensorflow, **{option: tmp_path})
 
 
-# -- the build's steps that fail
-
-
-def test_another_source_package_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "horovod-0.28.1.tar.gz").write_bytes(b"something else")
-    with pytest.raises(EnvironmentNotAble, match=r"is not the source package.*got sha256"):
-        build._unpack(tmp_path / "horovod-0.28.1.tar.gz", tmp_path)
-    with pytest.raises(EnvironmentNotAble, match="cannot be read"):
-        build._unpack(tmp_path / "none.tar.gz", tmp_path)
-
-
 def plan(tmp_path: Path) -> build.Plan:
     (tmp_path / "wheels").mkdir()
     return build.Plan(CPU, opts.choose_options(CPU), label(CPU), tmp_path / "wheels")
@@ -458,9 +199,6 @@ def test_what_a_command_leaves_is_ended(tmp_path: Path) -> None:
     state = Path(f"/proc/{pid}/stat")
     while state.exists() and state.read_text().rpartition(") ")[2][0] != "Z":
         pass
-
-
-# -- the verb
 
 
 @pytest.mark.parametrize("words", [["--rebuild"], ["--jobs", "2"], ["--cuda-arch", "80"]])

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from harness.data.multilabel import (
     as_numbers,
@@ -77,6 +80,69 @@ def test_the_loss_is_the_mean_over_what_is_known(smooth):
         assert value == pytest.approx(each[row][known].mean() if known.any() else 0.0, rel=1e-5)
 
 
+BATCHES = st.integers(1, 12).flatmap(
+    lambda rows: st.integers(1, 5).flatmap(
+        lambda labels: st.tuples(
+            hnp.arrays(np.float32, (rows, labels), elements=st.sampled_from([-1.0, 0.0, 1.0])),
+            hnp.arrays(np.float32, (rows, labels), elements=st.floats(-40, 40, width=32)),
+            hnp.arrays(np.float32, rows, elements=st.sampled_from([0.0, 1.0])),
+            hnp.arrays(np.float32, rows, elements=st.floats(0, 8, width=32)),
+        )
+    )
+)
+
+
+def _gradient(task: Multilabel, targets, logits, mask, weight, whole: float):
+    """(loss, its gradient by the logits) of some rows of a global batch of ``whole`` examples."""
+    with tf.GradientTape() as tape:
+        given = tf.constant(logits)
+        tape.watch(given)
+        losses = task.losses(tf.constant(targets), given, True)
+        loss = tf.reduce_sum(mask * weight * losses) / max(whole, 1.0)
+    return loss.numpy(), tape.gradient(loss, given).numpy()
+
+
+@settings(max_examples=60)
+@given(BATCHES, st.sampled_from([0.0, 0.3]))
+def test_the_masked_loss_is_that_of_numpy(batch, smooth):
+    targets, logits, mask, weight = batch
+    task = Multilabel(tuple("abcde")[: targets.shape[1]], label_smoothing=smooth)
+    loss, gradient = _gradient(task, *batch, mask.sum())
+    x, known = logits.astype(np.float64), targets >= 0
+    soft = np.maximum(targets, 0) * (1 - smooth) + smooth / 2
+    each = known * (np.logaddexp(0, x) - soft * x)
+    count = np.maximum(known.sum(1), 1)
+    scale = mask * weight / max(mask.sum(), 1.0)
+    assert loss == pytest.approx((scale * each.sum(1) / count).sum(), rel=1e-4, abs=1e-5)
+    slope = known * (1 / (1 + np.exp(-x)) - soft) * (scale / count)[:, None]
+    np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=5e-6)
+    assert not gradient[~known].any() and not gradient[mask == 0].any()
+
+
+@settings(max_examples=60)
+@given(BATCHES, st.data())
+def test_the_masked_loss_does_not_depend_on_how_replicas_share_a_batch(batch, data):
+    targets, mask = batch[0], batch[2]
+    task = Multilabel(tuple("abcde")[: targets.shape[1]], label_smoothing=0.1)
+    rows = len(mask)
+    cuts = sorted(data.draw(st.sets(st.integers(1, rows - 1)) if rows > 1 else st.just(set())))
+    parts = list(zip([0, *cuts], [*cuts, rows], strict=True))
+    whole = mask.sum()
+    loss, gradient = _gradient(task, *batch, whole)
+    found = [_gradient(task, *(one[a:b] for one in batch), whole) for a, b in parts]
+    assert sum(part for part, _ in found) == pytest.approx(loss, rel=1e-5, abs=1e-6)
+    joined = np.concatenate([part for _, part in found])
+    np.testing.assert_allclose(joined, gradient, rtol=1e-5, atol=1e-6)
+
+    def sums(some: slice) -> dict[str, np.ndarray]:
+        t, x, m, w = (tf.constant(one[some]) for one in batch)
+        return {k: v.numpy() for k, v in task.sums.update(t, x, x[:, 0], m, w).items()}
+
+    together, apart = sums(slice(None)), [sums(slice(a, b)) for a, b in parts]
+    for name, value in together.items():
+        np.testing.assert_allclose(sum(one[name] for one in apart), value, rtol=1e-12, atol=1e-12)
+
+
 def test_figures_add_up_over_parts_and_agree_with_numpy():
     task = Multilabel(("a", "b", "c"))
     targets, logits, mask = _drawn(2)
@@ -110,7 +176,6 @@ def test_figures_add_up_over_parts_and_agree_with_numpy():
     ("task", "data", "path"),
     [
         ("image_multilabel", {}, "data.columns.labels"),
-        ("image_multilabel", {"features": {"image": "i", "label": "l"}}, "data.columns.labels"),
         ("image_classification", {"columns": {"labels": ["a"]}}, "data.columns.labels"),
         ("image_classification", {"uncertain": {}}, "data.uncertain"),
         ("image_multilabel", {"columns": {"labels": ["a", "a"]}}, "data.columns.labels"),

@@ -2,45 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import stat
 
 import numpy as np
 import pytest
-from checkpoint_helpers import make_read_only, small_disk
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import StorageError
 from harness.observe import JsonlWriter, MemoryWriter, MultiWriter
-from harness.observe.appendfile import AppendFile
 from harness.observe.jsonl import RESERVED
 from harness.runs.paths import RunPaths
+from tests.unit.writers_helpers import lines, paths, strict, train
 
-
-def strict(line: str) -> dict:
-    """A line as strict JSON, which has no NaN."""
-    return json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
-
-
-def lines(path) -> list[dict]:
-    """The lines of a file; every one must be whole."""
-    text = path.read_text()
-    assert text == "" or text.endswith("\n")
-    return [strict(line) for line in text.splitlines()]
-
-
-@pytest.fixture
-def paths(tmp_path) -> RunPaths:
-    return RunPaths.create(tmp_path / "run", "private")
-
-
-def train(writer, *steps: int, loss: float = 1.0) -> None:
-    """Writes a training line for each step."""
-    for step in steps:
-        writer.scalars(step, {"loss": loss}, split="train", epoch=step // 10, phase="head")
+__all__ = ["paths"]  # a fixture, found by its name
 
 
 def test_a_line_has_the_promised_keys_in_order(paths):
@@ -203,71 +180,6 @@ def test_any_course_of_attempts_gives_one_rising_curve(tmp_path_factory, attempt
     assert [step for step, _ in curve] == sorted({step for step, _ in curve})
     aside = lines(paths.metrics_superseded) if paths.metrics_superseded.exists() else []
     assert len(curve) + len(aside) == written
-
-
-def fill(path, writer) -> None:
-    """Writes training lines until the disk is full."""
-    (path / "filler").write_bytes(b"x" * 200_000)
-    with pytest.raises(StorageError, match="no space is left"):
-        train(writer, *range(1, 10_000))
-
-
-def test_a_full_disk_is_raised_and_no_half_line_stays(tmp_path):
-    with small_disk(tmp_path / "disk", "256k") as disk:
-        paths = RunPaths.create(disk / "run", "private")
-        writer = JsonlWriter(paths, 1)
-        fill(disk, writer)
-        written = len(lines(paths.metrics))
-        assert written > 10
-        with pytest.raises(StorageError, match="no space is left"):
-            writer.rollback(3)
-        assert len(lines(paths.metrics)) == written
-        # The run may go on once there is room.
-        (disk / "filler").unlink()
-        writer.rollback(3)
-        train(writer, 4)
-        assert [line["step"] for line in lines(paths.metrics)] == [1, 2, 3, 4]
-
-
-def test_a_read_only_disk_is_told_at_once(tmp_path):
-    with small_disk(tmp_path / "disk") as disk:
-        paths = RunPaths.create(disk / "run", "private")
-        make_read_only(disk)
-        with pytest.raises(StorageError, match="read-only"):
-            JsonlWriter(paths, 1)
-
-
-def test_a_piece_that_fits_only_in_part_is_taken_back(tmp_path, monkeypatch):
-    file = AppendFile(tmp_path / "a")
-    file.write(b"whole\n")
-    really, calls = os.write, []
-
-    def short(descriptor, data):
-        calls.append(bytes(data))
-        if len(calls) == 1:
-            return really(descriptor, bytes(data)[:3])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("harness.observe.appendfile.os.write", short)
-    with pytest.raises(StorageError, match="no space is left"):
-        file.write(b"too long\n")
-    monkeypatch.undo()
-    file.write(b"next\n")
-    assert (tmp_path / "a").read_bytes() == b"whole\nnext\n"
-    assert calls == [b"too long\n", b" long\n"]
-
-
-@pytest.mark.parametrize("call", ["fsync", "close"])
-def test_an_error_that_only_syncing_or_closing_tells_is_raised(tmp_path, monkeypatch, call):
-    file = AppendFile(tmp_path / "a")
-    file.write(b"x")
-
-    def full(descriptor):
-        raise OSError(122, "Disk quota exceeded")
-
-    monkeypatch.setattr(f"harness.observe.appendfile.os.{call}", full)
-    with pytest.raises(StorageError, match="quota"):
-        {"fsync": file.sync, "close": file.close}[call]()
 
 
 class Broken(MemoryWriter):

@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from spec_helpers import MINIMAL, MINIMAL_YAML, changed, paths, problems, write
-
-from harness.errors import ExitCode, Problem, SpecError
-from harness.spec import load_spec
-from harness.spec.yaml_read import MAX_BYTES, parse_yaml
-from harness.train.best import mode_of
+from spec_helpers import changed, paths, problems, write
 
 FIVE = """\
 harness_spec: 1
@@ -165,53 +157,6 @@ def test_one_mistake_is_one_problem(change: dict[str, Any], path: str, what: str
     assert not re.search(r"pydantic|Input should|https?://errors", str(problem))
 
 
-MODES = [
-    ("val_loss", "min"),
-    ("loss", "min"),
-    ("val_top_5_error", "min"),
-    ("val_MAE", "min"),
-    ("val_rmse", "min"),
-    ("val_accuracy", "max"),
-    ("val_precision", "max"),
-    ("val_recall", "max"),
-    ("val_f1", "max"),
-    ("val_macro_auc", "max"),
-    ("val_dice", None),
-]
-
-
-@pytest.mark.parametrize("place", ["checkpoint.best", "training.early_stopping"])
-@pytest.mark.parametrize(("metric", "right"), MODES)
-def test_a_mode_that_keeps_the_worst_is_refused(place: str, metric: str, right: str | None) -> None:
-    for mode in ("auto", "min", "max"):
-        chosen = {place: {"metric": metric, "mode": mode}}
-        if mode == "auto" or right in (None, mode):
-            load_spec(MINIMAL, overrides=chosen)
-            continue
-        (problem,) = problems(MINIMAL, overrides=chosen)
-        assert problem.path == f"{place}.mode"
-        assert problem.got == mode
-        assert problem.allowed == f"auto or {right}"
-
-
-@pytest.mark.parametrize(("metric", "right"), MODES)
-def test_auto_is_what_the_trainer_takes_it_for(metric: str, right: str | None) -> None:
-    assert mode_of(metric, "auto") == (right or "max")
-
-
-@pytest.mark.parametrize(
-    "override", ["checkpoint.best={metric: val_loss}", "checkpoint.best.metric=val_loss"]
-)
-def test_another_metric_does_not_keep_the_mode_of_the_first(tmp_path: Path, override: str) -> None:
-    best = "checkpoint: {best: {metric: val_accuracy, mode: %s}}\n"
-    job = write(tmp_path, MINIMAL_YAML + best % "max")
-    (problem,) = problems(job, overrides=[override])
-    assert (problem.path, problem.allowed) == ("checkpoint.best.mode", "auto or min")
-    job = write(tmp_path, MINIMAL_YAML + best % "auto")
-    chosen = load_spec(job, overrides=[override]).spec.checkpoint.best
-    assert mode_of(chosen.metric, chosen.mode) == "min"
-
-
 @pytest.mark.parametrize(
     ("change", "path"),
     [
@@ -229,6 +174,8 @@ def test_what_has_no_machinery_yet_is_refused(change: dict[str, Any], path: str)
 
 
 HUB = {"handle": "hub:/m", "preprocessor": "hub:/p"}
+
+
 NAMES = {"input_word_ids": "input_ids", "input_mask": "attention_mask"}
 
 
@@ -308,166 +255,3 @@ def test_checks_between_fields_are_seen_beside_wrong_fields() -> None:
         "training.phases.1.lr",
         "training.phases.1.name",
     }
-
-
-@pytest.mark.parametrize(
-    ("content", "line", "what"),
-    [
-        (b"", None, "the file is empty"),
-        (b"# nothing\n", None, "the file is empty"),
-        (b"- a\n- b\n", 1, "the spec must be a mapping of fields"),
-        (b"just text\n", 1, "the spec must be a mapping of fields"),
-        (b"name: \xff\xfe\n", 1, "the file is not text in UTF-8"),
-        (b"a: 1\nb: \x00\n", 2, "the file is binary"),
-        (b"x" * (MAX_BYTES + 1), None, "the file is too large for a spec"),
-        (b"a: 1\nb: [1, 2\nc: 3\n", 3, "this is not YAML"),
-        (b"a: 1\n  b: 2\n", 2, "this is not YAML"),
-        (b"a: 1\n---\nb: 2\n", 2, "a second document starts here"),
-        (b"%YAML 1.1\n---\na: 1\n", 1, "only YAML 1.2 is read"),
-        (b"a: " + b"[" * 500, 1, "nested deeper"),
-        (b"[a, b]: 1\n", 1, "a key must be a plain word"),
-        (b"a: &x 1\nb:\n  <<: *x\n", 3, "merge keys (<<) are not read"),
-        (b"a: *x\n", 1, "the alias *x has no value"),
-        (b"a: &x [*x]\n", 1, "the alias *x has no value"),
-        (
-            b"a: &a [1,1,1,1,1,1,1,1,1,1]\n"
-            + b"".join(
-                b"%c: &%c [%s]\n" % (98 + i, 98 + i, b", ".join([b"*%c" % (97 + i)] * 10))
-                for i in range(6)
-            ),
-            5,
-            "more than",
-        ),
-        (b"name: \x07\n", 1, "this is not YAML"),
-    ],
-)
-def test_what_is_no_spec_at_all(
-    tmp_path: Path, content: bytes, line: int | None, what: str
-) -> None:
-    job = write(tmp_path, content)
-    (problem,) = problems(job)
-    assert problem.what.startswith(what)
-    assert (problem.file, problem.line) == (str(job), line)
-    assert problem.action
-
-
-def test_tags_and_keys_written_twice_are_named_with_the_rest(tmp_path: Path) -> None:
-    text = MINIMAL_YAML + "name: again\ntraining: !!python/object:os.system {seed: x}\n"
-    found = problems(write(tmp_path, text))
-    assert [(p.line, p.what) for p in found] == [
-        (5, "the key is written twice, first in line 2"),
-        (6, "tags are not read"),
-        (6, "is of the wrong type"),
-    ]
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    assert problems(tmp_path / "none.yaml")[0].what == "there is no such file"
-    assert problems(tmp_path)[0].what.startswith("this is a folder")
-    assert SpecError("x").exit_code == ExitCode.USAGE
-
-
-def test_plain_aliases_are_read(tmp_path: Path) -> None:
-    text = MINIMAL_YAML + "head: {hidden: &h [8, 4]}\nabout: {authors: &a [x]}\n"
-    assert load_spec(write(tmp_path, text)).spec.head.hidden == (8, 4)
-    document = parse_yaml("a: &x {b: [1, 2]}\nc: *x\n", "f")
-    assert document.data == {"a": {"b": [1, 2]}, "c": {"b": [1, 2]}}
-    assert document.lines[("c", "b", 1)] == 2
-
-
-@pytest.mark.parametrize(
-    ("written", "value"),
-    [
-        ("1e-3", 0.001),
-        ("1.0e-4", 0.0001),
-        ("010", 10),
-        ("0x1f", 31),
-        ("off", "off"),
-        ("no", "no"),
-        ("2:00:00", "2:00:00"),
-        ("2026-11-22", "2026-11-22"),
-        ("~", None),
-        ("", None),
-        ("TRUE", True),
-        ("'1'", "1"),
-        ("1_000", "1_000"),
-        ("9" * 400, "9" * 400),
-    ],
-)
-def test_scalars_follow_yaml_1_2(written: str, value: Any) -> None:
-    assert parse_yaml(f"a: {written}\n", "f").data == {"a": value}
-    assert type(parse_yaml(f"a: {written}\n", "f").data["a"]) is type(value)
-
-
-def test_a_flood_of_problems_ends(tmp_path: Path) -> None:
-    text = MINIMAL_YAML + "".join(f"k{i}: {i}\n" for i in range(3000))
-    found = problems(write(tmp_path, text))
-    assert 100 <= len(found) <= 300
-
-
-def _problems_of(call: Callable[[], object]) -> tuple[Problem, ...]:
-    """The problems that a call ends in; any other error goes through."""
-    try:
-        call()
-    except SpecError as error:
-        assert error.problems, "an error without a problem"  # noqa: PT017
-        return error.problems
-    return ()
-
-
-PIECES = st.sampled_from(
-    ["name", "training", ":", " ", "\n", "  ", "- ", "[", "]", "{", "}", ",", "&a", "*a", "!!x",
-     "'", '"', "|", ">", "#", "%", "?", "\t", "\r", "\u2028", "\ufeff", "é", "1", "null", "<<",
-     "---", "...", "\\", "@", "`", "data", "train", "phases", "epochs", "$(id)", ";", "../"]
-)  # fmt: skip
-
-
-@settings(max_examples=150)
-@given(st.one_of(st.text(max_size=80), st.lists(PIECES, max_size=40).map("".join)))
-def test_hostile_text_ends_in_a_spec_error(text: str) -> None:
-    for source in (text, MINIMAL_YAML + text):
-        found = _problems_of(lambda source=source: parse_yaml(source, "f"))
-        assert all(problem.file == "f" for problem in found)
-
-
-PLAIN = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
-    max_leaves=8,
-)
-PLACES = [
-    "name", "about", "task", "backbone", "data", "head", "training", "adaptation", "plugins",
-    "logging", "sweep", "checkpoint", "access", "cluster",
-]  # fmt: skip
-
-
-@settings(max_examples=150)
-@given(st.dictionaries(st.sampled_from(PLACES), PLAIN, max_size=4))
-def test_hostile_values_end_in_a_spec_error(values: dict[str, Any]) -> None:
-    for problem in _problems_of(lambda: load_spec({**MINIMAL, **values})):
-        assert str(problem).isprintable()
-        assert problem.what
-
-
-@settings(max_examples=100)
-@given(
-    st.sampled_from(
-        ["training", "training.phases", "training.phases.0", "data", "data.augment", "head.plugin",
-         "cluster.sbatch", "backbone", "checkpoint.best", "training.optimizer", "sweep", "plugins"]
-    ),
-    st.one_of(st.text(max_size=6), st.sampled_from(["0", "name", "epochs", "1", "plugin", "best"])),
-    PLAIN,
-)  # fmt: skip
-def test_hostile_overrides_end_in_a_spec_error(around: str, key: str, value: Any) -> None:
-    for overrides in ({f"{around}.{key}": value}, [f"{around}.{key}={value}"]):
-        for problem in _problems_of(lambda o=overrides: load_spec(MINIMAL, overrides=o)):
-            assert str(problem).isprintable()
-
-
-def test_nothing_of_a_hostile_spec_is_run(tmp_path: Path) -> None:
-    canary = tmp_path / "canary"
-    text = MINIMAL_YAML + f"about:\n  licence: !!python/object/apply:os.system ['touch {canary}']\n"
-    assert problems(write(tmp_path, text))
-    for name in (f"$(touch {canary})", f"a;touch {canary}", f"`touch {canary}`", "a\nb"):
-        assert "name" in paths(problems(changed(name=name)))
-    assert not canary.exists()

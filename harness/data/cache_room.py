@@ -1,4 +1,7 @@
-"""Room for features in the cache: what there may be, and making it."""
+"""The cache that runs share: where it is, what it may hold, and making room in it.
+
+Free of TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,22 @@ LIMIT = "HARNESS_CACHE_GB"
 _USUAL_GB = 100.0
 
 
+def cache_there(environment: Mapping[str, str]) -> Path | None:
+    """The cache of this user, which is not made: None where there is none yet.
+
+    It is ``HARNESS_CACHE``, else ``harness`` in ``XDG_CACHE_HOME`` or ``~/.cache``.
+    """
+    asked, base = environment.get("HARNESS_CACHE"), environment.get("XDG_CACHE_HOME")
+    try:
+        usual = Path.home() / ".cache" if not (asked or base) else Path()
+        folder = Path(asked).expanduser() if asked else Path(base or usual) / "harness"
+    except RuntimeError:  # no home at all
+        return None
+    return folder if folder.is_dir() else None
+
+
 def limit_of(environment: Mapping[str, str]) -> int:
-    """Bytes that the features of all runs may take: ``HARNESS_CACHE_GB``, or 100 GB.
+    """Bytes that what all runs keep may take: ``HARNESS_CACHE_GB``, or 100 GB.
 
     Raises:
         UsageError: it is no number.
@@ -36,7 +53,7 @@ def limit_of(environment: Mapping[str, str]) -> int:
 
 
 def room_for(root: Path, need: int, environment: Mapping[str, str]) -> str | None:
-    """Makes room for so many bytes of features: those that are longest unused go.
+    """Makes room for so many bytes: what is longest unused goes.
 
     Returns:
         Why there is none, in words; None where there is.
@@ -53,7 +70,7 @@ def room_for(root: Path, need: int, environment: Mapping[str, str]) -> str | Non
     left = sum(one.bytes for one in entries(root))
     if left + need > limit:
         return (
-            f"{LIMIT} allows {readable_bytes(limit)}, and features in use take "
+            f"{LIMIT} allows {readable_bytes(limit)}, and what is in use takes "
             f"{readable_bytes(left)}"
         )
     # A cache on a RAM disk would take the job's own memory: it is not what it is for.

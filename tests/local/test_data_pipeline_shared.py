@@ -12,8 +12,8 @@ tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 from harness.data.order import Order  # noqa: E402
 from harness.data.pipeline import Feed  # noqa: E402
+from harness.spec.models_augment import Augment  # noqa: E402
 from tests.local.pipeline_helpers import (  # noqa: E402
-    AUGMENT,
     SIZE,
     assert_equal,
     feed_of,
@@ -22,6 +22,9 @@ from tests.local.pipeline_helpers import (  # noqa: E402
 )
 
 __all__ = ["photos"]  # a fixture, found by its name
+
+# Draws of an example do not depend on the rest of them; all kinds take seconds to trace.
+AUGMENT = Augment(flip="both", crop_area=(0.5, 1.0), brightness=0.2)
 
 
 @pytest.mark.parametrize("replicas", [2, 4])

@@ -91,19 +91,20 @@ def trained(phases: list[dict[str, object]], texts: Path, folder: Path, seed: in
             "training.early_stopping": None,
         }
         harness.run(RECIPE, overrides=changes, run_dir=folder)
-        found = [accuracy(folder, texts / f"{name}.tsv") for name in ASKED]
+        found = accuracies(folder, texts)
         known = {"what": what, "found": found}
         kept.write_text(json.dumps(known))
     return [float(value) for value in known["found"]]
 
 
-def accuracy(run: Path, data: Path) -> float:
-    """Of a run's best weights on a manifest."""
+def accuracies(run: Path, texts: Path) -> list[float]:
+    """Of a run's best weights on what is asked."""
     from harness.runs.paths import RunPaths
     from harness.spec import Trust
     from harness.worker.load import load_run
 
-    return load_run(RunPaths(run), Trust()).evaluate(str(data))["accuracy"]
+    loaded = load_run(RunPaths(run), Trust())
+    return [loaded.evaluate(str(texts / f"{name}.tsv"))["accuracy"] for name in ASKED]
 
 
 def show(name: str, rows: list[list[float]]) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.data.feature_file import FileChunk
 from harness.data.feature_store import Chunk, Entry
+from harness.errors import StorageError
 
 _OPEN = 256
-"""Chunks that are mapped at once beside those in memory; a process may open 1,024 files."""
+"""Chunks that are open at once beside those in memory; a process may open 1,024 files."""
 
 
 class Taken(NamedTuple):
@@ -45,16 +48,27 @@ class FeatureReader:
     Args:
         room: for chunks that are held in memory; the others are read from their files where they
             are looked at.
+        instead: what is known of examples by their positions, where the cache cannot be read any
+            more; None has that be an error.
+
+    Attributes:
+        failure: why the cache could not be read, once ``instead`` was asked.
     """
 
-    def __init__(self, entry: Entry, room: Room) -> None:
+    def __init__(
+        self,
+        entry: Entry,
+        room: Room,
+        instead: Callable[[NDArray[np.int64]], Taken] | None = None,
+    ) -> None:
         self.entry = entry
-        self._room = room
+        self.failure: str | None = None
+        self._room, self._instead = room, instead
         self._held: dict[int, Chunk] = {}
         self._lock = threading.Lock()
-        with _maps_lock:  # chunks may have been written anew since others read them
-            for at in [at for at in _maps if at[0] == str(entry.folder)]:
-                del _maps[at]
+        with _files_lock:  # chunks may have been written anew since others read them
+            for at in [at for at in _files if at[0] == str(entry.folder)]:
+                del _files[at]
 
     def take(self, positions: NDArray[np.int64]) -> Taken:
         """What is known of examples.
@@ -63,7 +77,7 @@ class FeatureReader:
             positions: canonical, in any order, with repeats.
 
         Raises:
-            StorageError: a chunk has gone.
+            StorageError: a chunk has gone or cannot be read, and nothing gives it instead.
         """
         layout = self.entry.layout
         number, inside = np.divmod(positions, layout.rows)
@@ -77,14 +91,43 @@ class FeatureReader:
         # By chunk, so that each is looked up once and read from front to back.
         order = np.argsort(positions, kind="stable")
         numbers, starts = np.unique(number[order], return_index=True)
+        lost = []
         for one, places in zip(numbers.tolist(), np.split(order, starts[1:]), strict=True):
-            chunk, rows = self._chunk(one), inside[places]
-            found.features[places] = chunk.features[rows]
-            found.state[places] = chunk.state[rows]
-            found.weight[places] = chunk.weight[rows]
+            try:
+                self._read(one, inside[places], found, places)
+            except (OSError, StorageError) as error:
+                self._cannot_read(one, error)
+                lost.append(places)
+        if lost:
+            assert self._instead is not None, "else it has raised"
+            places = np.concatenate(lost)
+            taken = self._instead(positions[places])
+            found.features[places] = taken.features
+            found.state[places] = taken.state
+            found.weight[places] = taken.weight
         return found
 
-    def _chunk(self, number: int) -> Chunk:
+    def _read(
+        self, number: int, rows: NDArray[np.int64], found: Taken, places: NDArray[np.int64]
+    ) -> None:
+        chunk = self._chunk(number)
+        found.features[places] = chunk.features_of(rows)
+        found.state[places] = chunk.state[rows]
+        found.weight[places] = chunk.weight[rows]
+
+    def _cannot_read(self, number: int, error: OSError | StorageError) -> None:
+        path = self.entry.path_of(number)
+        said = error.strerror or error if isinstance(error, OSError) else error.problems[0].got
+        if self._instead is None:
+            raise StorageError(
+                "features that this run reads have gone from the cache, or cannot be read",
+                got=f"{path}: {said}",
+                action="run the same command again: they are computed again; where that disk "
+                "fails, export HARNESS_CACHE=FOLDER, on another one, first",
+            ) from error
+        self.failure = f"{path}: {said}"
+
+    def _chunk(self, number: int) -> Chunk | FileChunk:
         with self._lock:
             held = self._held.get(number)
             if held is None and self._room.take(
@@ -93,21 +136,21 @@ class FeatureReader:
                 held = self.entry.read(number)
                 if held is not None:
                     self._held[number] = held
-        return held if held is not None else _mapped(self.entry, number)
+        return held if held is not None else _opened(self.entry, number)
 
 
-_maps: OrderedDict[tuple[str, int], Chunk] = OrderedDict()
-_maps_lock = threading.Lock()
+_files: OrderedDict[tuple[str, int], FileChunk] = OrderedDict()
+_files_lock = threading.Lock()
 
 
-def _mapped(entry: Entry, number: int) -> Chunk:
-    """A chunk that is mapped, and kept so with those that were last asked for, of all entries."""
+def _opened(entry: Entry, number: int) -> FileChunk:
+    """A chunk that is open, and kept so with those that were last asked for, of all entries."""
     at = (str(entry.folder), number)
-    with _maps_lock:
-        chunk = _maps.pop(at, None)
+    with _files_lock:
+        chunk = _files.pop(at, None)
         if chunk is None:
-            chunk = entry.mapped(number)
-        _maps[at] = chunk
-        if len(_maps) > _OPEN:
-            _maps.popitem(last=False)
+            chunk = entry.opened(number)
+        _files[at] = chunk
+        if len(_files) > _OPEN:
+            _files.popitem(last=False)
         return chunk

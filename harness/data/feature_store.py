@@ -30,6 +30,7 @@ import numpy as np
 from google_crc32c import value as crc32c
 from numpy.typing import NDArray
 
+from harness.data.feature_file import FileChunk
 from harness.errors import StorageError
 from harness.runs.files import GROUP, PRIVATE, is_group_folder, make_dir, write_atomic
 from harness.runs.storage import storage_error
@@ -99,6 +100,10 @@ class Chunk(NamedTuple):
     features: NDArray[Any]
     state: NDArray[np.uint8]
     weight: NDArray[np.float32]
+
+    def features_of(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Features [n, ...] of rows."""
+        return self.features[rows]
 
 
 def key_of(facts: Mapping[str, Any], layout: Layout) -> str:
@@ -211,21 +216,18 @@ class Entry:
             return None
         return self._parts(number, raw)
 
-    def mapped(self, number: int) -> Chunk:
+    def opened(self, number: int) -> FileChunk:
         """A chunk of which only what is looked at is read; its checksum is not.
 
         Raises:
-            StorageError: it is not there any more, or the file system fails.
+            OSError: it is not there any more, or the file system fails.
         """
-        path = self.folder / _name(number)
-        try:
-            return self._parts(number, np.memmap(path, np.uint8, "r"))
-        except (OSError, ValueError) as error:
-            raise StorageError(
-                "features that this run reads have gone from the cache",
-                got=f"{path}: {getattr(error, 'strerror', None) or error}",
-                action="run the same command again: they are computed again",
-            ) from error
+        layout = self.layout
+        return FileChunk(self.path_of(number), self._rows(number), layout.shape, layout.dtype)
+
+    def path_of(self, number: int) -> Path:
+        """File of a chunk."""
+        return self.folder / _name(number)
 
     def _parts(self, number: int, raw: NDArray[np.uint8]) -> Chunk:
         rows = self._rows(number)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,8 +18,10 @@ from harness.data.known import Known
 from harness.data.rows import Listed
 from harness.distribute.base import Distribution
 from harness.distribute.pace import Pace
+from harness.errors import StorageError
 from harness.train.feature_filling import Filling
 
+_T = TypeVar("_T")
 _VISIBLE_S = 60.0
 """How long a network file system may take to show what another node has written."""
 _SAY_S = 60.0
@@ -94,11 +97,31 @@ class Extraction:
         self._end(entry, filling)
         return True
 
+    def lacks(self, entry: Entry) -> bool:
+        """Whether chunks of an entry are not there, as any rank sees it.
+
+        Raises:
+            NotKept: on all ranks alike: the cache cannot be looked into.
+        """
+        return self._distribution.agree(bool(self._together(entry.missing)))
+
+    def _together(self, look: Callable[[], _T]) -> _T:
+        """What ``look`` gives on this rank, where the cache fails none of them."""
+        found, failure = [], None
+        try:
+            found.append(look())
+        except StorageError as error:
+            failure = str(error)
+        failures = [each for each in self._distribution.gather(failure) if each]
+        if failures:
+            raise NotKept(failures[0])
+        return found[0]
+
     def _end(self, entry: Entry, filling: Filling) -> None:
         """All ranks come together; one that has failed ends it for all."""
         failures = [each for each in self._distribution.gather(filling.failure) if each]
         if not failures:
-            hidden = _still_hidden(entry)
+            hidden = self._together(lambda: _still_hidden(entry))
             failures = [each for each in self._distribution.gather(hidden) if each]
         if failures:
             entry.remove(filling.written)
@@ -107,9 +130,9 @@ class Extraction:
     def _missing(self, entry: Entry, source: Source) -> list[int]:
         """Chunks to compute, as rank 0 sees it; each rank looks through a part of the others."""
         place = self._distribution.topology
-        missing = set(self._distribution.tell_all(entry.missing()))
+        missing = set(self._distribution.tell_all(self._together(entry.missing)))
         mine = [n for n in range(place.rank, entry.layout.chunks, place.size) if n not in missing]
-        broken, bad = _looked_through(entry, mine)
+        broken, bad = self._together(lambda: _looked_through(entry, mine))
         found = sorted(set().union(*self._distribution.gather(broken)))
         if found:
             self._say(

@@ -10,7 +10,7 @@ from harness.data.randomness import hidden_random_ops
 from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
 from harness.model.assemble import stable_names
-from harness.runs.figures import figure
+from harness.runs.figures import epoch_line
 from harness.spec import Duration
 from harness.train.agreement import check_equal
 from harness.train.beginnings import Beginnings
@@ -117,6 +117,12 @@ class Trainer:
         self._steps.set_position(self.position.step, self.position.phase_step)
         self._steps.set_rate_scale(self._rate_scale)
         self._many = self._steps.compile(phase)
+        self._read_from_here(phase)
+        start = self.position.step - self.position.phase_step
+        self.parts.watch.phase(phase.name, start, start + phase.steps)
+
+    def _read_from_here(self, phase: Phase) -> None:
+        self._iterator = None
         self._pace.restart()
         self._iterator = iter(
             self.parts.data.training(
@@ -127,8 +133,6 @@ class Trainer:
             )
         )
         self._look_for_hidden_randomness()
-        start = self.position.step - self.position.phase_step
-        self.parts.watch.phase(phase.name, start, start + phase.steps)
 
     def _look_for_hidden_randomness(self) -> None:
         # Traces the function that the first call of the phase would trace.
@@ -145,6 +149,8 @@ class Trainer:
 
     def _take_steps(self, phase: Phase) -> None:
         parts, position = self.parts, self.position
+        if parts.data.moved():
+            self._read_from_here(phase)
         epoch = position.epoch_of(phase)
         if position.epoch_step(phase) == 0:
             parts.callbacks.on_epoch_begin(epoch)
@@ -214,7 +220,8 @@ class Trainer:
         self.position = self.position.after_validation()
         parts.callbacks.on_epoch_end(self.position.last_epoch(phase), figures)
         parts.callbacks.agree(parts.distribution)
-        parts.watch.say(self._epoch_line(phase, improved))
+        epoch = self.position.last_epoch(phase) + 1
+        parts.watch.say(epoch_line(epoch, parts.plan.total_epochs, figures, improved))
         parts.writer.flush()
         if improved:
             best = parts.best.to_json()
@@ -289,10 +296,3 @@ class Trainer:
     @property
     def _rate_scale(self) -> float:
         return 1.0 if self.parts.plateau is None else self.parts.plateau.scale
-
-    def _epoch_line(self, phase: Phase, improved: bool) -> str:
-        epoch = self.position.last_epoch(phase) + 1
-        shown = [f"{of}{name}" for of in ("", "val_") for name in ("loss", "accuracy", "mae")]
-        words = [f"{name} {figure(self.metrics[name])}" for name in shown if name in self.metrics]
-        star = "  best so far" if improved else ""
-        return f"epoch {epoch}/{self.parts.plan.total_epochs}  {'  '.join(words)}{star}"

@@ -41,6 +41,11 @@ class TrainingData(Protocol):
         """Batches from step ``step`` of epoch ``epoch`` on, over all epochs."""
         ...
 
+    def moved(self) -> bool:
+        """Whether :meth:`training` has to be asked anew, as what its batches came from fails.  All
+        ranks ask, between the same steps."""
+        ...
+
     def check(self) -> None:
         """Raises DataError once more examples are unreadable than the spec allows."""
         ...

@@ -210,7 +210,8 @@ class Steps:
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
         sums = task.sums.update(batch["label"], logits, losses, mask, weight) | beside
-        return [*map(tf.convert_to_tensor, gradients), *(sums[name] for name in self._sums)]
+        whole = map(whole_gradient, gradients, self._variables)
+        return [*whole, *(sums[name] for name in self._sums)]
 
     def _scaled(self, loss: tf.Tensor) -> tf.Tensor:
         """What is differentiated in the place of the loss."""
@@ -238,6 +239,14 @@ class Steps:
         self._optimizer.apply_gradients(
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True
         )
+
+
+def whole_gradient(gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> tf.Tensor:
+    """Of a table of which rows were looked up too, as of the words of an encoder: its gradient is
+    of these rows, and made whole it does not say how many the table has."""
+    whole = tf.convert_to_tensor(gradient)
+    whole.set_shape(variable.shape)
+    return whole
 
 
 def _losses(task: Task, batch: Batch, logits: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from harness.data.cache_room import room_for
 from harness.data.feature_store import ENTRY, Entry, Layout, sweep
@@ -171,3 +172,19 @@ def _shows(path: Path, until: float) -> bool:
             return False
         time.sleep(0.2)
     return True
+
+
+def noted(entries: list[Entry], lost: str | None) -> dict[str, Any]:
+    """What ``run.json`` says of a split.
+
+    Args:
+        lost: why a phase of the run has left the cache.
+    """
+    layout = entries[0].layout
+    return {
+        "keys": [entry.key for entry in entries],
+        "shape": list(layout.shape),
+        "dtype": layout.dtype,
+        "bytes": layout.bytes * len(entries),
+        **({} if lost is None else {"lost": lost}),
+    }

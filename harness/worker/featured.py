@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ from harness.model.assemble import Assembled
 from harness.runs.memory import memory_left
 from harness.runs.storage import readable_bytes
 from harness.spec import Spec
+from harness.train.feature_again import Again, failure_of
 from harness.train.feature_cache import Extraction, NotKept, Source
 from harness.worker.datasets import Examples
 from harness.worker.feature_choice import (
@@ -29,6 +31,7 @@ from harness.worker.feature_choice import (
     Index,
     NotCached,
     Wanted,
+    noted,
 )
 
 if TYPE_CHECKING:
@@ -76,16 +79,18 @@ class Featured:
         self._spec, self._feeds, self._environment = spec, feeds, environment
         self._say, self._note, self._told = say, note, set[str]()
         self._distribution = feeds.distribution
+        self._features = model.features
         self._extraction = Extraction(model.features, self._distribution, say)
         self._choice = FeatureChoice(spec, model, self._distribution, root, environment)
         self._ready: dict[str, _Ready] = {}
         self._made: dict[tuple[str, Order | None], FeatureFeed] = {}
         self._size: int | None = None
         self._room, self._goes_on = Room(0), False
-        self._entered, self._training = False, True
+        self._entered, self._training, self._moved = False, True, False
         self._under_way: list[Entry] = []
         self._before, self._not_exact = before, not_exact
         self._noted: dict[str, Any] = dict(before)
+        self._lost = {split: one["lost"] for split, one in before.items() if "lost" in one}
         self.evaluator = Evaluator(model.from_features, model.task, self._distribution)
 
     def enter(self, phase: int, between: Between, *, goes_on: bool = False) -> None:
@@ -100,6 +105,7 @@ class Featured:
         """
         self._ready, self._made, self._size = {}, {}, self._spec.image_size_of(phase)
         self._room, self._goes_on, self._entered = Room(self._memory()), goes_on, True
+        self._moved = False
         if not self._choice.possible(phase):
             return
         splits, changes = self._feeds.examples, self._feeds.augmenter.changes
@@ -133,6 +139,31 @@ class Featured:
             self._bring(Wanted((TEST,), self._feeds.examples[TEST].index), phase, between)
         return self._feed(split, None)
 
+    def moved(self) -> bool:
+        """Whether batches of training come from elsewhere since this was last asked."""
+        self.settle()
+        moved, self._moved = self._moved, False
+        return moved
+
+    def settle(self) -> None:
+        """Leaves the cache for the rest of the phase where a rank could not read it, and nobody
+        has asked for it by name: the backbone goes on by itself."""
+        if self._choice.asked is not None or not self._ready:
+            return
+        readers = (reader for ready in self._ready.values() for reader in ready.readers)
+        reason = failure_of(readers, self._distribution)
+        if reason is None:
+            return
+        self._say(
+            f"feature cache: it cannot be read any more ({reason}); this phase goes on from the "
+            "backbone itself"
+        )
+        self._lost |= dict.fromkeys(self._ready, reason)
+        self._noted |= {split: self._noted[split] | {"lost": reason} for split in self._ready}
+        self._ready, self._made, self._moved = {}, {}, True
+        self._not_exact(["features could not be read any more, and were computed anew"])
+        self._note(self._noted)
+
     def check(self) -> None:
         """Notes that the entries are in use."""
         for ready in self._ready.values():
@@ -160,9 +191,12 @@ class Featured:
         self._under_way = []
         self._compare(wanted, entries, any(computed))
         if entries:
-            readers = [FeatureReader(entry, self._room) for entry in entries]
+            again = None
+            if self._choice.asked is None:
+                again = Again(self._features, partial(self._source, wanted, None, phase))
+            readers = [FeatureReader(entry, self._room, again) for entry in entries]
             self._ready |= dict.fromkeys(wanted.splits, _Ready(readers, wanted.source))
-            self._noted |= dict.fromkeys(wanted.splits, _noted(entries))
+            self._noted |= {s: noted(entries, self._lost.get(s)) for s in wanted.splits}
         self._note(self._noted)
 
     def _compare(self, wanted: Wanted, entries: list[Entry], computed: bool) -> None:
@@ -203,24 +237,26 @@ class Featured:
         between: Between,
     ) -> bool:
         """Whether anything had to be computed."""
-        size, replicas = readable_bytes(entry.layout.bytes), self._distribution.replicas
-        batch = self._spec.batch_size_of(phase) // replicas
-        source = Source(
-            self._content(Examples(wanted.source, None), copy),
-            known_of(wanted.source, wanted.source),
-            min(_MOST, batch),
-            self._size,
-            copy or 0,
-        )
+        size, source = readable_bytes(entry.layout.bytes), self._source(wanted, copy, phase)
         of = "" if copy is None else f" (changed copy {copy + 1} of {len(wanted.copies)})"
         what = f"{wanted.words}{of}"
-        began, is_whole = time.monotonic(), not self._distribution.agree(bool(entry.missing()))
+        began, is_whole = time.monotonic(), not self._extraction.lacks(entry)
         if not is_whole:
             self._say(f"feature cache: computes the features of the {what} once ({size})")
         computed = self._extraction.complete(entry, source, f"the {what}", between)
         done = "found" if is_whole else f"computed in {time.monotonic() - began:.0f} s"
         self._say(f"feature cache: features of the {what} {done}: {entry.folder}")
         return computed
+
+    def _source(self, wanted: Wanted, copy: int | None, phase: int) -> Source:
+        batch = self._spec.batch_size_of(phase) // self._distribution.replicas
+        return Source(
+            self._content(Examples(wanted.source, None), copy),
+            known_of(wanted.source, wanted.source),
+            min(_MOST, batch),
+            self._spec.image_size_of(phase),
+            copy or 0,
+        )
 
     def _content(self, examples: Examples, copy: int | None = None) -> ContentFeed:
         feeds = self._feeds
@@ -260,13 +296,3 @@ class Featured:
     def _memory(self) -> int:
         processes = self._distribution.topology.local_size
         return memory_left(self._environment, processes) // _OF_MEMORY // processes
-
-
-def _noted(entries: list[Entry]) -> dict[str, Any]:
-    layout = entries[0].layout
-    return {
-        "keys": [entry.key for entry in entries],
-        "shape": list(layout.shape),
-        "dtype": layout.dtype,
-        "bytes": layout.bytes * len(entries),
-    }

@@ -25,6 +25,7 @@ from harness.spec import Spec
 from harness.worker.cached import Caches
 from harness.worker.datasets import Datasets, Examples
 from harness.worker.ranks import Ranks
+from harness.worker.recorders import recorders_of
 from harness.worker.target import TargetBatches
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Feeds:
         self.examples = dict(sets.named())
         self.features: Featured | None = None
         """Set once the model is there."""
-        self._recorders = _recorders(spec, sets, paths, ranks)
+        self._recorders = recorders_of(spec, sets, paths, ranks)
         sizes = spec.batch_sizes()
         # What is shuffled together is held in memory: as much as with the most lanes of a phase.
         parts = spec.training.accumulate
@@ -107,6 +108,10 @@ class Feeds:
         if self.features is not None:
             self.features.enter(phase, between, goes_on=goes_on)
 
+    def moved(self) -> bool:
+        """See the protocol."""
+        return self.features is not None and self.features.moved()
+
     def check(self) -> None:
         """See the protocol; holds every split to the limit by itself.  Calls ``between`` too."""
         self.between()
@@ -147,7 +152,9 @@ class Feeds:
             batch = self._spec.batch_size_of(phase)
             batches = math.ceil(len(feed.index) / batch)
             rows = cached.evaluation(batch, place.rank, place.size)
-            return features.evaluator.run(rows, batches, check)
+            figures = features.evaluator.run(rows, batches, check)
+            features.settle()
+            return figures
         return one_pass(self._spec, feed, evaluator, phase, check, place)
 
     def lanes_of(self, batch_size: int) -> int:
@@ -209,21 +216,6 @@ class Feeds:
         return self._caches.of(split) if self._caches is not None else None
 
 
-def _recorders(
-    spec: Spec, sets: Datasets, paths: RunPaths, ranks: Ranks
-) -> dict[str, CorruptRecorder]:
-    """One for each split.  Each rank meets the broken files of its own rows and tells rank 0 of
-    them: the limit is for all together."""
-    tell = None if ranks.first else ranks.tell
-    found = {
-        split: make_recorder(spec, count, split, paths, tell)
-        for split, count in sets.counts().items()
-    }
-    if ranks.first:
-        ranks.on("corrupt", lambda rank, one: found[one[0]].add(one[1], one[2]))
-    return found
-
-
 def _weights(spec: Spec, train: ExampleIndex | PackedExamples) -> Sequence[float] | None:
     """By class, where the spec wants such."""
     wanted = spec.data.balance == "class_weights"
@@ -242,33 +234,6 @@ def _reading(
     return (
         spec.data.block or kept.get("block") or block,
         spec.data.window or kept.get("window") or window,
-    )
-
-
-def make_recorder(
-    spec: Spec,
-    total: int,
-    split: str,
-    paths: RunPaths | None,
-    tell: Callable[[str, Any], None] | None = None,
-) -> CorruptRecorder:
-    """The account of unreadable examples; kept in memory only without ``paths``.
-
-    Args:
-        tell: of another rank than the first: how it tells rank 0, which keeps the account.
-    """
-    corrupt = spec.data.corrupt
-    if tell is not None:
-        paths = None
-    return CorruptRecorder(
-        total,
-        corrupt.policy,
-        corrupt.limit.value / 100,
-        # Names may identify people: they are not written for sensitive data.
-        paths.corrupt if paths is not None and not spec.data.sensitive else None,
-        split=split,
-        hide_names=spec.data.sensitive,
-        tell=None if tell is None else lambda *one: tell("corrupt", [split, *one]),
     )
 
 

@@ -68,7 +68,8 @@ class LoadedRun:
         from harness.data.pipeline import Feed
         from harness.deploy.evaluate import Evaluator
         from harness.worker.datasets import open_test_set
-        from harness.worker.feeds import make_recorder, one_pass
+        from harness.worker.feeds import one_pass
+        from harness.worker.recorders import make_recorder
 
         classes, fill = self.model.task.classes, self.record.get("weight_fill")
         scaling = _scaling(self.record)

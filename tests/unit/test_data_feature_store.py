@@ -132,12 +132,12 @@ def test_features_that_go_while_they_are_read_are_an_error_of_storage(tmp_path: 
 
 def test_many_chunks_do_not_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_read, "_OPEN", 2)
-    monkeypatch.setattr(feature_read, "_maps", OrderedDict())
+    monkeypatch.setattr(feature_read, "_files", OrderedDict())
     entry = written(tmp_path, Layout.of(256 * 5, (1,), "float32"))
     reader = FeatureReader(entry, Room(0))
     for position in (0, 300, 600, 900, 1200, 0):
         assert reader.take(np.array([position])).features[0, 0] == position
-    assert len(feature_read._maps) == 2
+    assert len(feature_read._files) == 2
 
 
 def test_readers_share_their_room(tmp_path: Path) -> None:

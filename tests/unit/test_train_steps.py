@@ -10,6 +10,7 @@ tf = pytest.importorskip("tensorflow")
 from step_helpers import BATCH, Stepper, assert_close, batches  # noqa: E402
 
 from harness.distribute.single import SingleDevice  # noqa: E402
+from harness.train.step import whole_gradient  # noqa: E402
 
 LIKE = {"rtol": 2e-5, "atol": 2e-6}
 
@@ -120,3 +121,22 @@ def test_mixed_examples_have_the_loss_of_the_mixed_target(accumulate: int) -> No
         np.testing.assert_allclose(value.numpy(), old - 0.1 * gradient, rtol=1e-4, atol=1e-6)
     summed = float((losses.numpy() * batch["mask"]).sum())
     np.testing.assert_allclose(told["sum loss_sum"], summed, rtol=1e-5)
+
+
+def test_the_gradient_of_a_table_says_how_large_the_table_is() -> None:
+    """Inside of a SavedModel it is that of some rows, which does not know how many there are; and
+    ranks put gradients together by their sizes."""
+    table = tf.Variable(tf.zeros([7, 3]))
+    seen = []
+
+    @tf.function(input_signature=[tf.TensorSpec([2], tf.int64)])
+    def whole(shape: tf.Tensor) -> tf.Tensor:
+        rows = tf.IndexedSlices(tf.ones([2, 3]), tf.constant([4, 4], tf.int64), shape)
+        seen.append(tf.convert_to_tensor(rows).shape.is_fully_defined())
+        found = whole_gradient(rows, table)
+        seen.append(found.shape == [7, 3])
+        return found
+
+    found = whole(tf.constant([7, 3], tf.int64)).numpy()
+    assert seen == [False, True]
+    np.testing.assert_array_equal(found.sum(1), [0, 0, 0, 0, 6, 0, 0])

@@ -13,8 +13,7 @@ from harness.data.feature_read import FeatureReader
 from harness.data.feature_store import GOOD
 from harness.data.known import Known
 from harness.data.lanes import check_replicas, replica_rows
-from harness.data.order import Order
-from harness.data.pipeline import start_of
+from harness.data.order import Order, start_of
 from harness.data.resampling import Resampling
 from harness.data.rows import ENDLESS, parted, plain
 

@@ -258,3 +258,11 @@ def _domains(sizes: list[int], which: Numbers) -> Domain:
 def _domain(n: int) -> Domain:
     a, b = lane_arithmetic.grid_of(n)
     return Domain(*(np.array(value, np.int64) for value in (n, a, b)))
+
+
+def start_of(order: Order, epoch: int, step: int) -> int:
+    """Global batches before (epoch, step)."""
+    if epoch < 0 or not 0 <= step < order.steps_per_epoch:
+        allowed = f"[0, {order.steps_per_epoch - 1}]"
+        raise ValueError(f"epoch must not be negative and step in {allowed}: {epoch}, {step}")
+    return epoch * order.steps_per_epoch + step

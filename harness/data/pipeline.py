@@ -17,7 +17,7 @@ from harness.data.index import ExampleIndex
 from harness.data.kept import Kept
 from harness.data.lanes import check_replicas, replica_rows
 from harness.data.mixing import Mixing
-from harness.data.order import Order
+from harness.data.order import Order, start_of
 from harness.data.packed_examples import PackedExamples
 from harness.data.packed_rows import PackedRows
 from harness.data.record_rows import RecordRows
@@ -295,11 +295,3 @@ class Feed:
 def _bytes(element: tf.TensorSpec) -> int:
     """Of one example as the model takes it; 1 where it is a text, whose length is its own."""
     return max(1, int(element.shape.num_elements() * element.dtype.size))
-
-
-def start_of(order: Order, epoch: int, step: int) -> int:
-    """Global batches before (epoch, step)."""
-    if epoch < 0 or not 0 <= step < order.steps_per_epoch:
-        allowed = f"[0, {order.steps_per_epoch - 1}]"
-        raise ValueError(f"epoch must not be negative and step in {allowed}: {epoch}, {step}")
-    return epoch * order.steps_per_epoch + step

@@ -28,7 +28,7 @@ class Evaluator:
         self._keras = keras
         self._task = task
         self._distribution = distribution
-        self._again: tuple[tf.data.Dataset, Iterator[dict[str, tf.Tensor]]] | None = None
+        self._again: tuple[tf.data.Dataset, int, Iterator[dict[str, tf.Tensor]]] | None = None
         with tf.device("/CPU:0"):
             self._sums = {
                 name: tf.Variable(zero, trainable=False) for name, zero in task.sums.zeros().items()
@@ -62,14 +62,14 @@ class Evaluator:
         """Figures over one pass of ``dataset``.
 
         Args:
-            dataset: of ``batches`` batches; the same object for the same data, since to begin
-                another takes as long as some dozen pictures do.
+            dataset: its first ``batches`` batches; the same object for the same data, since to
+                begin another takes as long as some dozen pictures do.
             between: called about once a second between batches; what it raises ends the
                 evaluation (a stop that must not wait for a long validation).
         """
         for variable in self._sums.values():
             variable.assign(tf.zeros_like(variable))
-        (iterator, endless), done = self._begin(dataset), 0
+        (iterator, endless), done = self._begin(dataset, batches), 0
         pace = Pace(agree=self._distribution.first)
         while done < batches:
             steps = pace.next(batches - done)
@@ -78,7 +78,7 @@ class Evaluator:
             pace.done(steps, time.monotonic() - began)
             done += steps
             between()
-        self._again = (dataset, iterator) if endless else None
+        self._again = (dataset, batches, iterator) if endless else None
         # The ranks come together once, at the end: each has counted its own rows.
         names = list(self._sums)
         parts = [np.asarray(self._sums[name].numpy(), np.float64) for name in names]
@@ -87,16 +87,18 @@ class Evaluator:
         shaped = zip(names, np.split(total, ends), parts, strict=True)
         return self._task.sums.result({n: each.reshape(part.shape) for n, each, part in shaped})
 
-    def _begin(self, dataset: tf.data.Dataset) -> tuple[Iterator[dict[str, tf.Tensor]], bool]:
+    def _begin(
+        self, dataset: tf.data.Dataset, batches: int
+    ) -> tuple[Iterator[dict[str, tf.Tensor]], bool]:
         """The batches of a pass, and whether those of the next one follow, unless it is broken off.
 
         They follow where nothing is made ready for a device ahead of what is asked for: else memory
         would be held from pass to pass, for one that may never come.
         """
         again, self._again = self._again, None
-        if again is not None and again[0] is dataset:
-            return again[1], True
+        if again is not None and again[0] is dataset and again[1] == batches:
+            return again[2], True
         shared = self._distribution.share(dataset)
         if shared is dataset:
-            return iter(dataset.repeat()), True
+            return iter(dataset.take(batches).repeat()), True
         return iter(shared), False

@@ -92,6 +92,17 @@ def test_passes_share_one_iterator(rows: Rows, monkeypatch: pytest.MonkeyPatch) 
     assert begun == [dataset, other, dataset]
 
 
+def test_a_pass_ends_where_it_is_said_to_end(rows: Rows) -> None:
+    """A data set may go on with padding, as what is looked up in pieces does."""
+    evaluated, dataset = evaluator(SingleDevice()), rows()
+    some, hits = BATCHES - 2, rows.values.argmax(1) == rows.labels
+    for _ in range(3):
+        found = evaluated.run(dataset, some)
+        assert found["accuracy"] == pytest.approx(hits[: some * BATCH].mean(), abs=1e-12)
+    found = evaluated.run(dataset, BATCHES)
+    assert found["accuracy"] == pytest.approx(right(rows), abs=1e-12)
+
+
 def test_a_pass_that_was_broken_off_is_begun_anew(rows: Rows) -> None:
     evaluated, dataset = evaluator(SingleDevice()), rows()
     evaluated.run(dataset, BATCHES)

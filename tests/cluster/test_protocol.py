@@ -177,6 +177,7 @@ def test_a_rank_that_is_killed_before_any_attempt_is_started_again(
 # srun that takes its time to create the step, as on a busy controller, and is deaf meanwhile.
 SLOW_SRUN = """#!/bin/bash
 trap '' USR2
+echo "the step is being made" >&2
 sleep 3
 exec env --default-signal=USR2 {srun} "$@"
 """
@@ -194,7 +195,8 @@ def test_a_signal_while_the_step_is_being_made_is_not_lost(
     assert start in stage.text()
     stage.change = (start, f"harness_step {tools}/srun")
     stage.submit()
-    stage.wait_for("start 1", "err")
+    # Not only the job: a signal before the step is another matter, see above.
+    stage.wait_for("the step is being made", "err")
     cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
     assert "the job is requeued" in stage.ends("COMPLETED", 0)
     assert "asked by USR2" in stage.log("out").read_text()

@@ -76,10 +76,10 @@ class Background:
         Raises:
             StorageError, TypeError, ValueError: see :meth:`Store.save`.
         """
-        thread, self._thread = self._thread, None
-        if thread is None:
+        if self._thread is None:
             return
-        thread.join()
+        self._thread.join()  # an interrupt in its midst leaves it to be waited for again
+        self._thread = None
         then, self._then = self._then, _nothing
         error, self._error = self._error, None
         if error is not None:

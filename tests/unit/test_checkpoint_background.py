@@ -163,6 +163,22 @@ def test_a_restore_has_what_was_saved_last(background: Background, gate: Gate) -
     assert (restored.step, restored.state) == (7, {"at": 7})
 
 
+def test_a_wait_that_is_interrupted_is_taken_up_again(
+    background: Background, store: Store, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(self: threading.Thread, timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    background.save(1, {}, {})
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "join", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            background.settle()
+    threading.Timer(0.1, gate.opened.set).start()
+    background.close()
+    assert steps(store) == [1]
+
+
 def test_the_end_waits_and_tells(
     background: Background, store: Store, gate: Gate, said: list[str]
 ) -> None:

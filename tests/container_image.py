@@ -5,6 +5,7 @@ Nothing is pulled from a registry of images, and what podman keeps lies in a fol
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -21,6 +22,7 @@ from tests.unit.rights import lacking, need_root
 from tests.wheels import ROOT, build_wheel
 
 INSTALLER = ROOT / ".ci" / "system-packages"
+NAME = "harness"
 RELEASE, PYTHON = "bookworm", "3.11"
 """The base image, and the Python in it."""
 LONGEST_S = 1500
@@ -47,10 +49,19 @@ class Image:
         return run(*_podman(self.store), *words)
 
 
+def have_tools() -> bool:
+    """Whether images can be built here."""
+    return os.geteuid() == 0 and not _missing()
+
+
+def _missing() -> list[str]:
+    return run(str(INSTALLER), "--missing", "containers").split()
+
+
 def need_tools() -> None:
     """Goes on only where images can be built."""
     need_root()
-    missing = run(str(INSTALLER), "--missing", "containers").split()
+    missing = _missing()
     if missing:
         lacking(f"missing: {' '.join(missing)}; next: sudo .ci/system-packages containers")
 
@@ -62,6 +73,36 @@ def run(*words: str, folder: Path | None = None) -> str:
     )
     assert done.returncode == 0, f"{words[:3]}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done.stdout
+
+
+class Building:
+    """A process that builds the image in minutes, and stands back behind the tests meanwhile.
+
+    All of it is in ``folder``, and gone at the end.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        command = ["nice", sys.executable, "-m", "tests.container_image", str(folder)]
+        self._process = subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def __enter__(self) -> Building:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+            self._process.communicate()
+        remove_image(self._folder)
+
+    @functools.cache  # noqa: B019  there is one in a process of tests
+    def image(self) -> Image:
+        """Waits for it."""
+        said, _ = self._process.communicate(timeout=LONGEST_S)
+        assert self._process.returncode == 0, said
+        return Image(self._folder / "store", NAME, Path(said.splitlines()[-1]))
 
 
 def build_image(folder: Path) -> Image:
@@ -77,14 +118,14 @@ def build_image(folder: Path) -> Image:
     base.unlink()
     run(
         *podman,
-        *("build", "--quiet", "--isolation=chroot", "--layers=false", "--tag=harness"),
+        *("build", "--quiet", "--isolation=chroot", "--layers=false", f"--tag={NAME}"),
         *("--build-arg=BASE=localhost/harness-base", "--build-arg=PIP_NO_INDEX=1"),
         *("--file", "containers/Dockerfile", "."),
         folder=context,
     )
     shutil.rmtree(context)
-    root = run(*podman, "image", "mount", "harness").strip()
-    return Image(store, "harness", Path(root))
+    root = run(*podman, "image", "mount", NAME).strip()
+    return Image(store, NAME, Path(root))
 
 
 def remove_image(folder: Path) -> None:
@@ -144,3 +185,7 @@ def make_context(folder: Path, horovod: Path | None) -> Path:
         (context / name).parent.mkdir(parents=True, exist_ok=True)
         (context / name).write_text("secret\n")
     return context
+
+
+if __name__ == "__main__":
+    print(build_image(Path(sys.argv[1])).root)

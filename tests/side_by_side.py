@@ -1,23 +1,24 @@
-"""Runs the tests in two processes at once: those of this machine, and those of the SLURM cluster.
+"""Runs the tests in three processes at once: those of the SLURM cluster, and the others in halves.
 
     python -m tests.side_by_side [options of pytest]
 
-The cluster's tests wait for the scheduler most of their time, and have ended long before the
-others.  Some of those (:data:`BEHIND`) therefore follow them.  What both say comes as a whole when
-all have ended; until then it is in build/test-cluster.log and build/test-behind.log.
+The cluster's tests wait for the scheduler most of their time, and have limits of time to it; the
+others stand back behind them.  What the cluster's and the second half (:data:`SECOND`) say comes as
+a whole when all have ended; until then it is in build/test-cluster.log and build/test-second.log.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
-BEHIND = "tests/local/test_training_[k-z]*.py"
+SECOND = "tests/local/test_[r-z]*.py"
 _NOTHING_COLLECTED = 5
+_BACK = 10  # how far the others stand back, as with nice(1)
 
 
 def main(options: list[str]) -> int:
@@ -26,73 +27,52 @@ def main(options: list[str]) -> int:
     # Several need it, and two must not make it at once.
     prepare = [sys.executable, "jobs/quickstart_prepare.py", "--with-random"]
     subprocess.run(prepare, cwd=ROOT, check=True)
-    behind = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob(BEHIND))
-    assert behind, "there are such tests"
-    left_out = [f"--ignore={file}" for file in behind]
-    groups = (("cluster", ["tests/cluster"]), ("behind", behind))
-    beside = Beside(groups, options)
-    here = _pytest(["tests/unit", "tests/local", *left_out, *options], None)
-    beside.start()
+    second = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob(SECOND))
+    assert second, "there are such tests"
+    first = ["tests/unit", "tests/local", *(f"--ignore={file}" for file in second)]
+    groups: list[Group] = []
     try:
-        code = here.wait()
-        beside.join()
+        groups.append(Group("cluster", ["tests/cluster", *options]))
+        groups.append(Group("second", [*second, *options], back=_BACK))
+        groups.append(Group(None, [*first, *options], back=_BACK))
+        codes = [group.process.wait() for group in reversed(groups)]
     finally:
-        beside.end()
-        if here.poll() is None:
-            here.terminate()
-            here.wait()
-        for name in beside.begun:
-            print(f"\n{'=' * 20} {name} {'=' * 20}", flush=True)
-            sys.stdout.write(_log(name).read_text(errors="replace"))
+        for group in groups:
+            group.end()
     # With -k some of them may have nothing to do.
-    # A group that did not end is one that failed.
-    codes = [code, *beside.codes, *[1] * (len(groups) - len(beside.codes))]
     return next((code for code in codes if code not in (0, _NOTHING_COLLECTED)), min(codes))
 
 
-class Beside(threading.Thread):
-    """Groups of tests, one after the other, each with a log of its own.
+class Group:
+    """Tests that run in a process of their own.
 
-    Attributes:
-        begun: names of those that were started.
-        codes: how they ended.
+    Args:
+        name: of the log that they write; None writes to this process' output.
+        back: added to their niceness, so that others go first where there are too few cores.
     """
 
-    def __init__(self, groups: tuple[tuple[str, list[str]], ...], options: list[str]) -> None:
-        super().__init__(daemon=True)
-        self._groups, self._options = groups, options
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ended = False
-        self.begun: list[str] = []
-        self.codes: list[int] = []
-
-    def run(self) -> None:
-        """Runs them."""
-        for name, files in self._groups:
-            if self._ended:
-                return
-            self.begun.append(name)
-            with _log(name).open("wb") as log:
-                self._process = _pytest([*files, *self._options], log)
-                self.codes.append(self._process.wait())
+    def __init__(self, name: str | None, words: list[str], back: int = 0) -> None:
+        self._name = name
+        self._log = None if name is None else BUILD / f"test-{name}.log"
+        out = None if self._log is None else self._log.open("wb")
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *words], cwd=ROOT, stdout=out, stderr=out
+        )
+        if out is not None:
+            out.close()
+        # At once: what it starts has the niceness that it has then.
+        nice = min(os.getpriority(os.PRIO_PROCESS, 0) + back, 19)
+        os.setpriority(os.PRIO_PROCESS, self.process.pid, nice)
 
     def end(self) -> None:
-        """Ends what runs, and starts nothing more."""
-        self._ended = True
-        process = self._process
-        if process is not None and process.poll() is None:
-            process.terminate()
-            process.wait()
-
-
-def _log(name: str) -> Path:
-    return BUILD / f"test-{name}.log"
-
-
-def _pytest(words: list[str], log: object | None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pytest", *words], cwd=ROOT, stdout=log, stderr=log
-    )
+        """Ends it if it runs, and prints its log."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait()
+        if self._log is not None:
+            print(f"\n{'=' * 20} {self._name} {'=' * 20}", flush=True)
+            sys.stdout.write(self._log.read_text(errors="replace"))
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

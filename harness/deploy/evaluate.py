@@ -11,8 +11,10 @@ import tf_keras
 
 from harness.data.content import examples_in
 from harness.distribute.base import Distribution
+from harness.distribute.loops import repeat
 from harness.distribute.pace import Pace
 from harness.model.task import Task
+from harness.tracing import as_written
 
 
 class Evaluator:
@@ -35,9 +37,9 @@ class Evaluator:
             }
 
         @tf.function(reduce_retracing=True)
+        @as_written
         def many(iterator: Iterator[dict[str, tf.Tensor]], batches: tf.Tensor) -> None:
-            for _ in tf.range(batches):
-                self._one(next(iterator))
+            repeat(batches, lambda _: self._one(next(iterator)))
 
         self._many = many
 
@@ -46,6 +48,7 @@ class Evaluator:
         for name, variable in self._sums.items():
             variable.assign_add(sums[name])
 
+    @as_written
     def _on_replica(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         logits = self._keras(examples_in(batch), training=False)
         losses = self._task.losses(batch["label"], logits, training=False)

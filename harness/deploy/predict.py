@@ -22,6 +22,7 @@ from harness.errors import DataError
 from harness.model.multilabel import Multilabel
 from harness.model.regression import Regression
 from harness.model.task import Task
+from harness.tracing import as_written
 
 BATCH = 32
 _THREADS = 4
@@ -101,6 +102,7 @@ class Predictor:
         element = self._content.element(image_size)
 
         @tf.function(input_signature=[tf.TensorSpec([None, *element.shape], element.dtype)])
+        @as_written
         def probabilities(examples: tf.Tensor) -> tf.Tensor:
             return task.probabilities(keras(examples, training=False))
 

@@ -10,6 +10,7 @@ import tensorflow as tf
 from harness.distribute.strategies import OfStrategy
 from harness.distribute.topology import Topology
 from harness.errors import EnvironmentNotAble
+from harness.tracing import as_written
 
 
 class MultiWorker(OfStrategy):
@@ -52,7 +53,9 @@ class MultiWorker(OfStrategy):
         super().__init__(strategy, topology)
 
         @tf.function(reduce_retracing=True)
+        @as_written
         def total(values: tf.Tensor) -> tf.Tensor:
+            @as_written
             def mine(values: tf.Tensor) -> tf.Tensor:
                 context = tf.distribute.get_replica_context()
                 # The host's value once, whatever the number of its devices.

@@ -12,6 +12,7 @@ from harness.distribute.buckets import buckets_of
 from harness.distribute.heap import undo_mapping
 from harness.distribute.together import Together
 from harness.distribute.topology import Topology
+from harness.tracing import as_written
 
 
 class OfStrategy(Together):
@@ -39,7 +40,9 @@ class OfStrategy(Together):
         """
         pieces = self.local_replicas
 
+        @as_written
         def cut(batch: dict[str, tf.Tensor]) -> tf.data.Dataset:
+            @as_written
             def rows(tensor: tf.Tensor) -> tf.Tensor:
                 shape = tensor.shape.as_list()
                 return tf.reshape(tensor, [pieces, shape[0] // pieces, *shape[1:]])

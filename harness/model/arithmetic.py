@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from harness.errors import EnvironmentNotAble
+from harness.tracing import as_written
 
 REWRITERS = {
     "mixed_float16": "auto_mixed_precision",
@@ -109,6 +110,7 @@ def tried(precision: str) -> Counted:
     """What TensorFlow makes of a small convolution and product in ``precision`` on this machine."""
 
     @tf.function
+    @as_written
     def probe(pictures: tf.Tensor, kernel: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
         made = tf.nn.relu(tf.nn.conv2d(pictures, kernel, 1, "SAME"))
         return tf.reduce_sum(tf.matmul(tf.reshape(made, [-1, 16]), matrix))

@@ -21,6 +21,7 @@ from harness.model.saved import load_saved
 from harness.plugins import PREFIX, registry
 from harness.spec.handles import module_path
 from harness.spec.models_model import Backbone as BackboneSpec
+from harness.tracing import as_written
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,22 @@ def load_hub(folder: Path, handle: str, digest: str, called: Called) -> Backbone
     return Backbone(handle, layer, digest, folder)
 
 
+class _Module(hub.KerasLayer):
+    """A module as a layer; its ``call`` is plain Python, as its own function is a graph already."""
+
+    @as_written
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
+        return super().call(inputs, training)
+
+
 def _loaded(folder: Path, called: Called) -> tf_keras.layers.Layer:
-    return hub.KerasLayer(
-        str(folder),
+    module: Any = str(folder)
+    if called.signature is None:
+        # Given a path, Hub's layer first imports a Keras that is not the one in use.
+        loaded = hub.load(str(folder))
+        module = loaded if callable(loaded) else module
+    return _Module(
+        module,
         trainable=False,
         signature=called.signature,
         output_key=called.output,

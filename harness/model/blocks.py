@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from harness.distribute.together import copies_of
 from harness.model.graph_order import first_uses
+from harness.tracing import as_written
 
 if TYPE_CHECKING:
     import tf_keras
@@ -121,9 +122,10 @@ def _depths(
     """How far from the input each variable is first used; 0 of one that is not."""
 
     @tf.function
+    @as_written
     def call(example: Any) -> None:
         # On a replica: outside of it a strategy's variables are in no graph.
-        distribution.run(lambda one: layer(one, training=False), example)
+        distribution.run(as_written(lambda one: layer(one, training=False)), example)
 
     with distribution.scope():
         batch = tf.nest.map_structure(

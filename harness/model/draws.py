@@ -14,6 +14,7 @@ import tensorflow as tf
 import tf_keras
 
 from harness.model import philox
+from harness.tracing import as_written
 
 if TYPE_CHECKING:
     from harness.distribute.base import Distribution
@@ -123,6 +124,7 @@ class Dropout(tf_keras.layers.Layer):
         self._draws = draws
         self._index = index
 
+    @as_written
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         if not training or self._rate == 0.0:
             return inputs

@@ -31,6 +31,7 @@ from harness.model.wiring import Wiring, wire
 from harness.spec import Trust
 from harness.spec.handles import archive_of
 from harness.spec.models_model import Backbone as BackboneSpec
+from harness.tracing import as_written
 
 
 class Encoded(tf_keras.layers.Layer):
@@ -59,6 +60,7 @@ class Encoded(tf_keras.layers.Layer):
         self._output, self.pooling = output, pooling
         self._is_told = "training" in inspect.signature(encoder.call).parameters
 
+    @as_written
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """See the class."""
         tensors = self.prepare(inputs)
@@ -205,9 +207,11 @@ def _called(layer: Encoded, tensors: Mapping[str, tf.Tensor]) -> Any:
     strategy = tf.distribute.get_strategy()
 
     @tf.function
+    @as_written
     def call(given: dict[str, tf.Tensor]) -> Any:
         # On a replica: outside of it a strategy's variables cannot be read by a restored function.
-        return strategy.run(lambda one: layer.encode(one, training=False), args=(given,))
+        encode = as_written(lambda one: layer.encode(one, training=False))
+        return strategy.run(encode, args=(given,))
 
     found = call(dict(tensors))
     return tf.nest.map_structure(lambda each: strategy.experimental_local_results(each)[0], found)

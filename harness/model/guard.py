@@ -11,6 +11,8 @@ from __future__ import annotations
 import tensorflow as tf
 import tf_keras
 
+from harness.tracing import as_written
+
 
 class _Guarded(tf_keras.layers.Layer):
     guarded = False
@@ -20,6 +22,7 @@ class _Guarded(tf_keras.layers.Layer):
 class LastDense(_Guarded, tf_keras.layers.Dense):
     """A linear layer that, guarded, multiplies in float64; float32 in and out."""
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not self.guarded:
             return super().call(inputs)
@@ -32,6 +35,7 @@ class LastDense(_Guarded, tf_keras.layers.Dense):
 class Barrier(_Guarded):
     """Hands on what it gets; guarded, nothing after it is rewritten for what comes before it."""
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if not self.guarded:
             return inputs

@@ -9,6 +9,7 @@ import tensorflow_hub as hub
 import tf_keras
 
 from harness.errors import SpecError
+from harness.tracing import as_written
 
 if TYPE_CHECKING:
     from harness.distribute.base import Distribution
@@ -58,6 +59,7 @@ class SyncBatchNorm(tf_keras.layers.Layer):
         )
         super().build(input_shape)
 
+    @as_written
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """float [b, ..., c] in, the same out."""
         x = tf.cast(inputs, tf.float32)

@@ -13,6 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from harness.spec.keras_names import PIXELS, keras_name
+from harness.tracing import as_written
 
 if TYPE_CHECKING:
     from harness.model.backbone import Backbone
@@ -41,6 +42,7 @@ class Pixels(tf_keras.layers.Layer):
         super().__init__(**options)
         self._kind = kind
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """See the class."""
         pixels = tf.cast(inputs, tf.float32)

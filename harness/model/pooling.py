@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from harness.spec.keras_names import keras_name
+from harness.tracing import as_written
 
 if TYPE_CHECKING:
     from harness.spec import Spec
@@ -24,6 +25,7 @@ class Pooling(tf_keras.layers.Layer):
         super().__init__(**options)
         self._kind = kind
 
+    @as_written
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """See the class."""
         places = list(range(1, inputs.shape.rank - 1))

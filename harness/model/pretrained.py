@@ -10,6 +10,8 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
+from harness.tracing import as_written
+
 
 class _Told(tf_keras.layers.Layer):
     """Around a layer that takes no ``training``: those inside of it ask Keras, which knows it from
@@ -19,6 +21,7 @@ class _Told(tf_keras.layers.Layer):
         super().__init__()
         self._inner = inner
 
+    @as_written
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self._inner(inputs)
 
@@ -43,6 +46,7 @@ class Pretrained(tf_keras.layers.Layer):
         if "training" not in inspect.signature(inner.call).parameters:
             self._to_call = _Told(inner)
 
+    @as_written
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Examples in, features [b, f] out."""
         mode = training if self._learns else False

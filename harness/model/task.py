@@ -14,6 +14,7 @@ from harness.model.multilabel import Multilabel, MultilabelSums
 from harness.model.regression import Regression, RegressionSums
 from harness.plugins import PREFIX, registry
 from harness.spec.models_model import REGRESSIONS
+from harness.tracing import rewritten
 
 
 class Task(Protocol):
@@ -115,8 +116,11 @@ def make_task(
             action="derive it from harness.model.task.Classification",
             path="task",
         )
+    for owner, part in ((task, "losses"), (task, "probabilities"), (task.sums, "update")):
+        setattr(owner, part, rewritten(getattr(owner, part)))
     return task
 
 
 def _bind(metric: Callable[..., Any], options: Mapping[str, Any]) -> Callable[..., Any]:
-    return lambda labels, probabilities: metric(labels, probabilities, **options)
+    own = rewritten(metric)
+    return lambda labels, probabilities: own(labels, probabilities, **options)

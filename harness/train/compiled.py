@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from harness.tracing import as_written
 from harness.train.plan import Phase
 from harness.train.step import Batch, Steps
 
@@ -26,6 +27,7 @@ class CompiledSteps(Steps):
         # XLA reads no variable of another device, and the counter of steps is on the CPU.
         return list(self._program(batch, tf.convert_to_tensor(part), tf.identity(self.step)))
 
+    @as_written
     def _traced(self, batch: Batch, part: tf.Tensor, step: tf.Tensor) -> list[tf.Tensor]:
         draws = self._model.draws
         draws.now = step

@@ -14,6 +14,7 @@ from harness.data.feature_read import FeatureReader, Taken
 from harness.data.feature_store import BAD, GOOD
 from harness.data.rows import Listed
 from harness.distribute.base import Distribution
+from harness.tracing import as_written
 from harness.train.feature_cache import Source
 
 
@@ -29,7 +30,7 @@ class Again:
         self._make = make
         self._source: Source | None = None
         self._call = tf.function(
-            lambda examples: tf.cast(backbone(examples, training=False), tf.float32),
+            as_written(lambda examples: tf.cast(backbone(examples, training=False), tf.float32)),
             reduce_retracing=True,
         )
 

@@ -19,6 +19,7 @@ from harness.data.rows import Listed
 from harness.distribute.base import Distribution
 from harness.distribute.pace import Pace
 from harness.errors import StorageError
+from harness.tracing import as_written
 from harness.train.feature_filling import Filling
 
 _T = TypeVar("_T")
@@ -169,9 +170,11 @@ class Extraction:
 
     # On the devices.
 
+    @as_written
     def _on_all(self, iterator: Iterator[dict[str, tf.Tensor]]) -> tuple[tf.Tensor, ...]:
         return self._distribution.run_sums(self._on_replica, next(iterator))
 
+    @as_written
     def _on_replica(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
         """Features, weights and goodness (0 or 1) of this rank's batch."""
         features = tf.cast(self._backbone(examples_in(batch), training=False), tf.float32)

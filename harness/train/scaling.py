@@ -7,6 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from harness.tracing import as_written
 from harness.train.step import Batch, Steps
 
 INITIAL = 2.0**15
@@ -101,23 +102,28 @@ class ScaledSteps(Steps):
         if self._parts == 1:
             found = distribution.run_each(self._found, next(iterator))
         else:
-            for part in tf.range(self._parts):
-                distribution.run(self._add, next(iterator), part)
+            self._add_parts(iterator)
             found = distribution.run_each(self._found_added)
         gradients = found[0]
         _, sums, finite = distribution.run(_same, *found)
+
         # Outside of the replicas: TensorFlow lets them meet (to update mirrored weights) in no
         # branch that they enter by themselves.
-        if finite:
+        def update() -> tf.Tensor:
             distribution.run(self._update, gradients)
+            return finite
+
+        tf.cond(finite, update, lambda: finite)
         self._scaling.note(finite, self.step)
         return sums
 
     # On a replica.
 
+    @as_written
     def _found(self, batch: Batch) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
         return self._judged(self._values(batch, 0))
 
+    @as_written
     def _found_added(self) -> tuple[list[tf.Tensor], dict[str, tf.Tensor], tf.Tensor]:
         return self._judged(self._take_added())
 
@@ -135,5 +141,6 @@ class ScaledSteps(Steps):
         return loss * self._scaling.scale
 
 
+@as_written
 def _same(*values: Any) -> tuple[Any, ...]:
     return values

@@ -11,9 +11,11 @@ import tf_keras
 
 from harness.data.content import examples_in
 from harness.distribute.base import Distribution
+from harness.distribute.loops import repeat
 from harness.model.adaptation.alignment import LOSS as ADAPTATION_LOSS
 from harness.model.assemble import Assembled
 from harness.model.task import Task
+from harness.tracing import as_written
 from harness.train.optimizer import learning_rate
 from harness.train.plan import Phase
 
@@ -95,11 +97,14 @@ class Steps:
             self._added = self._accumulators() if self._parts > 1 else []
 
         @tf.function(reduce_retracing=True)
+        @as_written
         def many(iterator: Iterator[Batch], steps: tf.Tensor) -> None:
-            for _ in tf.range(steps):
+            def one(_: tf.Tensor) -> None:
                 rate = learning_rate(phase, self.phase_step) * self._rate_scale
                 self._optimizer.learning_rate.assign(rate)
                 self._take_note(self._step(iterator))
+
+            repeat(steps, one)
 
         return many
 
@@ -138,9 +143,11 @@ class Steps:
         """One step of all replicas; what it adds to the metric sums."""
         if self._parts == 1:
             return self._distribution.run(self._whole, next(iterator))
-        for part in tf.range(self._parts):
-            self._distribution.run(self._add, next(iterator), part)
+        self._add_parts(iterator)
         return self._distribution.run(self._apply_added)
+
+    def _add_parts(self, iterator: Iterator[Batch]) -> None:
+        repeat(self._parts, lambda part: self._distribution.run(self._add, next(iterator), part))
 
     def _take_note(self, sums: Mapping[str, tf.Tensor]) -> None:
         for name, variable in self._sums.items():
@@ -155,15 +162,18 @@ class Steps:
 
     # On a replica.
 
+    @as_written
     def _whole(self, batch: Batch) -> dict[str, tf.Tensor]:
         """A step on one batch."""
         return self._apply(self._values(batch, 0))
 
+    @as_written
     def _add(self, batch: Batch, part: tf.Tensor) -> None:
         """A part of a step: its gradients and sums are kept."""
         for kept, value in zip(self._added, self._values(batch, part), strict=True):
             kept.assign_add(value)
 
+    @as_written
     def _apply_added(self) -> dict[str, tf.Tensor]:
         """The end of a step whose parts were added up."""
         return self._apply(self._take_added())
@@ -235,6 +245,7 @@ class Steps:
         ]
         return gradients, sums
 
+    @as_written
     def _update(self, gradients: list[tf.Tensor]) -> None:
         self._optimizer.apply_gradients(
             zip(gradients, self._variables, strict=True), skip_gradients_aggregation=True

@@ -16,6 +16,7 @@ from harness.data.packed_examples import PackedExamples
 from harness.model.assemble import Assembled
 from harness.model.pixels import pixels_of
 from harness.spec import Spec
+from harness.tracing import as_written
 
 PREPARATION = 1
 """Of how examples are read, resized and augmented: raise it when that changes what features are."""
@@ -95,6 +96,7 @@ def feature_shape(model: Assembled, spec: Spec, image_size: int | None) -> tuple
     one = tf.TensorSpec([2, *element.shape], element.dtype)
     shape = model.features.output_shape[1:]
     if None in shape:
-        traced = tf.function(lambda x: model.features(x, training=False)).get_concrete_function(one)
+        call = as_written(lambda x: model.features(x, training=False))
+        traced = tf.function(call).get_concrete_function(one)
         shape = traced.structured_outputs.shape.as_list()[1:]
     return None if None in shape else tuple(shape)

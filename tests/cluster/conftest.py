@@ -13,6 +13,7 @@ import pytest
 
 from tests.cluster.packages import INSTALL, missing_packages
 from tests.cluster.slurm_cluster import SlurmCluster
+from tests.container_image import Building, Image, have_tools, need_tools
 from tests.local.training_helpers import write_spec
 
 
@@ -25,6 +26,39 @@ def require_packages() -> None:
     if os.environ.get("CI"):
         pytest.fail(text)
     pytest.skip(text)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has brought together what one cluster serves
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of the container come last on their cluster: the image is built meanwhile."""
+    ours = [item for item in items if "image" in getattr(item, "fixturenames", ())]
+    if not ours:
+        return
+    others = [item for item in items if item not in ours]
+    usual = [at for at, item in enumerate(others) if item.name.endswith("[default]")]
+    at = usual[-1] + 1 if usual else len(others)
+    items[:] = [*others[:at], *ours, *others[at:]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _building(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Building | None]:
+    """The image on its way, begun with the first test if one of them needs it."""
+    wanted = any("image" in getattr(item, "fixturenames", ()) for item in request.session.items)
+    if not (wanted and have_tools()):
+        yield None
+        return
+    with Building(tmp_path_factory.mktemp("image")) as building:
+        yield building
+
+
+@pytest.fixture(scope="session")
+def image(_building: Building | None) -> Image:
+    """The built image of containers/Dockerfile."""
+    need_tools()
+    assert _building is not None, "the tools are there"
+    return _building.image()
 
 
 @pytest.fixture

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-
-import pytest
 
 import harness as package
 from harness.runs.attempts import read_attempts
@@ -18,21 +16,10 @@ from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from tests.cluster.harness_cli import Harness, wait_for_step, wait_until_finished
 from tests.cluster.slurm_cluster import SlurmCluster
-from tests.container_image import SECRETS, Image, build_image, need_tools, remove_image
+from tests.container_image import SECRETS, Image
 from tests.local.training_helpers import curve, mischief
 
 HOROVOD = {"cluster.strategy": "horovod", "cluster.ranks_per_node": 2}
-
-
-@pytest.fixture(scope="session")  # pytest orders by clusters, and it takes minutes
-def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The built image."""
-    need_tools()
-    folder = tmp_path_factory.mktemp("image")
-    try:
-        yield build_image(folder)
-    finally:
-        remove_image(folder)
 
 
 def said(paths: RunPaths, job: str) -> str:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.distribute.sockets import hold_port
+from tests.local.warm import HARNESS, Warm, can_be_warm
 
-HARNESS = (sys.executable, "-m", "harness")
 ALL_S = 600
 """Patience with a group of ranks: four of them share two busy cores."""
 
@@ -43,9 +42,8 @@ class Group:
         """Starts one more."""
         stem = self._folder / f"process-{len(self.processes)}"
         with Path(f"{stem}.out").open("wb") as out, Path(f"{stem}.err").open("wb") as err:
-            self.processes.append(
-                subprocess.Popen(command, stdout=out, stderr=err, env=dict(environment))
-            )
+            way = Warm if can_be_warm(command, environment) else subprocess.Popen
+            self.processes.append(way(command, stdout=out, stderr=err, env=dict(environment)))
 
     def ended(self, timeout_s: float = ALL_S) -> list[Ended]:
         """Waits for all of them."""

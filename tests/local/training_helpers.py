@@ -7,7 +7,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 import yaml
 
 from harness.cli.main import main
+from tests.local.warm import HARNESS, Warm, can_be_warm
 
 CLASSES = ("blue", "green", "red")
 
@@ -102,14 +102,16 @@ def mischief(folder: Path, **options: Any) -> dict[str, Any]:
     }
 
 
-def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
-    """``harness ARGUMENTS`` in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
+def start(*arguments: str, cold: bool = False, **environment: str) -> subprocess.Popen[str]:
+    """``harness ARGUMENTS`` in a process of its own.
+
+    Args:
+        cold: also with imports of its own, see :mod:`tests.local.warm`.
+    """
+    command, variables = [*HARNESS, *arguments], {**os.environ, **environment}
+    warm = not cold and can_be_warm(command, variables)
+    return (Warm if warm else subprocess.Popen)(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
     )
 
 
@@ -119,9 +121,9 @@ def finish(process: subprocess.Popen[str], timeout_s: float = 240) -> tuple[int,
     return process.returncode, out, err
 
 
-def call(*arguments: str, **environment: str) -> tuple[int, str, str]:
+def call(*arguments: str, cold: bool = False, **environment: str) -> tuple[int, str, str]:
     """Starts a process and waits for its end."""
-    return finish(start(*arguments, **environment))
+    return finish(start(*arguments, cold=cold, **environment))
 
 
 def run_here(spec: Path, cache: Path, *more: str, code: int = 0, alone: bool = False) -> str:

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "tf_keras", "keras", "numpy", "tensorflow_hub")
 ROOMS = [
     "cli", "launch", "worker", "train", "deploy | observe | checkpoint", "model", "data",
-    "distribute", "runs", "spec", "plugins", "errors",
+    "distribute", "runs", "spec", "plugins", "tracing", "errors",
 ]  # fmt: skip
 
 # Runs the command line in-process and then says what it has imported.

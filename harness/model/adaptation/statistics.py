@@ -16,6 +16,7 @@ from harness.distribute.together import assign_here, copies_of
 from harness.errors import SpecError
 from harness.model.adaptation.fused import Call, Fused
 from harness.model.norm import SyncBatchNorm
+from harness.tracing import as_written
 
 _PROBES = 4
 
@@ -145,8 +146,9 @@ class _Totals:
 
 def _caller(model: tf_keras.Model, distribution: Distribution) -> Call:
     @tf.function(reduce_retracing=True)
+    @as_written
     def one(examples: tf.Tensor) -> None:
-        distribution.run(lambda given: model(given, training=False), examples)
+        distribution.run(as_written(lambda given: model(given, training=False)), examples)
 
     return one
 

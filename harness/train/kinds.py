@@ -11,6 +11,11 @@ from harness.train.step import Steps
 def make_steps(parts: Parts) -> Steps:
     """The steps that ``parts`` ask for."""
     given = (parts.model, parts.optimizer, parts.distribution, parts.examples, parts.accumulate)
-    if parts.scaling is not None:
-        return ScaledSteps(*given, scaling=parts.scaling)
-    return CompiledSteps(*given) if parts.jit_compile else Steps(*given)
+    if parts.scaling is None:
+        return CompiledSteps(*given) if parts.jit_compile else Steps(*given)
+    kind = CompiledScaledSteps if parts.jit_compile else ScaledSteps
+    return kind(*given, scaling=parts.scaling)
+
+
+class CompiledScaledSteps(CompiledSteps, ScaledSteps):
+    """Both: XLA compiles what a replica computes, and what follows may be skipped."""

@@ -1,4 +1,7 @@
-"""Dynamic loss scaling: gradients that float16 would round to zero are kept, and Inf is skipped."""
+"""Steps that are skipped where gradients are not finite: with dynamic loss scaling, or by wish.
+
+With a loss scale gradients that float16 would round to zero are kept, and Inf is met now and then.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,14 @@ from typing import Any
 import tensorflow as tf
 
 from harness.tracing import as_written
-from harness.train.step import Batch, Steps
+from harness.train.step import LOSSES, Batch, Steps
 
 INITIAL = 2.0**15
 LOWEST, HIGHEST = 1.0, 2.0**24
 GROWS_AFTER = 2000
 """Steps in a row with finite gradients after which the scale is doubled."""
+SKIPPED_IN_A_ROW = 100
+"""Of ``training.nan: skip``: more is no bad batch but a model that is lost."""
 
 
 class LossScale:
@@ -23,15 +28,23 @@ class LossScale:
     finite, and doubled after :data:`GROWS_AFTER` steps without that.  It is always a power of two,
     so float32 gradients are scaled and scaled back without rounding.
 
-    ``scale`` (float32), ``good`` (int64: finite steps since it last changed), ``skipped`` (int64)
-    and ``stuck`` (int64: first step that was skipped at the lowest scale, or -1) are scalar
-    variables, so that many steps run without Python.  All replicas see the same summed gradients,
-    and so work out the same scale.
+    ``scale`` (float32), ``good`` (int64: finite steps since it last changed), ``skipped`` (int64),
+    ``row`` (int64: those in a row that were skipped at the lowest scale) and ``stuck`` (int64: the
+    step at which these were too many, or -1) are scalar variables, so that many steps run without
+    Python.  All replicas see the same summed gradients, and so work out the same scale.
+
+    Args:
+        fixed: the scale is 1 and stays so: steps are skipped, and nothing is scaled.
+        patience: steps in a row that may be skipped at the lowest scale.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, fixed: bool = False, patience: int = 0) -> None:
+        self.fixed, self.patience = fixed, patience
+        self._highest = LOWEST if fixed else HIGHEST
         with tf.device("/CPU:0"):
-            self.scale = tf.Variable(INITIAL, dtype=tf.float32, trainable=False)
+            first = LOWEST if fixed else INITIAL
+            self.scale = tf.Variable(first, dtype=tf.float32, trainable=False)
+            self.row = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.good = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.skipped = tf.Variable(0, dtype=tf.int64, trainable=False)
             self.stuck = tf.Variable(-1, dtype=tf.int64, trainable=False)
@@ -46,21 +59,20 @@ class LossScale:
         scale, good = tf.identity(self.scale), self.good + 1
         grows = tf.logical_and(finite, good >= GROWS_AFTER)
         lost = tf.logical_and(tf.logical_not(finite), scale <= LOWEST)
-        larger = tf.minimum(scale * 2.0, HIGHEST)
+        larger = tf.minimum(scale * 2.0, self._highest)
         smaller = tf.maximum(scale * 0.5, LOWEST)
         self.scale.assign(tf.where(finite, tf.where(grows, larger, scale), smaller))
         kept = tf.logical_and(finite, tf.logical_not(grows))
         self.good.assign(tf.where(kept, good, tf.zeros_like(good)))
         self.skipped.assign_add(tf.cast(tf.logical_not(finite), tf.int64))
-        first = tf.logical_and(lost, self.stuck < 0)
+        self.row.assign(tf.where(lost, self.row + 1, tf.zeros_like(good)))
+        first = tf.logical_and(self.row > self.patience, self.stuck < 0)
         self.stuck.assign(tf.where(first, step, self.stuck))
 
     def figures(self) -> dict[str, float]:
         """For the lines of ``metrics.jsonl``: the scale, and steps skipped so far."""
-        return {
-            "loss_scale": float(self.scale.numpy()),
-            "skipped_steps": float(self.skipped.numpy()),
-        }
+        skipped = {"skipped_steps": float(self.skipped.numpy())}
+        return skipped if self.fixed else {"loss_scale": float(self.scale.numpy())} | skipped
 
     def to_json(self) -> dict[str, Any]:
         """For the checkpoint's state."""
@@ -68,6 +80,7 @@ class LossScale:
             "scale": float(self.scale.numpy()),
             "good": int(self.good.numpy()),
             "skipped": int(self.skipped.numpy()),
+            "row": int(self.row.numpy()),
         }
 
     def from_json(self, state: Mapping[str, Any]) -> None:
@@ -75,6 +88,7 @@ class LossScale:
         self.scale.assign(state["scale"])
         self.good.assign(state["good"])
         self.skipped.assign(state["skipped"])
+        self.row.assign(state["row"])
 
 
 class ScaledSteps(Steps):
@@ -82,7 +96,9 @@ class ScaledSteps(Steps):
 
     A step whose summed gradients are not finite changes neither weights nor what the optimizer
     keeps of them, nor its count of steps.  The counters of steps go on, and its examples count in
-    the metric sums, as their losses are what they are.
+    the metric sums, as their losses are what they are.  Where such steps are skipped by wish
+    (:attr:`LossScale.patience`), a loss that is not finite is a reason too, and its examples do not
+    count.
     """
 
     def __init__(self, *arguments: Any, scaling: LossScale) -> None:
@@ -95,6 +111,9 @@ class ScaledSteps(Steps):
     def not_finite(self) -> str | None:
         stuck = int(self._scaling.stuck.numpy())
         of_gradients = f"the gradients of step {stuck}, which no loss scale makes finite"
+        if self._scaling.patience:
+            row = self._scaling.patience + 1
+            of_gradients = f"a loss or gradient in each of {row} steps in a row, the last {stuck}"
         return super().not_finite() or (None if stuck < 0 else of_gradients)
 
     def _step(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
@@ -115,7 +134,9 @@ class ScaledSteps(Steps):
 
         tf.cond(finite, update, lambda: finite)
         self._scaling.note(finite, self.step)
-        return sums
+        if not self._scaling.patience:
+            return sums
+        return {name: tf.where(finite, each, tf.zeros_like(each)) for name, each in sums.items()}
 
     # On a replica.
 
@@ -134,7 +155,10 @@ class ScaledSteps(Steps):
         gradients, sums = self._together(values)
         back = 1.0 / self._scaling.scale
         gradients = [gradient * tf.cast(back, gradient.dtype) for gradient in gradients]
-        each = [tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients]
+        judged = gradients
+        if self._scaling.patience:
+            judged = [*gradients, *(sums[name] for name in LOSSES if name in sums)]
+        each = [tf.reduce_all(tf.math.is_finite(one)) for one in judged]
         return gradients, sums, tf.reduce_all(tf.stack(each))
 
     def _scaled(self, loss: tf.Tensor) -> tf.Tensor:

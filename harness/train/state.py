@@ -87,11 +87,11 @@ def check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
 
 
 def not_finite(where: str) -> TrainingError:
-    """The error of ``training.nan: halt``."""
+    """The error that ends a run, also where ``training.nan`` has let it skip steps."""
     return TrainingError(
         "training met a value that is not finite",
         got=f"NaN or Inf in {where}",
-        allowed="finite numbers (training.nan: halt)",
+        allowed="finite numbers",
         action="lower the learning rate or set training.optimizer.clip_norm, then fork from the "
         "last checkpoint, which holds only finite weights",
     )

@@ -20,6 +20,8 @@ from harness.train.optimizer import learning_rate
 from harness.train.plan import Phase
 
 Batch = dict[str, tf.Tensor]
+LOSSES = ("loss_sum", ADAPTATION_LOSS)
+"""Sums of losses: the second where there is an adaptation."""
 
 
 class Steps:
@@ -152,8 +154,7 @@ class Steps:
     def _take_note(self, sums: Mapping[str, tf.Tensor]) -> None:
         for name, variable in self._sums.items():
             variable.assign_add(sums[name])
-        # Of an adaptation too, if there is one.
-        losses = [sums[name] for name in ("loss_sum", ADAPTATION_LOSS) if name in sums]
+        losses = [sums[name] for name in LOSSES if name in sums]
         bad = tf.logical_not(tf.math.is_finite(tf.add_n(losses)))
         first = tf.logical_and(bad, self.first_bad < 0)
         self.first_bad.assign(tf.where(first, self.step, self.first_bad))

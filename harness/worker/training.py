@@ -14,13 +14,14 @@ from harness.runs.marks import mark_finished
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record, update_record
 from harness.spec import Spec, Trust
+from harness.spec.models_training import Training
 from harness.train.best import Best, EarlyStopping
 from harness.train.loop import Trainer
 from harness.train.parts import Parts
 from harness.train.plan import DROP_FACTOR
 from harness.train.plateau import Plateau
 from harness.train.position import Position
-from harness.train.scaling import LossScale
+from harness.train.scaling import SKIPPED_IN_A_ROW, LossScale
 from harness.worker.adapted import adapt
 from harness.worker.featured import Featured
 from harness.worker.feeds import Feeds, examples_per_step
@@ -66,7 +67,7 @@ def train_run(
             if made.choice.distribution.replicas > 1:
                 shown.say(f"{made.choice.distribution.name}: {made.choice.why}")
         if attempt is None:
-            outside = other_rank(spec)
+            outside = other_rank(spec, ranks.rhythm)
         else:
             outside = first_rank(paths, spec, attempt, shown, made.plan.total_steps)
         stack.callback(outside.close)
@@ -135,7 +136,7 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
         open=lambda: show_beginning(outside.writer, spec, made.feeds) if first else None,
         improved=lambda found: note_best(paths, found) if first else None,
         not_exact=outside.exactness.not_exact,
-        scaling=_scaling(training.precision),
+        scaling=_scaling(training),
         jit_compile=training.jit_compile,
         watched=arithmetic.watched,
         best=best,
@@ -224,9 +225,12 @@ def _plateau(spec: Spec) -> Plateau | None:
     return Plateau(best, wanted.patience or _PATIENCE, wanted.factor or DROP_FACTOR)
 
 
-def _scaling(precision: str) -> LossScale | None:
+def _scaling(training: Training) -> LossScale | None:
     """Float16 has too few small numbers for gradients; bfloat16 has those of float32."""
-    return LossScale() if precision == "mixed_float16" else None
+    scaled, skips = training.precision == "mixed_float16", training.nan == "skip"
+    if not (scaled or skips):
+        return None
+    return LossScale(fixed=not scaled, patience=SKIPPED_IN_A_ROW if skips else 0)
 
 
 def _early(spec: Spec) -> EarlyStopping | None:

@@ -52,14 +52,14 @@ def test_a_step_with_infinite_gradients_is_as_if_it_had_not_been(accumulate: int
     assert int(one.steps.step.numpy()) == 5
     assert found["sum count"] == wanted["sum count"] + BATCH - 1
     assert int(one.steps.first_bad.numpy()) == -1
-    assert scale.to_json() == {"scale": 2.0**14, "good": 2, "skipped": 1}
+    assert scale.to_json() == {"scale": 2.0**14, "good": 2, "skipped": 1, "row": 0}
     assert one.steps.own_figures() == {"loss_scale": 2.0**14, "skipped_steps": 1.0}
     assert one.steps.not_finite() is None
 
 
 def test_a_scale_that_overflows_is_halved_until_it_fits() -> None:
     scale = LossScale()
-    scale.from_json({"scale": 2.0**127, "good": 5, "skipped": 3})
+    scale.from_json({"scale": 2.0**127, "good": 5, "skipped": 3, "row": 0})
     one = stepper(scale)
     before = [v.numpy() for v in one.keras.trainable_variables]
     given = batches(13, ragged=False)
@@ -68,7 +68,7 @@ def test_a_scale_that_overflows_is_halved_until_it_fits() -> None:
     one.train(given[:1])
     for variable, old in zip(one.keras.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable.numpy(), old)
-    assert scale.to_json() == {"scale": 2.0**126, "good": 0, "skipped": 4}
+    assert scale.to_json() == {"scale": 2.0**126, "good": 0, "skipped": 4, "row": 0}
     one.train(given[1:])
     assert scale.to_json()["good"] > 0
     changed = [v.numpy() for v in one.keras.trainable_variables]
@@ -85,10 +85,10 @@ def test_a_loss_that_is_not_finite_is_remembered_all_the_same() -> None:
 
 def test_gradients_that_no_scale_makes_finite_are_an_end() -> None:
     scale = LossScale()
-    scale.from_json({"scale": 2.0, "good": 0, "skipped": 0})
+    scale.from_json({"scale": 2.0, "good": 0, "skipped": 0, "row": 0})
     one = stepper(scale)
     one.train([poison(each, 0) for each in batches(3, ragged=False)])
-    assert scale.to_json() == {"scale": 1.0, "good": 0, "skipped": 3}
+    assert scale.to_json() == {"scale": 1.0, "good": 0, "skipped": 3, "row": 2}
     assert one.steps.not_finite() == "the gradients of step 1, which no loss scale makes finite"
 
 
@@ -107,7 +107,7 @@ def test_how_it_grows_and_shrinks(
     scale: float, good: int, finite: bool, wanted: tuple[float, int]
 ) -> None:
     kept = LossScale()
-    kept.from_json({"scale": scale, "good": good, "skipped": 0})
+    kept.from_json({"scale": scale, "good": good, "skipped": 0, "row": 0})
     kept.note(tf.constant(finite), tf.constant(3, tf.int64))
     assert (kept.to_json()["scale"], kept.to_json()["good"]) == wanted
     assert kept.to_json()["skipped"] == (not finite)
@@ -115,6 +115,62 @@ def test_how_it_grows_and_shrinks(
 
 def test_its_state_is_plain_and_comes_back() -> None:
     one, other = LossScale(), LossScale()
-    one.from_json({"scale": 4096.0, "good": 17, "skipped": 2})
+    one.from_json({"scale": 4096.0, "good": 17, "skipped": 2, "row": 5})
     other.from_json(one.to_json())
-    assert other.to_json() == {"scale": 4096.0, "good": 17, "skipped": 2}
+    assert other.to_json() == {"scale": 4096.0, "good": 17, "skipped": 2, "row": 5}
+
+
+def skipping(patience: int = 3) -> LossScale:
+    """That of ``training.nan: skip`` with float32."""
+    return LossScale(fixed=True, patience=patience)
+
+
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_by_wish_nothing_is_scaled(accumulate: int) -> None:
+    given = batches(5)
+    scale = skipping()
+    one = stepper(scale, accumulate=accumulate)
+    assert_same(one.train(given), Stepper(SingleDevice(), accumulate=accumulate).train(given))
+    assert one.steps.own_figures() == {"skipped_steps": 0.0}
+    assert float(scale.scale.numpy()) == 1.0
+
+
+@pytest.mark.parametrize("what", ["gradient", "loss"])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_a_step_that_is_skipped_by_wish_leaves_no_trace(accumulate: int, what: str) -> None:
+    """Neither in the weights nor in the sums of the metrics, whatever is not finite."""
+    given = batches(5, ragged=False)
+    bad = poison(given[2], BATCH - 1)
+    if what == "loss":
+        bad = {name: rows.copy() for name, rows in given[2].items()}
+        bad["image"][1] = np.inf
+    scale = skipping()
+    one = stepper(scale, accumulate=accumulate, dropout=0.0)
+    found = one.train([*given[:2], bad, *given[3:]])
+    wanted = stepper(skipping(), accumulate=accumulate, dropout=0.0).train([*given[:2], *given[3:]])
+    assert_same(found, wanted)
+    assert one.steps.own_figures() == {"skipped_steps": 1.0}
+    assert one.steps.not_finite() is None
+    assert int(one.steps.step.numpy()) == 5
+
+
+def test_too_many_in_a_row_are_an_end_and_others_are_not() -> None:
+    good, bad = batches(1, ragged=False)[0], poison(batches(1, ragged=False)[0], 0)
+    one = stepper(skipping(3))
+    one.train([bad, bad, bad, good, bad, bad, bad, good])
+    assert one.steps.not_finite() is None
+    one.train([bad, bad, bad, bad, bad])
+    said = "a loss or gradient in each of 4 steps in a row, the last 11"
+    assert one.steps.not_finite() == said
+
+
+def test_with_float16_the_scale_falls_before_steps_are_counted() -> None:
+    scale = LossScale(patience=2)
+    scale.from_json({"scale": 4.0, "good": 0, "skipped": 0, "row": 0})
+    one = stepper(scale)
+    bad = poison(batches(1, ragged=False)[0], 0)
+    one.train([bad] * 4)
+    assert scale.to_json() == {"scale": 1.0, "good": 0, "skipped": 4, "row": 2}
+    assert one.steps.not_finite() is None
+    one.train([bad])
+    assert one.steps.not_finite() == "a loss or gradient in each of 3 steps in a row, the last 4"

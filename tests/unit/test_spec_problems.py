@@ -24,7 +24,7 @@ training:
   optimizer:
     name: adam
     momentum: 0.9
-  nan: skip
+  nan: rollback
 """
 
 
@@ -160,7 +160,7 @@ def test_one_mistake_is_one_problem(change: dict[str, Any], path: str, what: str
 @pytest.mark.parametrize(
     ("change", "path"),
     [
-        ({"training": {"nan": "skip"}}, "training.nan"),
+        ({"training": {"nan": "rollback"}}, "training.nan"),
         ({"logging": {"histograms": True}}, "logging.histograms"),
         ({"logging": {"profile": {}}}, "logging.profile"),
         ({"sweep": {"parameters": {"training.seed": [1, 2]}}}, "sweep"),

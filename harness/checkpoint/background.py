@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +28,16 @@ class Background:
     Args:
         store: used by nobody else while a commit is under way.
         log: told of an error that nobody is there for any more.
+        took: told the seconds of each commit, in the thread that writes.
     """
 
-    def __init__(self, store: Store, log: Callable[[str], None]) -> None:
-        self._store, self._log = store, log
+    def __init__(
+        self,
+        store: Store,
+        log: Callable[[str], None],
+        took: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
+        self._store, self._log, self._took = store, log, took
         self._thread: threading.Thread | None = None
         self._then: Callable[[], None] = _nothing
         self._error: BaseException | None = None
@@ -99,8 +106,10 @@ class Background:
             self._log(f"the last checkpoint could not be written: {error}")
 
     def _commit(self, snapshot: Snapshot) -> None:
+        began = time.monotonic()
         try:
             self._store.commit(snapshot)
+            self._took(time.monotonic() - began)
         # Whatever it is, it is raised where somebody waits for it.
         except BaseException as error:
             self._error = error

@@ -58,6 +58,17 @@ harness_now() { date -u +%Y-%m-%dT%H:%M:%S.000Z; }
 # What is to be noted may come from elsewhere; only plain characters get into JSON.
 harness_plain() { printf '%s' "$*" | LC_ALL=C tr -c 'A-Za-z0-9 .,:;()/_-' ' '; }
 
+# When the job's time is over, for the ranks: they stop by themselves while they can still save.
+harness_job_end() {
+    local end=${SLURM_JOB_END_TIME:-} # not of older versions
+    if [ -z "$end" ]; then
+        end=$(timeout 20 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null | head -n 1)
+        if [ -n "$end" ]; then end=$(date -d "$end" +%s 2>/dev/null); fi # none: today
+    fi
+    case $end in '' | *[!0-9]*) return ;; esac
+    export HARNESS_JOB_END=$end
+}
+
 # The batch script starts; nothing has been asked of the ranks yet.
 harness_start() {
     harness_job=$SLURM_JOB_ID
@@ -92,6 +103,7 @@ harness_start() {
     harness_checkpoint_before=$(harness_checkpoint)
     harness_outcome_before=$(harness_outcome)
     harness_begun_before=$(harness_begun)
+    harness_job_end
 }
 
 # Asks the ranks to save and stop.  srun passes the signal on to all of them, but not before it

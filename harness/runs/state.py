@@ -75,6 +75,8 @@ def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState
     holder = lock_holder(paths) if paths.lock.name in names else None
     word, reason = ("running", str(holder)) if holder else _word(paths, names, attempt)
     beat = (read_heartbeat(paths) if paths.heartbeat.name in names else None) or {}
+    if word == "running" and (hangs := _hangs(beat, attempt)):
+        reason = f"{hangs}; {reason}"
     mark = (read_mark(paths.failed) if word == "failed" else None) or {}
     ended = attempt.ended or attempt.began if attempt else None
     return RunState(
@@ -88,6 +90,17 @@ def run_state(paths: RunPaths, record: dict[str, Any] | None = None) -> RunState
         attempt,
         holder is not None,
     )
+
+
+def _hangs(beat: dict[str, Any], attempt: Attempt | None) -> str | None:
+    """Of a run that trains and has not done a step for longer than it may; None: it has."""
+    limit, seen = beat.get("hangs_after_s"), beat.get("time")
+    if not isinstance(limit, (int, float)) or not isinstance(seen, str):
+        return None
+    if attempt is None or beat.get("attempt") != attempt.number:
+        return None  # what it says is of an attempt before
+    age = seconds_since(seen)
+    return f"hung: no step for {words_for(age)}" if age > limit + FRESH_S else None
 
 
 def _finished(paths: RunPaths, record: dict[str, Any]) -> RunState:

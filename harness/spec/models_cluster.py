@@ -115,6 +115,10 @@ class Cluster(SpecModel):
     signal_lead_s: Annotated[int, Field(ge=10, le=3600)] | None = None
     """Seconds before the time limit at which the run is asked to save and stop, SLURM may do it
     up to 60 earlier; null is 120, or a quarter of a time limit below eight minutes."""
+    watchdog_s: Annotated[int, Field(ge=5, le=86_400)] | None = 600
+    """Seconds without a step after which the run hangs, however slow its steps are: all ranks are
+    ended, and it goes on from the last checkpoint; null waits for ever. Steps that take longer than
+    a twentieth of it make it longer, and so does a compilation."""
     max_attempts: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Attempts in a row without a new checkpoint after which the run is given up, and the
     number of jobs in a chain."""

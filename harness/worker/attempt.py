@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from harness.distribute.members import Lost
@@ -22,10 +23,13 @@ from harness.runs.marks import mark_failed
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.spec import Trust, spec_from_file_resolved
+from harness.worker.deadline import Deadline, job_end, needed_s
 from harness.worker.environment import import_tensorflow, prepare
+from harness.worker.hanging import Hanging
 from harness.worker.ranks import Ranks
 from harness.worker.signals import StopSignals
 from harness.worker.translation import translated
+from harness.worker.watchdog import Watchdog
 
 _LAST_LINES = 5
 
@@ -63,9 +67,23 @@ class Attempt:
         self.number = begin_attempt(paths, {"argv": sys.argv, **job_facts(os.environ)})
         self.from_step = 0
         self.step = 0
+        self._save_s: float | None = None
         # A job that is started again goes on with the logs of its start before.
         logs = {rank: self._log(rank) for rank in range(1, ranks.topology.size)}
         self._begins = {rank: log.stat().st_size for rank, log in logs.items() if log.exists()}
+
+    def saved(self, seconds: float) -> None:
+        """Learns how long a save took."""
+        self._save_s = max(seconds, self._save_s or 0.0)
+
+    @property
+    def save_s(self) -> float:
+        """Of the longest save; 0 before there was one."""
+        return self._save_s or 0.0
+
+    def needed_s(self) -> float:
+        """Seconds in which it can stop, from any moment on."""
+        return needed_s(self.ranks.rhythm.longest_s, self._save_s)
 
     def ended(self, outcome: str, message: str, exit_code: int | None = None) -> None:
         """Notes how the attempt ended."""
@@ -86,6 +104,11 @@ class Attempt:
         refused leaves it open: the same command tries again, from the last checkpoint.
         """
         self._broken_off(str(error), int(error.exit_code))
+
+    def hung(self, message: str) -> int:
+        """Notes that the training stood still; the code with which all leave."""
+        self.ended("interrupted", message)
+        return self.code_of(int(ExitCode.STOPPED))
 
     def lost(self, lost: Lost) -> int:
         """Notes that a rank has failed or vanished; the code with which all leave.
@@ -181,6 +204,8 @@ def _lead(
         attempt = Attempt(paths, shown.say, code_of, ranks)
         leave = attempt.leave_now if owns_process or ranks.topology.size > 1 else None
         stop = stack.enter_context(StopSignals(leave, shown.say))
+        end, ask = job_end(os.environ), partial(stop.heard, hurries=False)
+        stack.enter_context(Deadline(end, attempt.needed_s, ask))
         ranks.on_stop(stop.heard)
         ranks.keep_account(attempt.lost)
         try:
@@ -257,4 +282,8 @@ def _train(
     from harness.worker.training import train_run
 
     load_run_plugins(paths, trust)
-    return train_run(paths, spec, attempt, stop, trust, dict(os.environ), ranks, shown)
+    account = None if attempt is None else attempt.hung
+    save_s = (lambda: 0.0) if attempt is None else (lambda: attempt.save_s)
+    hangs = Hanging(ranks, account, shown.say, stop.may_leave)
+    with Watchdog(ranks.rhythm, spec.cluster.watchdog_s, save_s, hangs):
+        return train_run(paths, spec, attempt, stop, trust, dict(os.environ), ranks, shown)

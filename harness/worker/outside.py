@@ -16,7 +16,9 @@ from harness.runs.paths import RunPaths
 from harness.spec import Spec
 from harness.train.parts import Saver, Watch
 from harness.worker.exactness import Exactness
+from harness.worker.rhythm import Rhythm
 from harness.worker.watch import ProgressAndHeartbeat
+from harness.worker.watchdog import allowed_s
 from harness.worker.writers import open_writers
 
 if TYPE_CHECKING:
@@ -42,12 +44,17 @@ def first_rank(
     unit = medium_of(spec.medium).many
     progress = Progress(total_steps, plain=shown.plain, quiet=shown.quiet, unit=unit)
     heartbeat = Heartbeat(paths, attempt=attempt.number)
-    watch = ProgressAndHeartbeat(progress, heartbeat, total_steps, attempt)
+    rhythm, least_s = attempt.ranks.rhythm, spec.cluster.watchdog_s
+
+    def hangs_after() -> float | None:
+        return None if least_s is None else allowed_s(least_s, rhythm, attempt.save_s)
+
+    watch = ProgressAndHeartbeat(progress, heartbeat, total_steps, attempt, rhythm, hangs_after)
     store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say)
     store.sweep()
     exactness = Exactness(paths, spec.training.deterministic, watch.say)
 
-    saver = Background(store, watch.say)
+    saver = Background(store, watch.say, attempt.saved)
 
     def close() -> None:
         saver.close()
@@ -57,15 +64,18 @@ def first_rank(
     return Outside(saver, writer, watch, exactness, close)
 
 
-def other_rank(spec: Spec) -> Outside:
+def other_rank(spec: Spec, rhythm: Rhythm) -> Outside:
     """Those of every other rank: it takes part in everything and writes nothing."""
-    silent = _Silent()
+    silent = _Silent(rhythm)
     exactness = Exactness(None, spec.training.deterministic, silent.say)
     return Outside(silent, MultiWriter([]), silent, exactness, lambda: None)
 
 
 class _Silent:
     """A :class:`Saver` and :class:`Watch` whose work rank 0 does for all."""
+
+    def __init__(self, rhythm: Rhythm) -> None:
+        self._rhythm = rhythm
 
     def save(self, step: int, *arguments: Any, **options: Any) -> None:
         """Rank 0 writes the checkpoint."""
@@ -85,14 +95,17 @@ class _Silent:
 
     def phase(self, name: str, start: int, end: int) -> None:
         """Rank 0 says it."""
+        self._rhythm.begins()
 
     def update(
         self, step: int, *, phase: str, epoch: int, examples_per_s: float, loss: float
     ) -> None:
         """Rank 0 shows it."""
+        self._rhythm.place()
 
     def alive(self) -> None:
         """Rank 0 notes it."""
+        self._rhythm.place()
 
     def say(self, text: str) -> None:
         """Rank 0 says it."""

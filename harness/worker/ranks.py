@@ -20,6 +20,7 @@ from harness.distribute.members import Lost, Member
 from harness.distribute.topology import Topology
 from harness.errors import EnvironmentNotAble, ExitCode, HarnessError
 from harness.runs.environment import harness_version
+from harness.worker.rhythm import Rhythm
 
 _T = TypeVar("_T")
 _OWN_ERROR_S = 3.0
@@ -50,6 +51,7 @@ class Ranks:
         """Whether rank 0 has taken note of the error of this rank."""
         self._account: Callable[[Lost], int] | None = None
         self._asked: Callable[[str, bool], None] | None = None
+        self.rhythm = Rhythm()
 
     @property
     def first(self) -> bool:
@@ -137,9 +139,15 @@ class Ranks:
     # What the other ranks tell rank 0 at any time.
 
     def on(self, kind: str, handler: Callable[[int, Any], None]) -> None:
-        """Rank 0 has ``handler(rank, data)`` called for what others :meth:`tell`."""
+        """Has ``handler(rank, data)`` called for what others :meth:`tell` rank 0, or for what it
+        has to :meth:`announce`."""
         if self._gang is not None:
             self._gang.on(kind, handler)
+
+    def announce(self, kind: str, data: Any) -> None:
+        """Rank 0 tells all others something, which does not wait for them."""
+        assert self._gang is not None, "one process has nobody to tell"
+        self._gang.announce(kind, data)
 
     def tell(self, kind: str, data: Any) -> None:
         """Tells rank 0 something, which does not wait for it."""
@@ -220,6 +228,19 @@ class Ranks:
         except HarnessError as other:
             self._say(f"harness: and the ranks do not all know of it: {other}")
         self.break_up(str(error), int(error.exit_code))
+
+    def give_up(self, message: str, account: Callable[[str], int]) -> None:
+        """Rank 0 ends all ranks, whose training stands; does nothing where it ends already.
+
+        Args:
+            account: writes down the end; gives the code by which all leave.
+        """
+        if self._ending.is_set():
+            return
+        self._say(f"harness: {message}; what was saved stays")
+        code = account(message)
+        self.break_up(message, code)
+        _exit(code)
 
     def _lost(self, lost: Lost) -> None:
         """On rank 0, whose main thread may stand in an operation that will never end."""

@@ -56,6 +56,11 @@ class StopSignals:
         self._lock = threading.Lock()
 
     @property
+    def may_leave(self) -> bool:
+        """Whether the process may end at once."""
+        return self._leave is not None or self._forward is not None
+
+    @property
     def requested(self) -> str | None:
         """Why the run should stop; None while it need not."""
         return self._reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.observe.progress import Progress
@@ -9,6 +10,7 @@ from harness.observe.pulse import Heartbeat
 
 if TYPE_CHECKING:
     from harness.worker.attempt import Attempt
+    from harness.worker.rhythm import Rhythm
 
 
 class ProgressAndHeartbeat:
@@ -19,13 +21,21 @@ class ProgressAndHeartbeat:
         heartbeat: rate-limited writer of ``heartbeat.json``.
         total_steps: of the whole run as planned.
         attempt: its account learns which steps were done.
+        rhythm: learns when they were.
+        hangs_after: seconds without a step after which the run hangs; None: it is not watched.
     """
 
     def __init__(
-        self, progress: Progress, heartbeat: Heartbeat, total_steps: int, attempt: Attempt
+        self,
+        progress: Progress,
+        heartbeat: Heartbeat,
+        total_steps: int,
+        attempt: Attempt,
+        rhythm: Rhythm,
+        hangs_after: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._progress = progress
-        self._attempt = attempt
+        self._attempt, self._rhythm, self._hangs_after = attempt, rhythm, hangs_after
         self._heartbeat = heartbeat
         self._total = total_steps
         self._last: dict[str, Any] = {}
@@ -37,12 +47,15 @@ class ProgressAndHeartbeat:
 
     def phase(self, name: str, start: int, end: int) -> None:
         """See the protocol."""
+        self._rhythm.begins()
         self._progress.phase(name, start, end)
+        self._beat(now=True)  # what follows takes longer, and who looks on is to know it
 
     def update(
         self, step: int, *, phase: str, epoch: int, examples_per_s: float, loss: float
     ) -> None:
         """See the protocol."""
+        self._rhythm.place()
         self._attempt.step = step
         self._progress.update(step, epoch=epoch, examples_per_s=examples_per_s, loss=loss)
         self._last = {
@@ -54,18 +67,22 @@ class ProgressAndHeartbeat:
             "loss": loss,
             "eta_s": self._progress.eta_s,
         }
-        self._heartbeat.beat(**self._last)
+        self._beat()
 
     def alive(self) -> None:
         """See the protocol."""
-        step = self._attempt.step
-        self._heartbeat.beat(**(self._last or {"step": step, "total_steps": self._total}))
+        self._rhythm.place()
+        self._beat()
 
     def close(self) -> None:
         """The last state of all, for those who look on, and an end to the bar."""
         self._progress.close()
         if self._last:
-            self._heartbeat.beat(now=True, **self._last)
+            self._beat(now=True)
+
+    def _beat(self, *, now: bool = False) -> None:
+        known = self._last or {"step": self._attempt.step, "total_steps": self._total}
+        self._heartbeat.beat(now=now, **known, hangs_after_s=self._hangs_after())
 
     def say(self, text: str) -> None:
         """See the protocol."""

@@ -109,6 +109,25 @@ def test_a_held_lock_means_running_and_names_the_process(paths, before):
     assert run_state(paths).word == TABLE[before][1]
 
 
+@pytest.mark.parametrize(
+    ("changes", "hangs"),
+    [
+        ({"time": OLD, "hangs_after_s": 600.0}, True),
+        ({"time": OLD, "hangs_after_s": None}, False),
+        ({"time": OLD}, False),
+        ({"hangs_after_s": 600.0}, False),
+        ({"time": OLD, "hangs_after_s": 600.0, "attempt": 0}, False),
+    ],
+)
+def test_a_run_that_does_no_steps_is_called_hung(paths, changes, hangs):
+    begun(paths)
+    beat_of(paths, **changes)
+    with RunLock(paths):
+        state = run_state(paths)
+    assert state.word == "running"
+    assert str(state.reason).startswith("hung: no step for ") == hangs
+
+
 def test_finished_wins_while_its_process_still_leaves(paths):
     finish(paths)
     with RunLock(paths):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 HEADS = ("whole", "accumulated", "normalised", "coral", "dann")
 HEAD_STEPS = 24
 STATES = 10
+STATES_OF_MANY = 4
+"""Of a start with more ranks than a small machine has cores."""
 BETWEEN_STATES = 3
 RATE = 2.0**-7
 """Of fine-tuning; a power of two, by which nothing is rounded."""
@@ -136,9 +138,9 @@ def make_states(bench: Bench, folder: Path) -> None:
         say(f"state {number}, then {losses}")
 
 
-def one_step_each(bench: Bench, folder: Path) -> dict[str, np.ndarray]:
+def one_step_each(bench: Bench, folder: Path, states: int) -> dict[str, np.ndarray]:
     found: dict[str, np.ndarray] = {}
-    for number in range(STATES):
+    for number in range(states):
         with np.load(folder / f"{number}.npz") as state:
             bench.set_weights([state[name] for name in state.files])
         bench.goes_to(first_of(bench) + number * BETWEEN_STATES)
@@ -167,7 +169,8 @@ def main(folder: Path, name: str, overrides: list[str]) -> int:
     bench = Bench(specs["fine_tuned"], choice, ranks, folder)
     if name == "single":
         make_states(bench, folder / "states")
-    found |= one_step_each(bench, folder / "states")
+    states = STATES_OF_MANY if ranks.topology.size > 2 else STATES
+    found |= one_step_each(bench, folder / "states", states)
     if ranks.first:
         np.savez(folder / f"{name}.npz", **found)
     ranks.dismiss()

@@ -41,7 +41,7 @@ def test_two_devices_skip_a_step_that_one_of_them_makes_infinite(
     found: dict[str, Any], parts: int
 ) -> None:
     assert found[f"scaled in {parts}"] < LIKE_RELATIVE
-    wanted = {"scale": 2.0**14, "good": 2, "skipped": 1}
+    wanted = {"scale": 2.0**14, "good": 2, "skipped": 1, "row": 0}
     assert found[f"scales in {parts}"] == [wanted, wanted]
 
 

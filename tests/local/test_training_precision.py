@@ -172,7 +172,7 @@ def test_a_scaled_run_has_the_bits_of_one_that_is_not_and_goes_on_with_its_scale
     from harness.train.scaling import LossScale
     from harness.worker import training
 
-    monkeypatch.setattr(training, "_scaling", lambda precision: LossScale())
+    monkeypatch.setattr(training, "_scaling", lambda training: LossScale())
     scaled = trained()
     one, other = final_tensors(scaled.path), final_tensors(full.path)
     for name, value in one.items():
@@ -184,7 +184,7 @@ def test_a_scaled_run_has_the_bits_of_one_that_is_not_and_goes_on_with_its_scale
         assert scale == ((2.0**15, 0.0) if line["split"] == "train" else (None, None))
     newest = max((continued(scaled, tmp_path / "run") / "checkpoints").glob("step-*"))
     state = json.loads((newest / "state.json").read_text())["loss_scale"]
-    assert state == {"scale": 2.0**15, "good": steps, "skipped": 0}
+    assert state == {"scale": 2.0**15, "good": steps, "skipped": 0, "row": 0}
 
 
 def test_what_xla_compiles_has_the_losses_of_what_it_does_not_and_goes_on_exactly(

@@ -79,7 +79,7 @@ def sweep_leftovers(folder: Path, log: Log) -> list[Path]:
         if entry.name.startswith(".replaced-"):
             if not _put_back(entry, log):
                 removed.append(entry)
-        elif entry.name.startswith(".trash-") or _abandoned(entry):
+        elif entry.name.startswith(".trash-") or is_abandoned(entry):
             removed.append(entry)
     for entry in removed:
         log(f"removing {entry.name}, a leftover of an earlier save")
@@ -101,7 +101,8 @@ def _put_back(entry: Path, log: Log) -> bool:
     return True
 
 
-def _abandoned(entry: Path) -> bool:
+def is_abandoned(entry: Path) -> bool:
+    """Whether a directory is what a save that nobody goes on with was writing."""
     match = _TEMPORARY.fullmatch(entry.name)
     if match is None:
         return False

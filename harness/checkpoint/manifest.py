@@ -18,7 +18,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,7 +124,7 @@ def parse_manifest(data: bytes) -> Manifest:
             raise TypeError("not a JSON object")
         if body.get("format") != FORMAT and body.get("sha256") == _body_digest(body):
             raise ValueError(
-                f"manifest format {body.get('format')!r} is not {FORMAT}; "
+                f"{MANIFEST}: format {body.get('format')!r} is not {FORMAT}; "
                 "it was written by another version of harness"
             )
         manifest = Manifest(
@@ -139,11 +139,11 @@ def parse_manifest(data: bytes) -> Manifest:
         )
         same = render_manifest(manifest) == data
     except (KeyError, TypeError, AttributeError, UnicodeError, RecursionError) as error:
-        raise ValueError(f"manifest cannot be read ({type(error).__name__}: {error})") from error
+        raise ValueError(f"{MANIFEST} cannot be read ({type(error).__name__}: {error})") from error
     except json.JSONDecodeError as error:
-        raise ValueError(f"manifest is not JSON ({error})") from error
+        raise ValueError(f"{MANIFEST} is not JSON ({error})") from error
     if not same:
-        raise ValueError("manifest does not match its own checksum")
+        raise ValueError(f"{MANIFEST} does not match its own checksum")
     return manifest
 
 
@@ -161,7 +161,7 @@ def read_manifest(path: Path) -> Manifest:
         raise _damaged(path, str(error)) from error
     named = step_of(path)
     if named is not None and named != manifest.step:
-        raise _damaged(path, f"the manifest is of step {manifest.step}")
+        raise _damaged(path, f"{MANIFEST} is of step {manifest.step}")
     return manifest
 
 
@@ -172,19 +172,36 @@ def verify_checkpoint(path: Path) -> Manifest:
         DamagedCheckpoint: names the first file that differs.
     """
     manifest = read_manifest(path)
+    for reason in _differences(path, manifest):
+        raise _damaged(path, reason)
+    return manifest
+
+
+def damages(path: Path) -> list[str]:
+    """What is wrong with a checkpoint, a line a file; [] of one that is whole.
+
+    Without a sound manifest nothing can be said of the other files, so that is the only line then.
+    """
+    try:
+        return list(_differences(path, read_manifest(path)))
+    except DamagedCheckpoint as error:
+        return [error.reason]
+
+
+def _differences(path: Path, manifest: Manifest) -> Iterator[str]:
     for name, (size, digest) in sorted(manifest.files.items()):
         if Path(name).name != name:
-            raise _damaged(path, f"the manifest names a file outside the checkpoint ({name!r})")
+            yield f"the manifest names a file outside the checkpoint ({name!r})"
+            continue
         file = path / name
         try:
             found_size = file.stat().st_size
             if found_size != size:
-                raise _damaged(path, f"{name} has {found_size} bytes instead of {size}")
-            if sha256_file(file) != digest:
-                raise _damaged(path, f"{name} differs from its checksum")
+                yield f"{name} has {found_size} bytes instead of {size}"
+            elif sha256_file(file) != digest:
+                yield f"{name} differs from its checksum"
         except OSError as error:
-            raise _damaged(path, f"{name}: {error.strerror or error}") from error
-    return manifest
+            yield f"{name}: {error.strerror or error}"
 
 
 def read_state(path: Path) -> dict[str, Json]:

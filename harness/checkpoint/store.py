@@ -26,13 +26,15 @@ from harness.checkpoint.manifest import (
     checkpoint_paths,
     directory_name,
     list_checkpoints,
+    read_manifest,
     read_state,
     render_manifest,
     verify_checkpoint,
 )
+from harness.checkpoint.retention import Periods, steps_to_keep
 from harness.checkpoint.snapshot import Restored, Skipped, Snapshot
 from harness.errors import StorageError
-from harness.runs.clock import utc_now
+from harness.runs.clock import parse_time, utc_now
 from harness.runs.files import file_mode, fsync_dir, make_dir, sha256_file, write_atomic
 from harness.runs.storage import storage_error
 
@@ -48,16 +50,28 @@ class Store:
         keep: how many of the newest checkpoints stay, at least 1.
         access: ``private`` (0700/0600) or ``group`` (setgid kept, 2770/0660).
         log: told, in a sentence, of everything out of the ordinary.
+        periods: which checkpoints stay for good beside these.
     """
 
-    def __init__(self, folder: Path, *, keep: int, access: str, log: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        access: str,
+        log: Callable[[str], None],
+        periods: Periods | None = None,
+    ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, was {keep}")
         self.folder = Path(folder)
         self.keep = keep
         self.access = access
+        self.periods = periods
         self._log = log
         self._damaged: set[Path] = set()
+        self._times: dict[Path, float] = {}
+        self._untimed: set[Path] = set()
 
     def save(
         self,
@@ -70,9 +84,9 @@ class Store:
     ) -> Path:
         """Writes the checkpoint of ``step`` and removes those no longer wanted.
 
-        Kept are the newest ``keep`` and those of ``keep_steps``.  Checkpoints of later steps
-        belong to a course of training that a restore has left; they go once the new one is
-        there, so that they are never taken for the newest.
+        Kept are the newest ``keep``, those of ``keep_steps``, and one per period.  Checkpoints of
+        later steps belong to a course of training that a restore has left; they go once the new
+        one is there, so that they are never taken for the newest.
 
         Args:
             tensors: arrays by name, any shape; may be empty.
@@ -98,6 +112,7 @@ class Store:
         except OSError as error:
             raise storage_error(error, final) from error
         self._damaged.discard(final)
+        self._times.pop(final, None)
         self._retain(snapshot)
         return final
 
@@ -219,14 +234,15 @@ class Store:
             self._remove([aside])
 
     def _retain(self, snapshot: Snapshot) -> None:
-        """Removes what is neither among the newest ``keep`` nor asked for.
+        """Removes what :func:`~harness.checkpoint.retention.steps_to_keep` does not keep.
 
         The new checkpoint is durable by now, so a removal that fails is said and not raised.
         """
         found = self._paths()
         usable = [(s, p) for s, p in found if s <= snapshot.step and p not in self._damaged]
-        wanted = {path for _, path in usable[-self.keep :]}
-        wanted |= {path for step, path in usable if step in snapshot.keep_steps}
+        times = [(step, self._time_of(path)) for step, path in usable]
+        kept = steps_to_keep(times, self.keep, snapshot.keep_steps, self.periods)
+        wanted = {path for step, path in usable if step in kept}
         for step, path in found:
             if step > snapshot.step:
                 self._log(f"removing {path.name}: training went back to before it")
@@ -234,6 +250,20 @@ class Store:
                 self._log(f"removing {path.name}: it is damaged")
         self._remove([path for _, path in found if path not in wanted])
         self._damaged.intersection_update(path for _, path in self._paths())
+
+    def _time_of(self, path: Path) -> float | None:
+        """When a checkpoint was made, in seconds since the epoch; read once, if it matters."""
+        if self.periods is None:
+            return None
+        if path not in self._times:
+            try:
+                self._times[path] = parse_time(read_manifest(path).time).timestamp()
+            except DamagedCheckpoint as error:
+                if path not in self._untimed:
+                    self._log(f"{path.name} stays, its time cannot be read: {error.reason}")
+                self._untimed.add(path)
+                return None
+        return self._times[path]
 
     def _remove(self, paths: Iterable[Path]) -> None:
         for path in paths:

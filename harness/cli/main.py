@@ -27,6 +27,7 @@ VERBS = (
     "logs",
     "cancel",
     "resume",
+    "checkpoints",
     "diff",
     "fork",
     "move",

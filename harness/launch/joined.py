@@ -150,7 +150,7 @@ def _over(
     mark: Mapping[str, Any] | None,
 ) -> Joined:
     """The newest job has ended, whatever it was."""
-    if row.state == "failed" or _by_hand_since(row.last, job):
+    if row.state == "failed" or _rolled_back(row.last, job) or _by_hand_since(row.last, job):
         return files
     if mark is not None or facts.state == CANCELLED:
         return Joined("cancelled", _by(mark, facts))
@@ -166,6 +166,11 @@ def _over(
     if begun and not row.step:
         where = "before the first step"
     return Joined("failed", f"job {job.id} ended {where}: {how}")
+
+
+def _rolled_back(last: Attempt | None, job: Job) -> bool:
+    """Whether the run was rolled back since this job."""
+    return last is not None and last.rolled_back_to is not None and has_begun(last, job)
 
 
 def _by_hand_since(last: Attempt | None, job: Job) -> bool:

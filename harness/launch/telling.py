@@ -106,4 +106,6 @@ def _attempt(attempt: dict[str, Any]) -> str:
         parts.append(f"job {attempt['job']}")
     if attempt["message"]:
         parts.append(attempt["message"])
+    if attempt["rolled_back_to"] is not None:
+        parts.append(f"then rolled back to step {attempt['rolled_back_to']}")
     return ", ".join(parts)

@@ -39,7 +39,11 @@ would meet the same error until somebody mends the cause.
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of a run.  ``outcome`` is None while it goes on, and for ever after a crash."""
+    """One start of a run.  ``outcome`` is None while it goes on, and for ever after a crash.
+
+    ``rolled_back_to`` is the step from which the run is to go on by its user's wish, given after
+    this attempt.
+    """
 
     number: int
     host: str | None
@@ -54,6 +58,7 @@ class Attempt:
     job: str | None = None
     restart: int | None = None
     node: str | None = None
+    rolled_back_to: int | None = None
 
 
 def job_facts(environment: Mapping[str, str]) -> dict[str, Any]:
@@ -156,6 +161,16 @@ def end_attempt(
     write_atomic(paths.outcome(attempt), to_json(end))
 
 
+def note_roll_back(paths: RunPaths, attempt: int, step: int | None) -> None:
+    """Notes that the run goes on from ``step`` after an attempt; None takes such a note back.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    line = {"attempt": attempt, "event": "roll_back", "time": utc_now(), "step": step}
+    append_line(paths.attempts, to_json_line(line))
+
+
 def newest_outcome(paths: RunPaths) -> int:
     """The largest number of an outcome file, 0 if there is none."""
     names = (path.stem.removeprefix("outcome-") for path in paths.slurm.glob("outcome-*.json"))
@@ -176,6 +191,9 @@ def read_attempts(paths: RunPaths) -> list[Attempt]:
     for line in lines:
         if isinstance(line.get("attempt"), int):
             facts = merged.setdefault(line["attempt"], {})
+            if line.get("event") == "roll_back":
+                facts["rolled_back_to"] = line.get("step")
+                continue
             when = "began" if line.get("event") == "begin" else "ended"
             facts |= {**line, when: line.get("time")}
     for number, facts in merged.items():

@@ -126,7 +126,9 @@ def paragraph(facts: dict[str, Any]) -> str:
 
 def _sentence(facts: dict[str, Any]) -> str:
     last = facts["attempts"][-1] if facts["attempts"] else {}
-    if facts["state"] == "stopped" and last.get("outcome") in _AFTER:
+    if facts["state"] == "stopped" and last.get("rolled_back_to") is not None:
+        text = "has stopped; the same command continues it"
+    elif facts["state"] == "stopped" and last.get("outcome") in _AFTER:
         by = _REFUSED_BY.get(last.get("exit_code"), "something")
         text = _AFTER[last["outcome"]].format(by=by)
     else:

@@ -6,7 +6,7 @@ word            seen from
 new             no attempt has begun
 running         the lock is held (or another host's heartbeat is fresh), and not FINISHED
 stopped         the last attempt saved and left (a signal, a time limit), spec, data, machine or
-                storage refused it, or more epochs were asked for
+                storage refused it, more epochs were asked for, or it was rolled back
 interrupted     the last attempt ended without a word: killed, or its host went down
 finished        FINISHED is there
 failed          FAILED is there, or the last attempt says so
@@ -124,6 +124,8 @@ def _step(attempts: Sequence[Attempt], beat: dict[str, Any]) -> int | None:
     The heartbeat may be some seconds behind, so it counts only where an attempt goes on or ended
     without a word.  An attempt that ended before it restored anything says nothing of the step.
     """
+    if attempts and attempts[-1].rolled_back_to is not None:
+        return attempts[-1].rolled_back_to
     for attempt in reversed(attempts):
         if attempt.outcome is None or attempt.to_step is None:
             break
@@ -139,6 +141,8 @@ def _word(paths: RunPaths, names: Collection[str], last: Attempt | None) -> tupl
         return "failed", reason or (last.message if last else None) or "no reason was left"
     if last is None:
         return "new", None
+    if last.rolled_back_to is not None:
+        return "stopped", f"it was rolled back to step {last.rolled_back_to}"
     if last.outcome is None:
         return _without_outcome(paths, names)
     if last.outcome == "finished":

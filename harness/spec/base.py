@@ -174,6 +174,7 @@ def _duration_marks(*units: Unit, interval: bool = False) -> tuple[Any, ...]:
 
 _EVERY = _duration_marks("s", "steps", "epochs", interval=True)
 _STEPS = _duration_marks("steps", "epochs", interval=True)
+_TIME = _duration_marks("s", interval=True)
 _PART = _duration_marks("steps", "epochs", "percent")
 _PERCENT = _duration_marks("percent")
 
@@ -181,6 +182,8 @@ Every = Annotated[Duration, _EVERY[0], _EVERY[1], _EVERY[2], _EVERY[3]]
 """Distance between two events: a time, steps or epochs, longer than 0."""
 EverySteps = Annotated[Duration, _STEPS[0], _STEPS[1], _STEPS[2], _STEPS[3]]
 """Distance between two events: steps or epochs, longer than 0."""
+EveryTime = Annotated[Duration, _TIME[0], _TIME[1], _TIME[2], _TIME[3]]
+"""Distance between two events: a time, longer than 0."""
 Part = Annotated[Duration, _PART[0], _PART[1], _PART[2], _PART[3]]
 """Steps, epochs or a percentage of the whole."""
 Percent = Annotated[Duration, _PERCENT[0], _PERCENT[1], _PERCENT[2], _PERCENT[3]]

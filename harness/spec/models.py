@@ -11,11 +11,9 @@ from pydantic import Field
 from harness.spec.adapting import adapting
 from harness.spec.base import (
     Complaint,
-    Every,
     EverySteps,
     IsPath,
     Many,
-    MetricName,
     Name,
     Options,
     SpecModel,
@@ -26,6 +24,7 @@ from harness.spec.base import (
 from harness.spec.duration import Duration
 from harness.spec.feature_cache import cannot_cache
 from harness.spec.models_augment import MEDIA_WORDS
+from harness.spec.models_checkpoint import Best, Checkpoint
 from harness.spec.models_cluster import Cluster
 from harness.spec.models_data import DataSpec
 from harness.spec.models_model import (
@@ -94,27 +93,6 @@ class Logging(SpecModel):
     """Profile some steps; null never does."""
     histograms: bool = False
     """Write histograms of the weights to TensorBoard once an epoch."""
-
-
-class Best(SpecModel):
-    """What makes a checkpoint the best one."""
-
-    metric: MetricName = "val_accuracy"
-    """The metric compared, once an epoch. Of a regression it is `val_loss` unless written, and
-    without validation `loss`."""
-    mode: Literal["auto", "min", "max"] = "auto"
-    """Whether lower (min) or higher (max) is better; auto: losses and errors lower, else higher."""
-
-
-class Checkpoint(SpecModel):
-    """When training is saved and what is kept."""
-
-    every: Every = Duration(600.0, "s")
-    """Distance between checkpoints: a time, steps or epochs."""
-    keep: Annotated[int, Field(ge=1, le=1000)] = 3
-    """Newest checkpoints that are kept, beside the best one."""
-    best: Best = new(Best)
-    """What makes a checkpoint the best one."""
 
 
 class Sweep(SpecModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -126,8 +127,34 @@ class Keeper:
         distribution = self._parts.distribution
         first = distribution.topology.is_first
         restored = self._parts.saver.restore(step) if first else None
-        told = restored and {"state": restored.state, "metrics": dict(restored.metrics)}
+        told = restored and {"state": dict(restored.state), "metrics": dict(restored.metrics)}
+        if told and step is None:
+            told["state"]["best"] = self._best_still_there(told["state"], told["metrics"])
         return restored, distribution.tell_all(told)
+
+    def _best_still_there(
+        self, before: Mapping[str, Any], metrics: Mapping[str, float]
+    ) -> Mapping[str, Any]:
+        """The best so far, as a checkpoint has it, if its weights can still be had.
+
+        Those of an earlier checkpoint may have gone for better ones, which came after it.  Then
+        the last validation counts if it was of these very weights, else there is none until the
+        next.
+        """
+        best: Mapping[str, Any] = before["best"]
+        if best["step"] is None or self._parts.kept(best["step"]):
+            return best
+        position = Position.from_json(before["position"])
+        ends_epoch = position.epoch_step(self._parts.plan.phases[position.phase]) == 0
+        value = metrics.get(best["metric"], math.nan)
+        mine = ends_epoch and position.validated and math.isfinite(value)
+        now = f"those of step {position.step}" if mine else "the next that are validated"
+        self._parts.watch.say(
+            f"the best weights before, of step {best['step']}, are not kept any more: {now} count "
+            "as the best"
+        )
+        found = {"value": value, "step": position.step} if mine else {"value": None, "step": None}
+        return {"metric": best["metric"], **found}
 
     def load(self, step: int) -> tuple[dict[str, float], int]:
         """Gives the model the weights of a checkpoint that were validated, on all ranks; its

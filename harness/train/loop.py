@@ -78,8 +78,8 @@ class Trainer:
         if found is not None:
             self.position, self.metrics = found
             self.parts.watch.continues(self.position.step)
-            if self.parts.best.step is not None:  # an end right after its save has not noted it
-                self.parts.improved(self.parts.best.to_json())
+            # An end right after its save has not noted it, or what is noted has been left behind.
+            self.parts.improved(self.parts.best.to_json())
         # A step whose epoch is still to be validated has no lines yet, or will have them again.
         ahead = 0 if self.position.validated else 1
         self.parts.writer.rollback(self.position.step - ahead)

@@ -193,7 +193,8 @@ class Parts:
     """Writes what a run shows once, before its first step."""
     improved: Callable[[Mapping[str, Any]], None]
     """Notes the best so far (:meth:`Best.to_json`), whose checkpoint is there."""
-    """Called once the checkpoint of a new best is there."""
+    kept: Callable[[int], bool]
+    """Whether the checkpoint of a step is still there; asked by rank 0 only."""
     not_exact: Callable[[list[str]], None]
     """Hears why a resumed run would not repeat an undisturbed one to the last bit."""
     scaling: LossScale | None

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.checkpoint.background import Background
+from harness.checkpoint.retention import Periods
 from harness.checkpoint.store import Store
 from harness.data.media import medium_of
 from harness.observe.progress import Progress
 from harness.observe.pulse import Heartbeat
 from harness.observe.writers import MultiWriter
+from harness.runs.attempts import read_attempts
+from harness.runs.clock import parse_time
 from harness.runs.paths import RunPaths
 from harness.spec import Spec
 from harness.train.parts import Saver, Watch
@@ -50,7 +53,13 @@ def first_rank(
         return None if least_s is None else allowed_s(least_s, rhythm, attempt.save_s)
 
     watch = ProgressAndHeartbeat(progress, heartbeat, total_steps, attempt, rhythm, hangs_after)
-    store = Store(paths.checkpoints, keep=spec.checkpoint.keep, access=spec.access, log=watch.say)
+    store = Store(
+        paths.checkpoints,
+        keep=spec.checkpoint.keep,
+        access=spec.access,
+        log=watch.say,
+        periods=_periods(paths, spec),
+    )
     store.sweep()
     exactness = Exactness(paths, spec.training.deterministic, watch.say)
 
@@ -62,6 +71,16 @@ def first_rank(
         writer.close()
 
     return Outside(saver, writer, watch, exactness, close)
+
+
+def _periods(paths: RunPaths, spec: Spec) -> Periods | None:
+    """From the run's first attempt on: a restart does not begin anew."""
+    every = spec.checkpoint.keep_every
+    if every is None:
+        return None
+    # The attempt that asks has begun itself; the line of one before may be torn.
+    began = next(one.began for one in read_attempts(paths) if one.began is not None)
+    return Periods(every.value, parse_time(began).timestamp())
 
 
 def other_rank(spec: Spec, rhythm: Rhythm) -> Outside:

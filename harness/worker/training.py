@@ -135,6 +135,7 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
         callbacks=made.callbacks,
         open=lambda: show_beginning(outside.writer, spec, made.feeds) if first else None,
         improved=lambda found: note_best(paths, found) if first else None,
+        kept=lambda step: paths.checkpoint(step).is_dir(),
         not_exact=outside.exactness.not_exact,
         scaling=_scaling(training),
         jit_compile=training.jit_compile,
@@ -211,9 +212,9 @@ def note_best(paths: RunPaths, best: Mapping[str, Any]) -> None:
     """Puts the best so far into the record, where predict and status find it.
 
     Args:
-        best: what :meth:`harness.train.best.Best.to_json` gives.
+        best: what :meth:`harness.train.best.Best.to_json` gives; without a step there is none yet.
     """
-    update_record(paths, best=dict(best))
+    update_record(paths, best=None if best["step"] is None else dict(best))
 
 
 def _plateau(spec: Spec) -> Plateau | None:

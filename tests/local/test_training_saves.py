@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+import itertools
 import json
 import pickle
 import sys
@@ -15,10 +17,12 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
 from checkpoint_helpers import small_disk
 
+from harness.checkpoint import store
 from harness.checkpoint.snapshot import Snapshot
 from harness.checkpoint.store import Store
 from harness.cli.main import main
 from harness.errors import ExitCode
+from harness.runs.clock import UTC, format_time
 from harness.runs.paths import RunPaths
 from harness.train.keeper import Keeper
 from tests.local.training_helpers import (
@@ -157,3 +161,26 @@ def test_steps_go_on_while_a_checkpoint_is_written(
 def content(snapshot: Snapshot) -> bytes:
     """All that is in it."""
     return pickle.dumps((dict(snapshot.tensors), snapshot.state, dict(snapshot.metrics)))
+
+
+def test_one_a_period_is_kept_over_restarts(
+    tmp_path: Path, data: Path, tiny_backbone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint an hour, two hours a period, by the clock from the first attempt on."""
+    hours = itertools.count(1)
+    begins = datetime.datetime.now(UTC) + datetime.timedelta(minutes=1)
+    monkeypatch.setattr(
+        store, "utc_now", lambda: format_time(begins + datetime.timedelta(hours=next(hours)))
+    )
+    for epochs in (1, 3):
+        changes = {
+            "training.phases": [{"name": "one", "epochs": epochs, "learning_rate": 0.01}],
+            "checkpoint": {"every": "1 steps", "keep": 1, "keep_every": "2h"},
+        }
+        spec = write_spec(tmp_path, tiny_backbone, data, **changes)
+        assert run(spec, tmp_path / "run") == ExitCode.DONE
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    last = record["total_steps"]
+    wanted = {*range(2, last + 1, 2), record["best"]["step"], last}
+    assert checkpoint_steps(tmp_path / "run") == sorted(wanted)
+    assert last > 6 and record["attempts"] == 2

@@ -85,3 +85,20 @@ def test_validate_imports_no_tensorflow(spec_file: Path) -> None:
     assert seen["code"] == 0
     assert "pydantic" in seen["modules"]
     assert not set(HEAVY) & set(seen["modules"])
+
+
+def test_checkpoints_needs_neither_tensorflow_nor_numpy(tmp_path: Path) -> None:
+    """Verifying and rolling back are for login nodes too."""
+    from harness.checkpoint import Store
+    from harness.runs.paths import RunPaths
+    from harness.runs.record import write_record
+
+    paths = RunPaths.create(tmp_path / "run", "private")
+    write_record(paths, {"run_id": "x", "name": "tiny"})
+    store = Store(paths.checkpoints, keep=3, access="private", log=print)
+    for step in (5, 10):
+        store.save(step, {}, {"position": {"step": step}})
+    for words in (["--verify"], ["--roll-back", "5"], ["--bring-back"], []):
+        seen = watched("checkpoints", str(paths.root), *words)
+        assert seen["code"] == 0
+        assert not set(HEAVY) & set(seen["modules"])

@@ -106,6 +106,21 @@ def test_every_problem_says_what_is_next(tmp_path: Path) -> None:
         ({"checkpoint": {"every": "0s"}}, "checkpoint.every", "a distance must be longer than 0"),
         ({"checkpoint": {"every": "0 steps"}}, "checkpoint.every", None),
         ({"checkpoint": {"every": "0.0 epochs"}}, "checkpoint.every", None),
+        (
+            {"checkpoint": {"keep_every": "9 steps"}},
+            "checkpoint.keep_every",
+            "this unit does not fit here",
+        ),
+        (
+            {"checkpoint": {"keep_every": "0h"}},
+            "checkpoint.keep_every",
+            "a distance must be longer than 0",
+        ),
+        (
+            {"checkpoint": {"keep_every": 2}},
+            "checkpoint.keep_every",
+            "must be a number with its unit",
+        ),
         ({"logging": {"every": "0 steps"}}, "logging.every", "a distance must be longer than 0"),
         ({"logging": {"every": "1e-999 epochs"}}, "logging.every", None),
         (

@@ -162,6 +162,7 @@ def test_only_the_last_phase_may_be_extended() -> None:
     [
         ("cluster.nodes", "free"),
         ("checkpoint.best.metric", "free"),
+        ("checkpoint.keep_every", "free"),
         ("logging.every", "free"),
         ("access", "free"),
         ("about.authors", "free"),

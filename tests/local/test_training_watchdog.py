@@ -63,7 +63,7 @@ def write(folder: Path, backbone: Path, data: Path, rank: int = 0, at: int = 8, 
     changes = {
         "plugins": [str(folder / "stands.py")],
         "training.callbacks": [{"plugin": "stands", "options": options}],
-        "cluster.watchdog_s": 10,
+        "cluster.watchdog_s": 20,  # and six times as long to compile, on a busy machine
         **more,
     }
     (folder / "stands.py").write_text(STANDS)

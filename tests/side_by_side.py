@@ -1,10 +1,10 @@
-"""Runs the tests in three processes at once: those of the SLURM cluster, and the others in halves.
+"""Runs the tests of the SLURM cluster, and beside them the others, shared out among the processors.
 
     python -m tests.side_by_side [options of pytest]
 
 The cluster's tests wait for the scheduler most of their time, and have limits of time to it; the
-others stand back behind them.  What the cluster's and the second half (:data:`SECOND`) say comes as
-a whole when all have ended; until then it is in build/test-cluster.log and build/test-second.log.
+others stand back behind them.  What the cluster's say comes as a whole at the end; until then it is
+in build/test-cluster.log.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
-SECOND = "tests/local/test_[r-z]*.py"
+# The files with long tests first; those of a moment each fill up the end.
+OTHERS = ["tests/local", "tests/unit"]
 _NOTHING_COLLECTED = 5
 _BACK = 10  # how far the others stand back, as with nice(1)
 
@@ -27,20 +28,23 @@ def main(options: list[str]) -> int:
     # Several need it, and two must not make it at once.
     prepare = [sys.executable, "jobs/quickstart_prepare.py", "--with-random"]
     subprocess.run(prepare, cwd=ROOT, check=True)
-    second = sorted(str(file.relative_to(ROOT)) for file in ROOT.glob(SECOND))
-    assert second, "there are such tests"
-    first = ["tests/unit", "tests/local", *(f"--ignore={file}" for file in second)]
+    # A file is of one worker: its tests share what they have prepared.
+    shared = ["-n", str(workers()), "--dist=loadfile", "--no-loadscope-reorder"]
     groups: list[Group] = []
     try:
         groups.append(Group("cluster", ["tests/cluster", *options]))
-        groups.append(Group("second", [*second, *options], back=_BACK))
-        groups.append(Group(None, [*first, *options], back=_BACK))
+        groups.append(Group(None, [*OTHERS, *shared, *options], back=_BACK))
         codes = [group.process.wait() for group in reversed(groups)]
     finally:
         for group in groups:
             group.end()
     # With -k some of them may have nothing to do.
     return next((code for code in codes if code not in (0, _NOTHING_COLLECTED)), min(codes))
+
+
+def workers() -> int:
+    """Processes of the tests beside the cluster's: two at least, as many wait now and then."""
+    return max(2, len(os.sched_getaffinity(0)) // 2)
 
 
 class Group:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -109,6 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if getattr(signal.getsignal(signal.SIGINT), "heard", False):
+            # A library in whose midst it came makes an error of its own of it, as Pydantic does.
+            print("harness: interrupted", file=sys.stderr)
+            return _INTERRUPTED
         from harness.worker.translation import translated
 
         known = translated(error, "try again, and report it if it stays")

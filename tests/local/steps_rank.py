@@ -1,10 +1,11 @@
-"""One rank that carries out single steps: ``python steps_rank.py FOLDER NAME [-o OVERRIDE]...``.
+"""One rank that carries out single steps: ``steps_rank.py FOLDER NAME STATES [OVERRIDE]...``.
 
 Starting processes is what takes long, so one start does all of these, by the specs in ``FOLDER``:
 
-- those of ``HEADS``: the head for some steps, from the beginning;
-- ``fine_tuned``: one step of the whole model from each state in ``FOLDER/states``, which a
-  process called ``single`` makes before, by fine-tuning.
+- those of ``HEADS``: the head for some steps, from the beginning; with more than two ranks only
+  those of ``HEADS_OF_MANY``;
+- ``fine_tuned``: one step of the whole model from each of the first ``STATES`` in
+  ``FOLDER/states``, which a process called ``single`` makes before, by fine-tuning.
 
 Rank 0 writes ``FOLDER/NAME.npz``: losses, weights and gradients.
 """
@@ -28,10 +29,9 @@ if TYPE_CHECKING:
     from harness.distribute.choose import Choice
 
 HEADS = ("whole", "accumulated", "normalised", "coral", "dann")
+HEADS_OF_MANY = ("whole", "normalised")
 HEAD_STEPS = 24
 STATES = 10
-STATES_OF_MANY = 4
-"""Of a start with more ranks than a small machine has cores."""
 BETWEEN_STATES = 3
 RATE = 2.0**-7
 """Of fine-tuning; a power of two, by which nothing is rounded."""
@@ -151,7 +151,7 @@ def one_step_each(bench: Bench, folder: Path, states: int) -> dict[str, np.ndarr
     return found
 
 
-def main(folder: Path, name: str, overrides: list[str]) -> int:
+def main(folder: Path, name: str, states: int, overrides: list[str]) -> int:
     prepare(os.environ, say)
     ranks = Ranks(Topology.from_environment(os.environ), say)
     ranks.meet(os.environ, None)
@@ -164,12 +164,11 @@ def main(folder: Path, name: str, overrides: list[str]) -> int:
     }
     choice = choose_devices(specs["whole"], os.environ, ranks)
     found = {}
-    for of in HEADS:
+    for of in HEADS if ranks.topology.size <= 2 else HEADS_OF_MANY:
         found |= train_head(Bench(specs[of], choice, ranks, folder), of)
     bench = Bench(specs["fine_tuned"], choice, ranks, folder)
     if name == "single":
         make_states(bench, folder / "states")
-    states = STATES_OF_MANY if ranks.topology.size > 2 else STATES
     found |= one_step_each(bench, folder / "states", states)
     if ranks.first:
         np.savez(folder / f"{name}.npz", **found)
@@ -178,4 +177,4 @@ def main(folder: Path, name: str, overrides: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4:]))

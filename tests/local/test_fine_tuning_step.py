@@ -11,17 +11,17 @@ import pytest
 
 from tests.horovod_here import need_horovod
 from tests.local.rank_helpers import assert_all, group, start_ranks
-from tests.local.steps_rank import RATE, STATES, STATES_OF_MANY
+from tests.local.steps_rank import HEADS_OF_MANY, RATE, STATES
 from tests.local.training_helpers import write_spec
 
 STARTS = {
-    "single": (1, ["cluster.strategy=single"]),
-    "mirrored-2": (1, ["cluster.strategy=mirrored", "cluster.replicas_per_rank=2"]),
-    "horovod-2": (2, ["cluster.strategy=horovod"]),
-    "multiworker-2": (2, ["cluster.strategy=multiworker"]),
-    "horovod-4": (4, ["cluster.strategy=horovod"]),
+    "single": (1, STATES, ["cluster.strategy=single"]),
+    "mirrored-2": (1, STATES, ["cluster.strategy=mirrored", "cluster.replicas_per_rank=2"]),
+    "horovod-2": (2, STATES, ["cluster.strategy=horovod"]),
+    "multiworker-2": (2, 4, ["cluster.strategy=multiworker"]),
+    "horovod-4": (4, 4, ["cluster.strategy=horovod"]),
 }
-"""By name: ranks, and what is set beside the spec."""
+"""By name: ranks, states that they step from, and what is set beside the spec."""
 LOSS_RELATIVE = 1e-6
 GRADIENT_RELATIVE = 1e-4
 HEAD_RELATIVE = 1e-5
@@ -84,10 +84,10 @@ class Figures:
             if name != "single":
                 assert self["single"]
             self._tried.add(name)
-            size, overrides = STARTS[name]
+            size, states, overrides = STARTS[name]
             script = str(Path(__file__).with_name("steps_rank.py"))
             with group(self._folder / f"{name}-logs") as started:
-                command = [sys.executable, script, str(self._folder), name, *overrides]
+                command = [sys.executable, script, str(self._folder), name, str(states), *overrides]
                 start_ranks(started, size, command)
                 assert_all(started.ended())
             with np.load(self._folder / f"{name}.npz") as found:
@@ -100,8 +100,13 @@ def figures(folder: Path) -> Figures:
     return Figures(folder)
 
 
-@pytest.fixture(params=[name for name in STARTS if name != "single"])
+OTHERS = [name for name in STARTS if name != "single"]
+OF_TWO = [name for name in OTHERS if STARTS[name][0] <= 2]
+
+
+@pytest.fixture(params=OTHERS)
 def name(request: pytest.FixtureRequest) -> str:
+    """What is compared with ``single``."""
     if request.param.startswith("horovod"):
         need_horovod("gloo")
     return str(request.param)
@@ -120,8 +125,7 @@ def off(found: np.ndarray, right: np.ndarray) -> float:
 def test_fine_tuning_makes_the_same_step_from_each_state(figures: Figures, name: str) -> None:
     one, other = figures["single"], figures[name]
     losses, gradients = [], []
-    states = STATES_OF_MANY if STARTS[name][0] > 2 else STATES
-    for number in range(states):
+    for number in range(STARTS[name][1]):
         loss, count = one[f"loss/{number}"]
         assert count == other[f"loss/{number}"][1]
         losses.append(abs(other[f"loss/{number}"][0] / loss - 1))
@@ -145,6 +149,7 @@ def test_the_states_are_of_one_run_and_a_batch_is_ragged(figures: Figures, folde
     assert len(set(gone)) == STATES
 
 
+@pytest.mark.parametrize("name", OF_TWO, indirect=True)
 def test_accumulated_batches_are_one_of_their_sum(figures: Figures, name: str) -> None:
     right = figures["single"]
     for where in ("single", name):
@@ -157,10 +162,20 @@ def test_accumulated_batches_are_one_of_their_sum(figures: Figures, name: str) -
             np.testing.assert_allclose(same, right[key], rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("what", ["whole", "normalised", "coral", "dann"])
+@pytest.mark.parametrize("what", HEADS_OF_MANY)
 def test_heads_are_trained_the_same(figures: Figures, name: str, what: str) -> None:
-    """The moments of a normalised head are those of the global batch, and so is what an adaptation
-    compares."""
+    """The moments of a normalised head are those of the global batch."""
+    same_head(figures, name, what)
+
+
+@pytest.mark.parametrize("what", ["coral", "dann"])
+@pytest.mark.parametrize("name", OF_TWO, indirect=True)
+def test_adaptations_compare_the_same(figures: Figures, name: str, what: str) -> None:
+    """All of the global batch is compared."""
+    same_head(figures, name, what)
+
+
+def same_head(figures: Figures, name: str, what: str) -> None:
     one, other = figures["single"], figures[name]
     losses = means(other[f"{what}/losses"]) / means(one[f"{what}/losses"]) - 1
     print(f"{name}, {what}: {np.abs(losses).max():.1e} at most")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+import pydantic
 import pytest
 
 from harness import errors
+from harness.__main__ import Interrupts
 from harness.cli import main as frame
 
 
@@ -61,6 +66,25 @@ def test_control_c_while_verbs_are_imported(monkeypatch, capsys):
 
     monkeypatch.setattr(frame.importlib, "import_module", interrupted)
     assert frame.main(["schema"]) == 130
+    assert capsys.readouterr().err == "harness: interrupted\n"
+
+
+def test_control_c_in_the_midst_of_a_library_that_makes_an_error_of_it(monkeypatch, capsys):
+    class Slow(pydantic.BaseModel):
+        @pydantic.model_serializer
+        def written(self):
+            os.kill(os.getpid(), signal.SIGINT)
+            return {}
+
+    def run(options):
+        Slow().model_dump()
+
+    monkeypatch.setattr("harness.cli.schema.run", run)
+    before = signal.signal(signal.SIGINT, Interrupts())
+    try:
+        assert frame.main(["schema"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert capsys.readouterr().err == "harness: interrupted\n"
 
 

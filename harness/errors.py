@@ -101,6 +101,10 @@ class UsageError(HarnessError):
     exit_code = ExitCode.USAGE
 
 
+class FencedOff(UsageError):
+    """Another start of the run has taken over; this one must not write any more."""
+
+
 class SpecError(UsageError):
     """The spec is invalid; holds every problem found, not only the first."""
 

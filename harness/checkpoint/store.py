@@ -51,6 +51,8 @@ class Store:
         access: ``private`` (0700/0600) or ``group`` (setgid kept, 2770/0660).
         log: told, in a sentence, of everything out of the ordinary.
         periods: which checkpoints stay for good beside these.
+        allowed: called before a checkpoint comes to its place, and before others are removed;
+            raises where this process must not write any more.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Store:
         access: str,
         log: Callable[[str], None],
         periods: Periods | None = None,
+        allowed: Callable[[], None] = lambda: None,
     ) -> None:
         if keep < 1:
             raise ValueError(f"keep must be at least 1, was {keep}")
@@ -68,7 +71,7 @@ class Store:
         self.keep = keep
         self.access = access
         self.periods = periods
-        self._log = log
+        self._log, self._allowed = log, allowed
         self._damaged: set[Path] = set()
         self._times: dict[Path, float] = {}
         self._untimed: set[Path] = set()
@@ -113,6 +116,7 @@ class Store:
             raise storage_error(error, final) from error
         self._damaged.discard(final)
         self._times.pop(final, None)
+        self._allowed()
         self._retain(snapshot)
         return final
 
@@ -198,6 +202,7 @@ class Store:
             self._settle(temporary)
             write_atomic(temporary / STATE, encoded)
             write_atomic(temporary / MANIFEST, render_manifest(_describe(snapshot, temporary)))
+            self._allowed()
             self._arrive(temporary, final, snapshot.step)
         except BaseException:
             # A signal too: a later sweep would do it, but a full disk needs the space now.

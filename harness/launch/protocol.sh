@@ -141,6 +141,11 @@ harness_step() {
 # Ends the job by how the attempt ended.
 harness_end() {
     local number outcome='' code=1
+    # The job on a node that nobody reached, or a second job of the run: to requeue it now would
+    # end the one that works.
+    if (($(harness_begun) > harness_begun_before + 1)); then
+        harness_refuse 75 "another start of this run has begun since; this one leaves it alone"
+    fi
     number=$(harness_outcome)
     if ((number > harness_outcome_before)); then
         outcome=$(harness_value "$harness_run/slurm/outcome-$number.json" outcome)

@@ -20,6 +20,7 @@ class Heartbeat:
         attempt: number of the attempt.
         every_s: seconds between two writes.
         clock: seconds, never going backwards.
+        allowed: called before it writes; raises where it must not.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class Heartbeat:
         *,
         every_s: float = EVERY_S,
         clock: Callable[[], float] = time.monotonic,
+        allowed: Callable[[], None] = lambda: None,
     ) -> None:
         self._paths = paths
         self._attempt = attempt
         self._every_s = every_s
         self._clock = clock
+        self._allowed = allowed
         self._last: float | None = None
 
     def beat(self, *, now: bool = False, **fields: Any) -> bool:
@@ -45,10 +48,12 @@ class Heartbeat:
 
         Raises:
             StorageError: it cannot be written.
+            FencedOff: another start of the run has taken over.
         """
         at = self._clock()
         if not now and self._last is not None and at - self._last < self._every_s:
             return False
+        self._allowed()
         write_heartbeat(self._paths, attempt=self._attempt, **fields)
         self._last = at
         return True

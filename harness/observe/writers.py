@@ -98,10 +98,16 @@ class MultiWriter:
     """Hands everything to several writers, in order.
 
     Each writer gets its call even if one before it raised; the first error is raised after.
+
+    Args:
+        allowed: called before; what it raises keeps all of them from writing.
     """
 
-    def __init__(self, writers: Sequence[MetricWriter]) -> None:
+    def __init__(
+        self, writers: Sequence[MetricWriter], allowed: Callable[[], None] = lambda: None
+    ) -> None:
         self.writers = tuple(writers)
+        self._allowed = allowed
 
     def scalars(
         self,
@@ -138,9 +144,13 @@ class MultiWriter:
 
     def close(self) -> None:
         """See :class:`MetricWriter`."""
-        self._each(lambda writer: writer.close())
+        self._of_each(lambda writer: writer.close())
 
     def _each(self, call: Callable[[MetricWriter], None]) -> None:
+        self._allowed()
+        self._of_each(call)
+
+    def _of_each(self, call: Callable[[MetricWriter], None]) -> None:
         errors: list[Exception] = []
         for writer in self.writers:
             try:

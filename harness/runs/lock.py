@@ -16,6 +16,7 @@ import os
 import socket
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,9 @@ from harness.runs.storage import storage_error
 
 _BUSY = (errno.EACCES, errno.EAGAIN)
 _NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+
+_SETTLE_S = 1.0
+"""Where there are no locks: longer than it takes to look, and then to say one's name."""
 
 # A POSIX lock belongs to the process, not to the descriptor: a second lockf of the same process
 # succeeds, and closing *any* descriptor of the file drops the lock.  So the process must know
@@ -64,6 +68,7 @@ class RunLock:
         self.paths = paths
         self.enforced = True
         self._descriptor = -1
+        self._name = b""
         self._key = (0, 0)
 
     def __enter__(self) -> RunLock:
@@ -76,7 +81,10 @@ class RunLock:
             raise storage_error(error, self.paths.lock) from error
         try:
             self._lock()
-            self._say(_own_name())
+            self._name = _own_name()
+            self._say(self._name)
+            if not self.enforced:
+                self._look_again()
             facts = os.fstat(self._descriptor)
         except BaseException as error:
             os.close(self._descriptor)
@@ -99,7 +107,9 @@ class RunLock:
             del _held[self._key]
             # On a full disk the name stays; the lock goes with the descriptor all the same.
             with contextlib.suppress(OSError):
-                self._say(b"")
+                # Without locks somebody else may have taken over.
+                if os.pread(self._descriptor, 4096, 0) == self._name:
+                    self._say(b"")
         os.close(self._descriptor)
 
     def _open(self) -> int:
@@ -121,6 +131,13 @@ class RunLock:
             named = _parse_holder(os.pread(self._descriptor, 4096, 0))
             if named.host is not None and _seems_alive(self.paths, named):
                 raise _refusal(self.paths, named) from None
+
+    def _look_again(self) -> None:
+        """Of two that begin at once without locks, the one stays that has said its name last."""
+        time.sleep(_SETTLE_S)
+        said = os.pread(self._descriptor, 4096, 0)
+        if said != self._name:
+            raise _refusal(self.paths, _parse_holder(said))
 
     def _say(self, text: bytes) -> None:
         os.ftruncate(self._descriptor, 0)

@@ -25,7 +25,8 @@ from harness.worker.watchdog import allowed_s
 from harness.worker.writers import open_writers
 
 if TYPE_CHECKING:
-    from harness.worker.attempt import Attempt, Shown
+    from harness.worker.account import Attempt
+    from harness.worker.attempt import Shown
 
 
 @dataclass(frozen=True)
@@ -43,10 +44,10 @@ def first_rank(
     paths: RunPaths, spec: Spec, attempt: Attempt, shown: Shown, total_steps: int
 ) -> Outside:
     """Those of rank 0, in the run directory and on the terminal."""
-    writer = open_writers(paths, attempt.number, spec)
+    writer = open_writers(paths, attempt.number, spec, attempt.fence.check)
     unit = medium_of(spec.medium).many
     progress = Progress(total_steps, plain=shown.plain, quiet=shown.quiet, unit=unit)
-    heartbeat = Heartbeat(paths, attempt=attempt.number)
+    heartbeat = Heartbeat(paths, attempt=attempt.number, allowed=attempt.fence.check)
     rhythm, least_s = attempt.ranks.rhythm, spec.cluster.watchdog_s
 
     def hangs_after() -> float | None:
@@ -59,6 +60,7 @@ def first_rank(
         access=spec.access,
         log=watch.say,
         periods=_periods(paths, spec),
+        allowed=attempt.fence.check,
     )
     store.sweep()
     exactness = Exactness(paths, spec.training.deterministic, watch.say)

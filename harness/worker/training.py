@@ -34,7 +34,8 @@ from harness.worker.staged_run import stage_beside
 from harness.worker.writers import show_beginning
 
 if TYPE_CHECKING:
-    from harness.worker.attempt import Attempt, Shown
+    from harness.worker.account import Attempt
+    from harness.worker.attempt import Shown
 
 _PATIENCE, _LEAST_GAIN = 2, 1e-4
 """Of a plateau where the spec does not say it.  Keras waits ten epochs, which runs of transfer
@@ -193,6 +194,7 @@ def _finish(
 ) -> None:
     """Records the figures and marks the run as finished."""
     parts = trainer.parts
+    attempt.fence.check()
     counts = read_record(paths)["counts"] | {"corrupt": made.feeds.corrupt}
     update_record(paths, best=parts.best.to_json(), final=dict(figures), counts=counts)
     total = parts.plan.total_steps

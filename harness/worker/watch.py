@@ -9,7 +9,7 @@ from harness.observe.progress import Progress
 from harness.observe.pulse import Heartbeat
 
 if TYPE_CHECKING:
-    from harness.worker.attempt import Attempt
+    from harness.worker.account import Attempt
     from harness.worker.rhythm import Rhythm
 
 
@@ -77,7 +77,7 @@ class ProgressAndHeartbeat:
     def close(self) -> None:
         """The last state of all, for those who look on, and an end to the bar."""
         self._progress.close()
-        if self._last:
+        if self._last and self._attempt.fence.newer() is None:
             self._beat(now=True)
 
     def _beat(self, *, now: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from harness.data.content import examples_in
 from harness.observe.jsonl import JsonlWriter
 from harness.observe.tensorboard import TensorBoardWriter
@@ -13,14 +15,21 @@ from harness.worker.feeds import Feeds
 _EXAMPLES = 16
 
 
-def open_writers(paths: RunPaths, attempt: int, spec: Spec) -> MultiWriter:
-    """``metrics.jsonl`` and TensorBoard's event files, as one writer."""
+def open_writers(
+    paths: RunPaths, attempt: int, spec: Spec, allowed: Callable[[], None]
+) -> MultiWriter:
+    """``metrics.jsonl`` and TensorBoard's event files, as one writer.
+
+    Args:
+        allowed: raises where this attempt must not write any more.
+    """
     media = spec.logging.images and not spec.data.sensitive
     return MultiWriter(
         [
             JsonlWriter(paths, attempt),
             TensorBoardWriter(paths.tensorboard, access=spec.access, media=media),
-        ]
+        ],
+        allowed,
     )
 
 

@@ -6,16 +6,19 @@ import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rights import mount_tmpfs
 
 from harness.checkpoint import Store
 
 
-def new_store(folder: Path, keep: int = 3, access: str = "private") -> tuple[Store, list[str]]:
+def new_store(
+    folder: Path, keep: int = 3, access: str = "private", **options: Any
+) -> tuple[Store, list[str]]:
     """A store and the list that its log goes to."""
     said: list[str] = []
-    return Store(folder, keep=keep, access=access, log=said.append), said
+    return Store(folder, keep=keep, access=access, log=said.append, **options), said
 
 
 def flip_bit(path: Path, bit: int) -> None:

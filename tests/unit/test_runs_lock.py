@@ -134,6 +134,7 @@ class TestWithoutLocks:
 
         monkeypatch.setattr(lock_module.fcntl, "lockf", fail)
         monkeypatch.setattr(lock_module.fcntl, "fcntl", fail)
+        monkeypatch.setattr(lock_module, "_SETTLE_S", 0.0)
 
     def name(self, paths, **changes):
         fields = {
@@ -176,6 +177,20 @@ class TestWithoutLocks:
         else:
             with RunLock(paths):
                 pass
+
+    def test_of_two_at_once_the_one_that_spoke_last_stays(self, paths, monkeypatch):
+        def the_other_speaks(_seconds):
+            self.name(paths, host="other", since=utc_now())
+
+        monkeypatch.setattr(lock_module.time, "sleep", the_other_speaks)
+        with pytest.raises(UsageError, match="on host other"), RunLock(paths):
+            pass
+        assert json.loads(paths.lock.read_text())["host"] == "other"
+
+    def test_the_name_of_one_that_has_taken_over_stays(self, paths):
+        with RunLock(paths):
+            self.name(paths, host="other", since=utc_now())
+        assert json.loads(paths.lock.read_text())["host"] == "other"
 
     def test_leaving_takes_the_name_off(self, paths):
         with RunLock(paths):

@@ -6,6 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
+from typing import NoReturn
 
 from harness.distribute.members import Lost
 from harness.errors import ExitCode, HarnessError
@@ -134,3 +136,38 @@ class Attempt:
             self.ranks.break_up(f"it was stopped by {reason}", code)
         finally:  # a full disk or a closed terminal must not keep the process alive
             os._exit(code)
+
+
+class Leaving:
+    """What a stop signal does while there is nothing to save: the process ends at once.
+
+    Args:
+        say: tells the user something, in a line.
+    """
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._begins = Lock()
+        self._attempt: Attempt | None = None
+
+    def begin(self, make: Callable[[], Attempt]) -> Attempt:
+        """The attempt that ``make`` begins; who leaves meanwhile waits until it can end it."""
+        with self._begins:
+            self._attempt = make()
+        return self._attempt
+
+    def now(self, reason: str) -> None:
+        """Ends the process, and the attempt if one has begun."""
+        with self._begins:
+            if self._attempt is None:
+                leave_unbegun(reason, self._say)
+        self._attempt.leave_now(reason)
+
+
+def leave_unbegun(reason: str, say: Callable[[str], None]) -> NoReturn:
+    """Ends the process at once, before an attempt has begun: there is nothing to account for."""
+    try:
+        say(f"harness: stopped by {reason} before it began; next: run the same command again")
+        sys.stderr.flush()
+    finally:
+        os._exit(int(ExitCode.STOPPED))

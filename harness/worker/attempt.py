@@ -17,7 +17,7 @@ from harness.runs.lock import RunLock
 from harness.runs.paths import RunPaths
 from harness.runs.record import read_record
 from harness.spec import Trust, spec_from_file_resolved
-from harness.worker.account import Attempt
+from harness.worker.account import Attempt, Leaving, leave_unbegun
 from harness.worker.deadline import Deadline, job_end
 from harness.worker.environment import import_tensorflow, prepare
 from harness.worker.hanging import Hanging
@@ -81,11 +81,13 @@ def _lead(
     owns_process: bool,
 ) -> dict[str, float]:
     """The attempt on rank 0, which alone writes."""
+    leaving = Leaving(shown.say)
+    leave = leaving.now if owns_process or ranks.topology.size > 1 else None
     with ExitStack() as stack:
-        stack.enter_context(RunLock(paths))
-        attempt = Attempt(paths, shown.say, code_of, ranks)
-        leave = attempt.leave_now if owns_process or ranks.topology.size > 1 else None
+        # Before an attempt begins, so that none is left without a word.
         stop = stack.enter_context(StopSignals(leave, shown.say))
+        stack.enter_context(RunLock(paths))
+        attempt = leaving.begin(lambda: Attempt(paths, shown.say, code_of, ranks))
         end, ask = job_end(os.environ), partial(stop.heard, hurries=False)
         stack.enter_context(Deadline(end, attempt.needed_s, ask))
         ranks.on_stop(stop.heard)
@@ -98,13 +100,7 @@ def _lead(
                 ranks.look_for_cause()
             known = translated(error, f"run again with --run-dir {paths.root}")
             ranks.ending()
-            if isinstance(known, StoppedEarly):
-                ranks.all_done()
-            attempt.broken_off(known)
-            if isinstance(known, StoppedEarly):
-                ranks.dismiss()
-            else:
-                ranks.break_up(str(known), code_of(int(known.exit_code)))
+            _part(attempt, ranks, known, code_of)
             if known is error:
                 raise
             raise known from error
@@ -114,11 +110,31 @@ def _lead(
         return final
 
 
+def _part(
+    attempt: Attempt, ranks: Ranks, known: HarnessError, code_of: Callable[[int], int]
+) -> None:
+    """The end of an attempt that did not finish: noted, and told to the other ranks."""
+    stopped = isinstance(known, StoppedEarly)
+    if stopped:
+        ranks.all_done()
+    attempt.broken_off(known)
+    if stopped:
+        ranks.dismiss()
+    else:
+        ranks.break_up(str(known), code_of(int(known.exit_code)))
+
+
 def _follow(paths: RunPaths, trust: Trust, ranks: Ranks, shown: Shown) -> dict[str, float]:
     """The attempt on every other rank, which writes nothing."""
-    ranks.meet(os.environ, read_record(paths)["run_id"])
+
+    def forward(name: str, hurries: bool) -> None:
+        if not ranks.members:  # nobody else knows of this rank yet
+            leave_unbegun(name, shown.say)
+        ranks.forward_stop(name, hurries)
+
     try:
-        with StopSignals(None, shown.say, ranks.forward_stop) as stop:
+        with StopSignals(None, shown.say, forward) as stop:
+            ranks.meet(os.environ, read_record(paths)["run_id"])
             final = _train(paths, None, trust, stop, ranks, shown)
     except BaseException as error:
         known = translated(error, "see the log of this rank")

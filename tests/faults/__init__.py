@@ -1,0 +1,1 @@
+"""One test a fault: what must come of it when a cluster, a disk or a user does its worst."""

@@ -19,7 +19,7 @@ from harness.runs.ids import looks_like_run_id, new_run_id
 from harness.runs.lock import RunLock
 from harness.runs.marks import reopen
 from harness.runs.paths import RunPaths
-from harness.runs.record import read_record, update_record, write_record
+from harness.runs.record import mend_record, read_record, update_record, write_record
 from harness.runs.snapshot import guard_plugins, keep_plugins
 from harness.runs.state import run_state
 from harness.runs.storage import check_space, check_writable, nearest_existing
@@ -72,13 +72,13 @@ def create_run(
     """
     if run_dir is not None:
         paths = RunPaths(Path(run_dir).expanduser())
-        return _in_directory(resolved, paths, new, before_change)
+        return _in_directory(resolved, paths, new, before_change, say)
     folder = registry.runs_root(runs_root, resolved.user.runs_root) / resolved.spec.name
     _check_place(folder)
     if not new:
-        found, word = _newest_of(resolved.spec, folder)
+        found, word = _newest_of(resolved.spec, folder, say)
         if found is not None and word in _OPEN:
-            return _carry_on(resolved.spec, found, before_change)
+            return _carry_on(resolved.spec, found, before_change, say)
         if found is not None and word == "running" and not beside:
             raise UsageError(
                 f"{found.root}: this spec is being trained in this run already",
@@ -171,6 +171,7 @@ def _in_directory(
     paths: RunPaths,
     new: bool,
     before_change: Callable[[RunPaths], None] | None,
+    say: Callable[[str], None] | None,
 ) -> tuple[RunPaths, str]:
     if not paths.record.exists():
         refuse_own_spec(resolved, paths)
@@ -188,10 +189,12 @@ def _in_directory(
         )
     check_space(paths.root, NEED_BYTES)
     refuse_other_owner(paths)
-    return _carry_on(resolved.spec, paths, before_change)
+    return _carry_on(resolved.spec, paths, before_change, say)
 
 
-def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:
+def _newest_of(
+    spec: Spec, folder: Path, say: Callable[[str], None] | None
+) -> tuple[RunPaths | None, str]:
     """The newest of our runs in ``folder`` with its state, if ``spec`` can go on with it.
 
     What a killed creation left is passed over; a broken record is an error and not passed over,
@@ -204,6 +207,7 @@ def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:
     paths = next(ours, None)
     if paths is None:
         return None, ""
+    mend_record(paths, say or _nothing)
     record = read_record(paths)
     if record.get("spec_digest") != spec_digest(spec):
         return None, ""
@@ -214,6 +218,10 @@ def _newest_of(spec: Spec, folder: Path) -> tuple[RunPaths | None, str]:
     return (paths if can_continue else None), word
 
 
+def _nothing(text: str) -> None:
+    """Nobody listens."""
+
+
 def _owner(paths: RunPaths) -> int | None:
     try:
         return paths.record.stat().st_uid
@@ -222,11 +230,15 @@ def _owner(paths: RunPaths) -> int | None:
 
 
 def _carry_on(
-    spec: Spec, paths: RunPaths, before_change: Callable[[RunPaths], None] | None
+    spec: Spec,
+    paths: RunPaths,
+    before_change: Callable[[RunPaths], None] | None,
+    say: Callable[[str], None] | None,
 ) -> tuple[RunPaths, str]:
     """Goes on with a run that is there: checks the spec, writes what may change."""
     from harness.spec import spec_digest, spec_from_file_resolved
 
+    mend_record(paths, say or _nothing)
     record = read_record(paths)
     old = spec_from_file_resolved(paths.spec)
     comparison = compare(old, spec)

@@ -46,6 +46,11 @@ class RunPaths:
         return self.root / "run.json"
 
     @property
+    def record_before(self) -> Path:
+        """The record as it was before its last change, for when a disk has spoilt it."""
+        return self.root / ".run.json.before"
+
+    @property
     def environment_lock(self) -> Path:
         """Installed distributions at creation, ``name==version`` a line."""
         return self.root / "environment.lock"

@@ -15,7 +15,7 @@ from harness.distribute.topology import Topology
 from harness.errors import HarnessError, StoppedEarly, TrainingError
 from harness.runs.lock import RunLock
 from harness.runs.paths import RunPaths
-from harness.runs.record import read_record
+from harness.runs.record import mend_record, read_record
 from harness.spec import Trust, spec_from_file_resolved
 from harness.worker.account import Attempt, Leaving, leave_unbegun
 from harness.worker.deadline import Deadline, job_end
@@ -86,6 +86,7 @@ def _lead(
     with ExitStack() as stack:
         # Before an attempt begins, so that none is left without a word.
         stop = stack.enter_context(StopSignals(leave, shown.say))
+        mend_record(paths, shown.say)
         stack.enter_context(RunLock(paths))
         attempt = leaving.begin(lambda: Attempt(paths, shown.say, code_of, ranks))
         end, ask = job_end(os.environ), partial(stop.heard, hurries=False)

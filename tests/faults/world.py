@@ -66,6 +66,7 @@ class World:
     def __init__(self, folder: Path, backbone: Path, data: Path) -> None:
         self.folder, self._backbone, self._data = folder, backbone, data
         self.run, self.places = folder / "run", folder / "places"
+        self.spec_file = folder / "spec.yaml"
 
     def spec(self, *, sleep_s: float = 0.0, **changes: Any) -> Path:
         """A spec of 20 steps that saves every third and validates every fifth."""
@@ -86,7 +87,7 @@ class World:
     def command(self, ranks: int, *more: str) -> list[str]:
         """That starts or continues the run."""
         strategy = "single" if ranks == 1 else "horovod"
-        spec = ["run", str(self.folder / "spec.yaml"), "--run-dir", str(self.run)]
+        spec = ["run", str(self.spec_file), "--run-dir", str(self.run)]
         return [*HARNESS, *spec, "-o", f"cluster.strategy={strategy}", *more]
 
     @contextmanager

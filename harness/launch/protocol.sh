@@ -157,14 +157,37 @@ harness_end() {
         harness_end_chain
         exit 0
         ;;
-    stopped | requeue | interrupted) harness_go_on "the attempt was stopped" ;;
+    stopped | requeue) harness_go_on "the attempt was stopped" ;;
+    interrupted)
+        harness_look_for_memory
+        harness_go_on "the attempt was stopped"
+        ;;
     refused | failed)
         harness_say "the attempt has ended with outcome $outcome, nothing is tried again"
         harness_end_chain
         exit "$code"
         ;;
-    *) harness_crashed ;;
+    *)
+        harness_look_for_memory
+        harness_crashed
+        ;;
     esac
+}
+
+# A rank that took more memory than the job has would do so again: the run has failed.  SLURM says
+# it to the log, whichever of its plug-ins has seen it (cgroups, or what it gathers of processes).
+harness_look_for_memory() {
+    local said why
+    said=$(tail -c "+$((harness_log_before + 1))" "$harness_log" |
+        grep -aE '^(srun|slurmstepd)[:-]' |
+        grep -aiEm 1 'out of memory|oom[-_ ]?kill|exceeded (job |step )?memory limit')
+    if [ -z "$said" ]; then return; fi
+    why="a rank was killed for memory ($(harness_plain "$said"))"
+    if (($(harness_begun) > harness_begun_before)); then harness_note failed 1 "$why"; fi
+    printf '{\n  "time": "%s",\n  "reason": "%s"\n}\n' "$(harness_now)" "$why" |
+        harness_write FAILED
+    harness_refuse 1 "$why; lower training.batch_size, or ask for more by cluster.mem_gb; \
+next: $harness_resume"
 }
 
 # What a rank has printed last in this start: only what it has said itself.

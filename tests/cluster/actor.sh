@@ -8,6 +8,7 @@
 #   crash        an attempt begins and is killed without a word
 #   lose         of several ranks the second is killed, in the midst of an attempt of the first
 #   first leaves of several ranks the first leaves with code 1, the others wait for ever
+#   hog          an attempt begins and takes more memory than the job has
 #   die          is killed before any attempt begins
 #   leave C      leaves with code C before any attempt begins
 #   deaf         has no attempt yet, and the signal kills it
@@ -43,6 +44,10 @@ end() {
 }
 
 case $1 in
+hog)
+    begin
+    head -c 900M /dev/zero | tail | sleep 60 # tail keeps what has no end of a line
+    ;;
 train)
     begin
     trap 'echo "asked by USR2"; save; end stopped 75; exit 0' USR2

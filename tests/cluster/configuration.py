@@ -42,6 +42,8 @@ class Configuration:
     """What a job has between SIGTERM at its time limit, or when cancelled, and SIGKILL."""
     requeue_wait_s: int = 10
     """How long a requeued job waits at least; SLURM's own default is 120."""
+    limit_memory: bool = False
+    """A step that takes more memory than its job has is killed, as looked at every second."""
     min_job_age_s: int = 300
     """How long ``squeue`` and ``scontrol`` remember a job that has ended."""
 
@@ -54,6 +56,7 @@ CONFIGURATIONS = {
         Configuration("no_user_signal", user_signal=False),
         Configuration("no_requeue", requeue=False),
         Configuration("requeue_refused", requeue=False, refuse_requeue=True),
+        Configuration("limited_memory", limit_memory=True),
     )
 }
 
@@ -75,6 +78,9 @@ def host_name() -> str:
 def user_name() -> str:
     """The login name of whoever runs this process, and so of the daemons and of the jobs."""
     return pwd.getpwuid(os.getuid()).pw_name
+
+
+_LIMITS_MEMORY = ["JobAcctGatherParams=OverMemoryKill", "JobAcctGatherFrequency=task=1"]
 
 
 def slurm_conf(configuration: Configuration, folder: Path, ports: Ports) -> str:
@@ -153,6 +159,7 @@ def _accounting(configuration: Configuration, folder: Path, ports: Ports) -> lis
         "AccountingStorageEnforce=associations,limits,qos",
         "AccountingStorageTRES=gres/gpu",
         "JobAcctGatherType=jobacct_gather/linux",
+        *(_LIMITS_MEMORY if configuration.limit_memory else []),
     ]
 
 

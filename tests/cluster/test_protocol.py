@@ -270,6 +270,20 @@ def test_a_chain_that_cannot_begin_ends_with_its_first_job(
     assert not stage.log(task=2).exists()
 
 
+@on("limited_memory")
+def test_a_rank_that_is_killed_for_memory_is_not_tried_again(
+    cluster: SlurmCluster, tmp_path: Path
+) -> None:
+    stage = Stage(cluster, tmp_path, "hog", "finish").submit()
+    said = stage.ends("FAILED", 1)
+    assert "a rank was killed for memory (" in said
+    assert f"next: harness resume {stage.paths.root}" in said
+    assert stage.plays_left() == ["finish"]
+    assert "killed for memory" in stage.paths.failed.read_text()
+    (attempt,) = read_attempts(stage.paths)
+    assert attempt.outcome == "failed" and "memory" in str(attempt.message)
+
+
 @on("no_user_signal")
 def test_with_sigterm_alone_it_saves_and_is_requeued(cluster: SlurmCluster, tmp_path: Path) -> None:
     stage = Stage(cluster, tmp_path, "train 300", "finish").submit()

@@ -16,6 +16,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Fixtures of tests/cluster and of tests/faults: one cluster serves both.
+from tests.cluster.serving import cluster, running_cluster
+
+__all__ = ["cluster", "running_cluster"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # Before TensorFlow is imported anywhere: quiet, and Keras 2 for those who ask TensorFlow for it.

@@ -293,6 +293,7 @@ harness_requeue() {
         sleep 600 # until SLURM ends this start of the job
         said="SLURM has not done it within ten minutes"
     fi
+    if [ -z "$said" ]; then said="no answer within a minute"; fi
     harness_refuse 75 "the requeue was refused ($(harness_plain "$said")); what was saved stays; \
 next: $harness_resume"
 }

@@ -12,67 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.launch.executors import RunSlurmExecutor
-from harness.launch.request import Request
-from harness.launch.script import parameters, step_command
-from harness.launch.slurm import Slurm
 from harness.runs.attempts import read_attempts
 from harness.runs.jobs import read_jobs
-from harness.runs.paths import RunPaths
-from harness.spec import load_site
 from tests.cluster.on import on
 from tests.cluster.processes import wait_until
 from tests.cluster.slurm_cluster import SlurmCluster
+from tests.cluster.stage import Stage
 from tests.cluster.test_cluster import preempt
-
-ACTOR = Path(__file__).with_name("actor.sh")
-SHORT = {"cpus_per_rank": 1, "partition": "low", "lead_s": 10}
-
-
-class Stage:
-    """A run whose ranks are played, and its job."""
-
-    def __init__(self, cluster: SlurmCluster, folder: Path, *plays: str, **wanted: object) -> None:
-        self.cluster = cluster
-        self.paths = RunPaths.create(folder / "run", "private")
-        (self.paths.root / "play").write_text("".join(f"{play}\n" for play in plays))
-        self.change = ("", "")
-        self.request = Request("played", **{**SHORT, **wanted})  # type: ignore[arg-type]
-
-    def text(self) -> str:
-        actor = shutil.copy(ACTOR, self.paths.root)
-        slurm = Slurm(self.cluster.environment())
-        executor = RunSlurmExecutor(
-            self.paths.slurm, slurm, step_command(self.request, self.paths, "pickle"), 0o077
-        )
-        made = parameters(self.request, self.paths, load_site("generic"), "private", str(actor))
-        executor.update_parameters(**made)
-        return executor.text()
-
-    def submit(self) -> Stage:
-        script = self.paths.slurm / "script.sh"
-        script.write_text(self.text().replace(*self.change))
-        self.job = self.cluster.submit(str(script))
-        return self
-
-    def log(self, end: str = "err", task: int | None = None) -> Path:
-        job = self.job if task is None else f"{self.job}_{task}"
-        return self.paths.job_log(job, 0, end)
-
-    def wait_for(self, text: str, end: str = "out", task: int | None = None) -> None:
-        self.cluster.wait_for_text(self.log(end, task), text, timeout_s=90)
-
-    def ends(self, state: str, code: int) -> str:
-        """Waits for the end; what the batch script said."""
-        assert self.cluster.wait_until_ended(self.job, timeout_s=120) == state, self.said()
-        assert self.cluster.job(self.job)["ExitCode"] == f"{code}:0", self.said()
-        return self.said()
-
-    def said(self) -> str:
-        return self.log().read_text() if self.log().exists() else "nothing"
-
-    def plays_left(self) -> list[str]:
-        return (self.paths.root / "play").read_text().split("\n")[:-1]
 
 
 def test_a_finished_run_ends_with_0_and_notes_its_job(
@@ -102,16 +48,6 @@ def test_ranks_that_leave_before_an_attempt_are_not_tried_again(
     assert stage.plays_left() == ["finish"]
 
 
-def test_one_of_several_ranks_that_leaves_early_ends_the_job(
-    cluster: SlurmCluster, tmp_path: Path
-) -> None:
-    """srun ends the others with SIGTERM and returns 143, as if somebody had wanted a stop."""
-    stage = Stage(cluster, tmp_path, "first leaves", "finish", ranks_per_node=3).submit()
-    assert "Exited with exit code 1" in stage.ends("FAILED", 3)
-    assert stage.plays_left() == ["finish"]
-    assert cluster.job(stage.job)["Restarts"] == "0"
-
-
 def test_a_crash_is_requeued_and_noted(cluster: SlurmCluster, tmp_path: Path) -> None:
     stage = Stage(cluster, tmp_path, "crash", "finish").submit()
     said = stage.ends("COMPLETED", 0)
@@ -135,17 +71,6 @@ def test_a_lost_rank_is_named_with_what_it_said_last(cluster: SlurmCluster, tmp_
         assert attempt.message is not None and told in attempt.message
     for text in (said, json.loads(stage.paths.failed.read_text())["reason"]):
         assert "task 1: Killed, without a word; last lines of rank 1: of; memory; soon" in text
-
-
-def test_crashes_without_progress_end_in_failed(cluster: SlurmCluster, tmp_path: Path) -> None:
-    stage = Stage(cluster, tmp_path, "crash", "crash", "finish", max_attempts=2).submit()
-    assert "2 attempts in a row without a new checkpoint" in stage.ends("FAILED", 1)
-    mark = json.loads(stage.paths.failed.read_text())
-    assert "2 attempts in a row" in mark["reason"]
-    assert stage.plays_left() == ["finish"]
-    refused = stage.submit()
-    assert "the run has failed" in refused.ends("FAILED", 1)
-    assert stage.plays_left() == ["finish"]
 
 
 def test_it_stops_when_asked_and_is_requeued(cluster: SlurmCluster, tmp_path: Path) -> None:
@@ -228,18 +153,6 @@ def test_by_hand_where_that_is_wanted(cluster: SlurmCluster, tmp_path: Path) -> 
     assert "next: harness resume" in stage.ends("FAILED", 75)
 
 
-@on("requeue_refused")
-def test_where_requeues_are_refused_the_way_on_is_told(
-    cluster: SlurmCluster, tmp_path: Path
-) -> None:
-    stage = Stage(cluster, tmp_path, "train 300", "finish").submit()
-    stage.wait_for("training")
-    cluster.run("scancel", "--batch", "--signal=USR2", stage.job)
-    said = stage.ends("FAILED", 75)
-    assert "the requeue was refused" in said
-    assert f"next: harness resume {stage.paths.root}" in said
-
-
 @on("no_requeue")
 def test_a_chain_goes_on_and_ends_with_the_run(cluster: SlurmCluster, tmp_path: Path) -> None:
     wanted = {"continue_by": "chain", "max_attempts": 5}
@@ -268,20 +181,6 @@ def test_a_chain_that_cannot_begin_ends_with_its_first_job(
     wait_until(lambda: not cluster.run(*waiting, check=False).stdout, "no job of it waits", 30)
     assert stage.plays_left() == ["finish"]
     assert not stage.log(task=2).exists()
-
-
-@on("limited_memory")
-def test_a_rank_that_is_killed_for_memory_is_not_tried_again(
-    cluster: SlurmCluster, tmp_path: Path
-) -> None:
-    stage = Stage(cluster, tmp_path, "hog", "finish").submit()
-    said = stage.ends("FAILED", 1)
-    assert "a rank was killed for memory (" in said
-    assert f"next: harness resume {stage.paths.root}" in said
-    assert stage.plays_left() == ["finish"]
-    assert "killed for memory" in stage.paths.failed.read_text()
-    (attempt,) = read_attempts(stage.paths)
-    assert attempt.outcome == "failed" and "memory" in str(attempt.message)
 
 
 @on("no_user_signal")

@@ -16,8 +16,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 BUILD = ROOT / "build"
+FAULTS_OF_SLURM = "tests/faults/test_on_a_cluster.py"
 # The files with long tests first; those of a moment each fill up the end.
-OTHERS = ["tests/local", "tests/unit"]
+OTHERS = ["tests/faults", "tests/local", "tests/unit", f"--ignore={FAULTS_OF_SLURM}"]
 _NOTHING_COLLECTED = 5
 _BACK = 10  # how far the others stand back, as with nice(1)
 
@@ -32,7 +33,7 @@ def main(options: list[str]) -> int:
     shared = ["-n", str(workers()), "--dist=loadfile", "--no-loadscope-reorder"]
     groups: list[Group] = []
     try:
-        groups.append(Group("cluster", ["tests/cluster", *options]))
+        groups.append(Group("cluster", ["tests/cluster", FAULTS_OF_SLURM, *options]))
         groups.append(Group(None, [*OTHERS, *shared, *options], back=_BACK))
         codes = [group.process.wait() for group in reversed(groups)]
     finally:

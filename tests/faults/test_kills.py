@@ -23,34 +23,37 @@ def await_file(started: Group, file: Path) -> None:
 
 
 def test_06_all_ranks_killed_at_twenty_random_points(world: World, undisturbed: Path) -> None:
-    """Some of them inside a save, which is waited for in every fifth."""
-    world.spec(sleep_s=0.03)
+    """While they begin, between steps, and inside of a save, which every fourth kill waits for."""
+    world.spec(sleep_s=0.1)
     draw = random.Random(6)
-    in_saves = 0
+    in_saves, step = 0, 0
     for number in range(KILLS):
-        before = checkpoint_steps(world.run)
         with world.start() as started:
-            if number % 5 == 4:
-                inject.wait_for(lambda: list(world.places.glob("step-*")), *started.processes)
-                until = time.monotonic() + 30
-                while not inject.in_save(world.run) and time.monotonic() < until:
-                    if any(one.poll() is not None for one in started.processes):
-                        break
-            else:
+            # Never so late that the run could end.
+            if number % 4 == 0 or step > 15:
                 time.sleep(draw.uniform(0.5, 6.0))
+            else:
+                steps_begin(started, world)
+                if number % 4 == 3:
+                    inject.wait_for(lambda: inject.in_save(world.run), *started.processes)
+                else:
+                    time.sleep(draw.uniform(0.0, 0.8))
             inject.kill(*started.processes)
-            started.ended()
+            assert all(one.code == -signal.SIGKILL for one in started.ended())
         in_saves += bool(inject.in_save(world.run))
-        after = checkpoint_steps(world.run)
-        assert max(after, default=0) >= max(before, default=0), "what was saved is never lost"
+        before, step = step, max(checkpoint_steps(world.run), default=0)
+        assert step >= before, "what was saved is never lost"
         if world.places.exists():
             world.forget_places()
-        if (world.run / "FINISHED").exists():
-            break
-    print(f"{number + 1} kills, {in_saves} inside of a save, at step {max(after, default=0)}")
-    assert in_saves
+    print(f"{KILLS} kills, {in_saves} inside of a save; they came to step {step}")
+    assert in_saves and step
     world.finish()
     assert_same_result(world.run, undisturbed)
+
+
+def steps_begin(started: Group, world: World) -> None:
+    """Waits for the first step of this start."""
+    inject.wait_for(lambda: list(world.places.glob("step-*")), *started.processes)
 
 
 def test_07_what_a_killed_save_has_left(world: World, undisturbed: Path) -> None:

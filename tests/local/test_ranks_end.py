@@ -15,7 +15,6 @@ from tests.local.rank_helpers import (
 )
 from tests.local.ranks_end_helpers import Write, data, last_end, train, trouble, write
 from tests.local.training_helpers import (
-    assert_same_result,
     checkpoint_steps,
     curve,
     lines,
@@ -58,22 +57,6 @@ def test_rank_0_alone_writes(undisturbed: Path) -> None:
     assert record["replicas"] == 2
     (events,) = (undisturbed / "tensorboard" / "train").iterdir()
     assert f".{attempts[0]['pid']}." in events.name
-
-
-def test_the_others_leave_with_a_killed_rank_and_the_next_start_goes_on(
-    tmp_path: Path, write: Write, undisturbed: Path
-) -> None:
-    spec = write(tmp_path, **trouble(tmp_path, signal.SIGKILL, rank=1, at=10))
-    first, second = train(spec, 2)
-    assert second.code == -signal.SIGKILL
-    assert first.code == 75, first.err
-    end = last_end(spec)
-    assert end["outcome"] == "interrupted"
-    assert end["message"].startswith("rank 1 (")
-    assert "ended without a word" in end["message"]
-    assert "rank 1 (" in first.err
-    assert_all(train(spec, 2))
-    assert_same_result(tmp_path / "run", undisturbed)
 
 
 def test_a_signal_to_one_rank_stops_all_at_one_step_and_one_rank_goes_on(

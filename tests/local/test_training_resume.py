@@ -96,22 +96,6 @@ def test_control_c_in_any_second(after_s, tmp_path, tiny_backbone, data):
     assert "next" in err or code == 130
 
 
-def test_two_signals_at_once_are_one_wish(tmp_path, tiny_backbone, data):
-    spec = write_spec(tmp_path, tiny_backbone, data, **mischief(tmp_path, sleep_s=0.2))
-    process = start("run", str(spec), "--run-dir", str(tmp_path / "run"))
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    while not (metrics.exists() and metrics.stat().st_size):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    code, _, err = finish(process)
-    assert code == SAVED and err.count("it is saved") == 1
-    ends = [a for a in lines(tmp_path / "run" / "attempts.jsonl") if a["event"] == "end"]
-    assert len(ends) == 1
-
-
 def test_a_second_start_is_refused_while_the_first_runs(tmp_path, tiny_backbone, data):
     spec = write_spec(tmp_path, tiny_backbone, data, **mischief(tmp_path, sleep_s=0.3))
     command = ("run", str(spec), "--run-dir", str(tmp_path / "run"))

@@ -15,7 +15,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
-from checkpoint_helpers import small_disk
 
 from harness.checkpoint import store
 from harness.checkpoint.snapshot import Snapshot
@@ -31,38 +30,6 @@ from tests.local.training_helpers import (
     mischief,
     write_spec,
 )
-
-FILL = '''
-import os, pathlib
-import tf_keras
-from harness.plugins import register
-
-@register("callback", "fill")
-class Fill(tf_keras.callbacks.Callback):
-    """Fills the disk of a folder from a step on, while a file says so."""
-
-    def __init__(self, folder, at):
-        super().__init__()
-        self.folder, self.at = pathlib.Path(folder), at
-
-    def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations.numpy()) < self.at:
-            return
-        if not (self.folder.parent / "full").exists():
-            return
-        with open(self.folder / "filler", "ab", buffering=0) as file:
-            try:
-                while True:
-                    file.write(bytes(4096))
-            except OSError:
-                pass  # that is what is wanted
-
-    def get_state(self):
-        return {}
-
-    def set_state(self, state):
-        pass
-'''
 
 
 @pytest.fixture(scope="module")
@@ -87,40 +54,6 @@ def weights(folder: Path) -> dict[str, np.ndarray]:
     restored = Store(paths.checkpoints, keep=9, access="private", log=print).restore()
     assert restored is not None
     return {n: v for n, v in restored.tensors.items() if n.startswith("model/")}
-
-
-def test_a_disk_that_fills_up_ends_the_run_and_costs_no_bit(
-    tmp_path: Path, data: Path, tiny_backbone: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with small_disk(tmp_path / "disk", "24m") as disk:
-        (tmp_path / "fill.py").write_text(FILL)
-        spec = write_spec(
-            tmp_path,
-            tiny_backbone,
-            data,
-            plugins=[str(tmp_path / "fill.py")],
-            **{
-                "training.phases": [{"name": "one", "epochs": 3, "learning_rate": 0.01}],
-                "training.callbacks": [
-                    {"plugin": "fill", "options": {"folder": str(disk), "at": 7}}
-                ],
-            },
-        )
-        (tmp_path / "full").touch()
-        assert run(spec, disk / "run") == ExitCode.STORAGE
-        said = capsys.readouterr().err
-        assert "no space is left" in said
-        assert "Traceback" not in said
-        kept = checkpoint_steps(disk / "run")
-        assert kept
-        assert max(kept) <= 7
-        (tmp_path / "full").unlink()
-        (disk / "filler").unlink()
-        assert run(spec, disk / "run") == ExitCode.DONE
-        assert run(spec, tmp_path / "undisturbed") == ExitCode.DONE
-        found, right = weights(disk / "run"), weights(tmp_path / "undisturbed")
-        assert found.keys() == right.keys()
-        assert all(np.array_equal(found[name], right[name]) for name in right)
 
 
 def test_steps_go_on_while_a_checkpoint_is_written(

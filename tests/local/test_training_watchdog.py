@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from harness.runs.attempts import read_attempts
 from harness.runs.paths import RunPaths
 from tests.horovod_here import need_horovod
-from tests.local.rank_helpers import Group, group, send, start_ranks, wait_until
+from tests.local.rank_helpers import Group, group, start_ranks, wait_until
 from tests.local.training_helpers import CLASSES, assert_same_result, call, lines, write_spec
 from tests.local.warm import HARNESS
 
@@ -132,18 +131,4 @@ def test_the_rank_that_stands_is_named(rank, tmp_path, tiny_backbone, data, undi
     assert "stands at stands.py:" in last_message(spec)
     assert "the others wait at" in last_message(spec)
     assert all("_take_steps" in one.err for one in ended), "each log has its stacks"
-    go_on(spec, undisturbed)
-
-
-def test_a_rank_that_was_stopped_does_not_answer(
-    tmp_path, tiny_backbone, data, undisturbed
-) -> None:
-    spec = write(tmp_path, tiny_backbone, data, rank=1)
-    with group(tmp_path / "logs") as started:
-        start_ranks(started, 2, [*HARNESS, *command(spec, *HOROVOD)])
-        begun(spec, started)
-        send(started, 1, signal.SIGSTOP)
-        assert started.processes[0].wait(150) == STOPPED, started.said()
-    assert "does not answer" in last_message(spec)
-    assert "rank 1 " in last_message(spec)
     go_on(spec, undisturbed)

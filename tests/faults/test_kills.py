@@ -7,6 +7,7 @@ import json
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults import inject
@@ -15,6 +16,7 @@ from tests.local.rank_helpers import Ended, Group, assert_all, group, start_rank
 from tests.local.training_helpers import assert_same_result, checkpoint_steps
 
 KILLS = 20
+WHEN = ("beginning", "save", "further", "steps")
 
 
 def await_file(started: Group, file: Path) -> None:
@@ -23,21 +25,18 @@ def await_file(started: Group, file: Path) -> None:
 
 
 def test_06_all_ranks_killed_at_twenty_random_points(world: World, undisturbed: Path) -> None:
-    """While they begin, between steps, and inside of a save, which every fourth kill waits for."""
+    """While they begin, between steps, and inside of a save, which every fourth kill waits for;
+    another fourth comes after one, so that the run gets further."""
     world.spec(sleep_s=0.1)
     draw = random.Random(6)
     in_saves, step = 0, 0
     for number in range(KILLS):
         with world.start() as started:
             # Never so late that the run could end.
-            if number % 4 == 0 or step > 15:
-                time.sleep(draw.uniform(0.5, 6.0))
-            else:
-                steps_begin(started, world)
-                if number % 4 == 3:
-                    inject.wait_for(lambda: inject.in_save(world.run), *started.processes)
-                else:
-                    time.sleep(draw.uniform(0.0, 0.8))
+            when = "beginning" if step > 15 else WHEN[number % len(WHEN)]
+            come_to(when, started, world, step)
+            if when != "save":
+                time.sleep(draw.uniform(0.0, 6.0 if when == "beginning" else 0.3))
             inject.kill(*started.processes)
             assert all(one.code == -signal.SIGKILL for one in started.ended())
         in_saves += bool(inject.in_save(world.run))
@@ -51,9 +50,17 @@ def test_06_all_ranks_killed_at_twenty_random_points(world: World, undisturbed: 
     assert_same_result(world.run, undisturbed)
 
 
-def steps_begin(started: Group, world: World) -> None:
-    """Waits for the first step of this start."""
-    inject.wait_for(lambda: list(world.places.glob("step-*")), *started.processes)
+def come_to(when: str, started: Group, world: World, step: int) -> None:
+    """Waits for the first step of this start, a checkpoint later than ``step``, or a save."""
+    until: dict[str, Callable[[], object]] = {
+        "beginning": lambda: True,
+        "steps": lambda: True,
+        "further": lambda: checkpoint_steps(world.run)[-1:] > [step],
+        "save": lambda: inject.in_save(world.run),
+    }
+    if when != "beginning":
+        inject.wait_for(lambda: list(world.places.glob("step-*")), *started.processes)
+    inject.wait_for(until[when], *started.processes)
 
 
 def test_07_what_a_killed_save_has_left(world: World, undisturbed: Path) -> None:

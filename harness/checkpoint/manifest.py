@@ -20,12 +20,14 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoint.hoststate import Json, decode_state
 from harness.errors import StorageError
 from harness.runs.files import sha256_file
+from harness.runs.patience import patiently
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -154,7 +156,7 @@ def read_manifest(path: Path) -> Manifest:
         DamagedCheckpoint: missing, unreadable, damaged, or of another step than the directory.
     """
     try:
-        manifest = parse_manifest((path / MANIFEST).read_bytes())
+        manifest = parse_manifest(patiently((path / MANIFEST).read_bytes, late=True))
     except OSError as error:
         raise _damaged(path, f"{MANIFEST}: {error.strerror or error}") from error
     except ValueError as error:
@@ -195,10 +197,10 @@ def _differences(path: Path, manifest: Manifest) -> Iterator[str]:
             continue
         file = path / name
         try:
-            found_size = file.stat().st_size
+            found_size = patiently(file.stat, late=True).st_size
             if found_size != size:
                 yield f"{name} has {found_size} bytes instead of {size}"
-            elif sha256_file(file) != digest:
+            elif patiently(partial(sha256_file, file)) != digest:
                 yield f"{name} differs from its checksum"
         except OSError as error:
             yield f"{name}: {error.strerror or error}"
@@ -211,7 +213,7 @@ def read_state(path: Path) -> dict[str, Json]:
         DamagedCheckpoint: unreadable.
     """
     try:
-        return decode_state((path / STATE).read_bytes())
+        return decode_state(patiently((path / STATE).read_bytes))
     except (OSError, ValueError) as error:
         raise _damaged(path, f"{STATE}: {error}") from error
 
@@ -232,7 +234,7 @@ def checkpoint_paths(folder: Path) -> list[tuple[int, Path]]:
         OSError: the folder exists and cannot be read.
     """
     try:
-        names = [(step_of(entry), entry) for entry in folder.iterdir()]
+        names = [(step_of(entry), entry) for entry in patiently(lambda: list(folder.iterdir()))]
     except FileNotFoundError:
         return []
     entries = [(step, entry) for step, entry in names if step is not None]

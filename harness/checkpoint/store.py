@@ -36,6 +36,7 @@ from harness.checkpoint.snapshot import Restored, Skipped, Snapshot
 from harness.errors import StorageError
 from harness.runs.clock import parse_time, utc_now
 from harness.runs.files import file_mode, fsync_dir, make_dir, sha256_file, write_atomic
+from harness.runs.patience import patiently
 from harness.runs.storage import storage_error
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class Store:
         make_dir(self.folder, self.access)
         final = self.folder / directory_name(snapshot.step)
         try:
-            self._write(snapshot, encoded, final)
+            patiently(lambda: self._write(snapshot, encoded, final))
         except OSError as error:
             raise storage_error(error, final) from error
         self._damaged.discard(final)

@@ -11,10 +11,13 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from harness.runs.patience import patiently
 
 
 class Nearby:
@@ -96,13 +99,19 @@ class Room:
 def read_at(path: Path, offset: int, size: int, room: Room | None = None) -> NDArray[np.uint8]:
     """``size`` bytes from ``offset`` on; fewer where the file ends.
 
+    What passes on network file systems is waited out.
+
     Args:
         room: where they are put, until something else is; None gives them memory of their own.
 
     Raises:
         OSError: it cannot be read.
     """
-    found, at = (room or Room()).of(size), 0
+    return patiently(partial(_read_at, path, offset, (room or Room()).of(size)))
+
+
+def _read_at(path: Path, offset: int, found: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    at, size = 0, len(found)
     with path.open("rb", buffering=0) as file:
         # One call reads 2 GB at most, and some network file systems give less at a time.
         while at < size:

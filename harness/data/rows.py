@@ -24,6 +24,7 @@ from harness.data.multilabel import as_numbers
 from harness.data.order import Order, canonical_position, canonical_rows
 from harness.data.resampling import Resampling
 from harness.data.sources import Load, folder_loader, reason_for
+from harness.runs.patience import patiently
 
 Chunk = dict[str, tf.Tensor]
 Arrange = Callable[[np.ndarray], np.ndarray]
@@ -245,7 +246,7 @@ def is_kept(rows: Chunk, chunk: int) -> tf.Tensor:
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return patiently(path.read_bytes)
     except OSError:
         return b""
 

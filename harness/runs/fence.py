@@ -14,6 +14,7 @@ import os
 from harness.errors import FencedOff
 from harness.runs.attempts import Attempt, read_attempts
 from harness.runs.paths import RunPaths
+from harness.runs.patience import patiently
 from harness.runs.storage import storage_error
 
 
@@ -58,14 +59,17 @@ class Fence:
                 "without another word in the run directory",
             )
 
+    def _look(self) -> os.stat_result:
+        descriptor = os.open(self._paths.attempts, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.fstat(descriptor)
+        finally:
+            os.close(descriptor)
+
     def _has_changed(self) -> bool:
         """Opened anew each time: so NFS asks its server, and does not answer out of its cache."""
         try:
-            descriptor = os.open(self._paths.attempts, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                facts = os.fstat(descriptor)
-            finally:
-                os.close(descriptor)
+            facts = patiently(self._look, late=True)
         except OSError as error:
             raise storage_error(error, self._paths.attempts) from error
         found = (facts.st_ino, facts.st_size, facts.st_mtime_ns)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import StorageError
+from harness.runs.patience import patiently
 from harness.runs.storage import storage_error
 
 PRIVATE = "private"
@@ -130,18 +131,22 @@ def write_atomic(path: Path, data: bytes | str, *, sync: bool = True, mode: int 
     """
     path = Path(path)
     raw = data.encode("utf-8") if isinstance(data, str) else data
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}"
     try:
-        try:
-            _write_new(temporary, raw, mode or file_mode(path.parent), sync)
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        if sync:
-            fsync_dir(path.parent)
+        patiently(lambda: _replace(path, raw, sync, mode))
     except OSError as error:
         raise storage_error(error, path) from error
+
+
+def _replace(path: Path, raw: bytes, sync: bool, mode: int) -> None:
+    temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}{TEMPORARY}"
+    try:
+        _write_new(temporary, raw, mode or file_mode(path.parent), sync)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if sync:
+        fsync_dir(path.parent)
 
 
 def _write_new(path: Path, raw: bytes, mode: int, sync: bool) -> None:
@@ -174,7 +179,7 @@ def append_line(path: Path, text: str, *, sync: bool = True) -> None:
     path = Path(path)
     try:
         flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = patiently(lambda: os.open(path, flags, 0o600))
         try:
             facts = os.fstat(descriptor)
             size = facts.st_size
@@ -203,7 +208,7 @@ def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         StorageError: it cannot be read.
     """
     try:
-        raw = Path(path).read_bytes()
+        raw = patiently(Path(path).read_bytes)
     except FileNotFoundError:
         return [], 0
     except OSError as error:
@@ -229,7 +234,7 @@ def read_json(path: Path) -> Any:
         StorageError: it cannot be read or holds no JSON; says which.
     """
     try:
-        return json.loads(Path(path).read_bytes())
+        return json.loads(patiently(Path(path).read_bytes))
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -153,10 +153,62 @@ int fcntl64(int file, int command, ...) {
 
 def without_locks(folder: Path) -> dict[str, str]:
     """Variables of a process that sees no locks on any file system; needs a C compiler."""
-    source, library = folder / "locks.c", folder / "locks.so"
-    source.write_text(_WITHOUT_LOCKS)
+    return _in_place_of_the_system(folder / "locks.c", _WITHOUT_LOCKS)
+
+
+def _in_place_of_the_system(source: Path, text: str) -> dict[str, str]:
+    library = source.with_suffix(".so")
+    source.write_text(text)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     return {"LD_PRELOAD": str(library)}
+
+
+_STALE = r"""
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A mount whose server was restarted: every seventh file that is opened has a stale handle, once.
+   One line of the log for each. */
+typedef int opens(const char *, int, ...);
+static _Atomic int opened;
+static int at(const char *name, const char *path, int flags, int mode) {
+    opens *real = (opens *)dlsym(RTLD_NEXT, name);
+    const char *where = getenv("STALE_BELOW"), *log = getenv("STALE_LOG");
+    if (where && log && strstr(path, where) && opened++ % 7 == 3) {
+        int told = real(log, O_WRONLY | O_CREAT | O_APPEND, 0600);
+        if (told >= 0 && write(told, "stale\n", 6) == 6) close(told);
+        errno = ESTALE;
+        return -1;
+    }
+    return real(path, flags, mode);
+}
+#define OPEN(name)                              \
+    int name(const char *path, int flags, ...) { \
+        va_list rest;                           \
+        va_start(rest, flags);                  \
+        int mode = va_arg(rest, int);           \
+        va_end(rest);                           \
+        return at(#name, path, flags, mode);    \
+    }
+OPEN(open)
+OPEN(open64)
+"""
+
+
+def with_stale_handles(folder: Path, below: Path, log: Path) -> dict[str, str]:
+    """Variables of a process that meets stale handles below a folder, as on NFS.
+
+    Args:
+        log: gets a line for each.
+    """
+    made = _in_place_of_the_system(folder / "stale.c", _STALE)
+    return {**made, "STALE_BELOW": str(below), "STALE_LOG": str(log)}
 
 
 def on_host(name: str, command: Sequence[str]) -> list[str]:

@@ -64,7 +64,7 @@ class World:
     """
 
     def __init__(self, folder: Path, backbone: Path, data: Path) -> None:
-        self.folder, self._backbone, self._data = folder, backbone, data
+        self.folder, self._backbone, self.data = folder, backbone, data
         self.run, self.places = folder / "run", folder / "places"
         self.spec_file = folder / "spec.yaml"
 
@@ -82,7 +82,7 @@ class World:
             "logging.every": "1 steps",
             "data.test": None,
         }
-        return write_spec(self.folder, self._backbone, self._data, **{**plain, **changes})
+        return write_spec(self.folder, self._backbone, self.data, **{**plain, **changes})
 
     def command(self, ranks: int, *more: str) -> list[str]:
         """That starts or continues the run."""

@@ -10,6 +10,7 @@ an attempt with a larger number has begun.
 from __future__ import annotations
 
 import os
+from threading import Lock
 
 from harness.errors import FencedOff
 from harness.runs.attempts import Attempt, read_attempts
@@ -19,7 +20,7 @@ from harness.runs.storage import storage_error
 
 
 class Fence:
-    """The right of one attempt to write into its run.
+    """The right of one attempt to write into its run; any thread may ask for it.
 
     Args:
         paths: the run.
@@ -30,6 +31,7 @@ class Fence:
         self._paths, self._number = paths, number
         self._looked_at: tuple[int, int, int] | None = None
         self._newer: Attempt | None = None
+        self._asks = Lock()
 
     def newer(self) -> Attempt | None:
         """The attempt that has taken over; None while this one is the newest.
@@ -37,10 +39,11 @@ class Fence:
         Raises:
             StorageError: that cannot be read.
         """
-        if self._newer is None and self._has_changed():
-            newest = max(read_attempts(self._paths), key=lambda one: one.number)
-            self._newer = newest if newest.number > self._number else None
-        return self._newer
+        with self._asks:  # the loop and the thread that saves
+            if self._newer is None and self._has_changed():
+                newest = max(read_attempts(self._paths), key=lambda one: one.number)
+                self._newer = newest if newest.number > self._number else None
+            return self._newer
 
     def check(self) -> None:
         """Called before anything is written.

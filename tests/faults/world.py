@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,8 +124,3 @@ class World:
 def said(started: Group) -> str:
     """All of it, for the message of a failure."""
     return started.said()
-
-
-def here() -> bool:
-    """Whether faults can be made on this machine that take root."""
-    return os.geteuid() == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -92,5 +92,10 @@ def compare(
     for _ in range(repeats):
         a.append(ours())
         b.append(theirs())
-    spread = max((max(x) - min(x)) / statistics.median(x) for x in (a, b))
-    return statistics.median(a), statistics.median(b), spread
+    return medians(a, b)
+
+
+def medians(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """What was measured in turn: (median of ours, median of theirs, spread), see :class:`Row`."""
+    spread = max((max(x) - min(x)) / statistics.median(x) for x in (ours, theirs))
+    return statistics.median(ours), statistics.median(theirs), spread

@@ -32,6 +32,7 @@ class Keeper:
         later = {name: v for name, v in parts.model.state().items() if name not in first}
         # Of what is unfrozen later: the weights from before are these, and no checkpoint has them.
         self._pretrained = state.snapshot(later, "")
+        self._known: dict[int, Mapping[str, tf.Variable]] = {}
         self._saved: Position | None = None
         self._saved_at = time.monotonic()
 
@@ -64,14 +65,8 @@ class Keeper:
         if self._saved == position:
             return
         parts = self._parts
-        weights = state.snapshot(parts.model.state(position.phase), state.MODEL)
-        state.check_finite(weights, position.step)
-        tensors = {
-            **weights,
-            **state.snapshot(self._optimizer(position.phase), state.OPTIMIZER),
-            **state.snapshot(self.averages.state(position.phase), AVERAGE),
-            **self._sums.tensors(),
-        }
+        tensors = {**state.snapshot(self._named(position.phase), ""), **self._sums.tensors()}
+        state.check_finite(tensors, position.step, state.MODEL)
         best_step = parts.best.step
         # Metrics first: a checkpoint must never be newer than the lines that led to it.
         parts.writer.flush()
@@ -192,6 +187,21 @@ class Keeper:
         optimizer = self._optimizer(phase)
         kept = {f"optimizer {name}": variable for name, variable in optimizer.items()}
         return self._parts.model.state(phase) | kept
+
+    def _named(self, phase: int) -> Mapping[str, tf.Variable]:
+        """What a checkpoint of a phase holds, by the names there; looked for once, since Keras
+        walks through the whole model for it."""
+        if phase not in self._known:
+            self._known[phase] = {
+                prefix + name: variable
+                for prefix, variables in (
+                    (state.MODEL, self._parts.model.state(phase)),
+                    (state.OPTIMIZER, self._optimizer(phase)),
+                    (AVERAGE, self.averages.state(phase)),
+                )
+                for name, variable in variables.items()
+            }
+        return self._known[phase]
 
     def _optimizer(self, phase: int) -> dict[str, tf.Variable]:
         """What the optimizer keeps of the variables that were trained by the end of a phase."""

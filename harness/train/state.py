@@ -32,11 +32,19 @@ class HasJson(Protocol):
 
 def snapshot(variables: Mapping[str, tf.Variable], prefix: str) -> dict[str, np.ndarray]:
     """Host copies of ``variables`` under ``prefix`` plus their names."""
-    # numpy() of a CPU variable may share its buffer, which the next step overwrites.
-    return {
-        prefix + name: np.array(copies_of(variable)[0].numpy())
-        for name, variable in variables.items()
-    }
+    return {prefix + name: _copied(variable) for name, variable in variables.items()}
+
+
+def _copied(variable: tf.Variable) -> np.ndarray:
+    """Its value in memory of its own: the variable's is overwritten by the next step.
+
+    ``variable.numpy()`` gives the same by two operations and in a scope of their names, which for
+    a small variable is most of the time.
+    """
+    here = copies_of(variable)[0]
+    value = tf.raw_ops.ReadVariableOp(resource=here.handle, dtype=here.dtype)
+    # This numpy() copies, also where the tensor is the variable's own memory; a scalar is no array.
+    return np.asarray(value.numpy())
 
 
 def optimizer_state(optimizer: tf_keras.optimizers.Optimizer) -> dict[str, tf.Variable]:
@@ -75,14 +83,19 @@ def assign(
         assign_here(variable, tensors[prefix + name])
 
 
-def check_finite(tensors: Mapping[str, np.ndarray], step: int) -> None:
+def check_finite(tensors: Mapping[str, np.ndarray], step: int, prefix: str = "") -> None:
     """Holds back weights with NaN or Inf: nothing broken is ever saved.
+
+    Args:
+        prefix: only tensors whose names begin with it are looked at.
 
     Raises:
         TrainingError: a value of ``tensors`` is not finite.
     """
     for name, value in tensors.items():
-        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+        if not name.startswith(prefix) or not np.issubdtype(value.dtype, np.floating):
+            continue
+        if not np.isfinite(value).all():
             raise not_finite(f"{name} at step {step}")
 
 

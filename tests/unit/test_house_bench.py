@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import run  # noqa: E402 - from the checkout, it is not installed
+from benchmarks import p09_checkpoints, run  # noqa: E402 - from the checkout, it is not installed
 from benchmarks.rows import Row, compare  # noqa: E402
 
 KEYS = "id, work, peer, ours, theirs, ratio, target, better, ok, spread, note"
@@ -74,3 +74,23 @@ def test_an_unknown_bench_is_refused(capsys: pytest.CaptureFixture[str]) -> None
     with pytest.raises(SystemExit):
         run.main(["--only", "P98"])
     assert "P10" in capsys.readouterr().err
+
+
+def test_a_save_is_held_against_the_cadence_a_memcpy_and_dd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    took = {
+        "held": [9.0, 0.3, 0.3, 0.3],
+        "fresh": [9.0, 0.2, 0.2, 0.2],
+        "touched": [9.0, 0.1, 0.1, 0.1],
+        "committed": [9.0, 2.0, 2.0, 2.0],
+        "dd": [9.0, 1.0, 1.0, 1.0],
+    }
+    found = {"bytes": 300_000_000, "arrays": 7, "took": took}
+    monkeypatch.setattr(p09_checkpoints, "measure", lambda name, saves: found)
+    rows = list(p09_checkpoints.rows())
+    assert [one.id for one in rows] == ["P9"] * 6
+    assert [one.ratio for one in rows[:3]] == pytest.approx([0.005, 1.5, 0.5])
+    assert [one.ok for one in rows[:3]] == [True, True, False]
+    assert rows[1].note.startswith("3.00 times")
+    assert (rows[2].ours, rows[2].theirs) == (150, 300)

@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import p09_checkpoints, run  # noqa: E402 - from the checkout, it is not installed
+from benchmarks import p09_checkpoints, p12_lost_work, run  # noqa: E402 - from the checkout, it is not installed
+from benchmarks.p12_lost_work import Lost, lost_work, moments  # noqa: E402
 from benchmarks.rows import Row, compare  # noqa: E402
 
 KEYS = "id, work, peer, ours, theirs, ratio, target, better, ok, spread, note"
@@ -94,3 +95,36 @@ def test_a_save_is_held_against_the_cadence_a_memcpy_and_dd(
     assert [one.ok for one in rows[:3]] == [True, True, False]
     assert rows[1].note.startswith("3.00 times")
     assert (rows[2].ours, rows[2].theirs) == (150, 300)
+
+
+def line(step: int, second: int, attempt: int = 1) -> dict[str, object]:
+    return {"step": step, "time": f"2026-11-28T04:10:{second:02d}.000Z", "attempt": attempt}
+
+
+def test_lost_is_what_has_to_be_done_again() -> None:
+    killed = [line(step, 2 * step) for step in range(1, 11)]
+    assert lost_work(killed, [line(8, 50, 2), line(9, 51, 2)]) == Lost(3, 6.0)
+    assert lost_work(killed, [line(11, 50, 2)]) == Lost(0, 0.0)
+
+
+def test_kills_are_spread_evenly_over_the_interval_in_a_fixed_order() -> None:
+    found = moments(20)
+    assert [int(20 * moment) for moment in sorted(found)] == list(range(20))
+    assert found == moments(20)
+    assert found != sorted(found)
+
+
+def test_a_line_that_a_kill_has_cut_short_is_not_the_newest(tmp_path: Path) -> None:
+    metrics = tmp_path / p12_lost_work.METRICS
+    assert p12_lost_work._newest(tmp_path) == 0
+    metrics.write_text('{"attempt": 3}\n{"attem')
+    assert p12_lost_work._newest(tmp_path) == 3
+
+
+def test_the_mean_of_all_kills_is_held_against_the_interval(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(p12_lost_work, "measure", lambda kills: [Lost(10, 1.0), Lost(30, 3.0)])
+    (only,) = p12_lost_work.rows()
+    assert (only.id, only.ratio, only.ok) == ("P12", 0.4, True)
+    assert "30 steps" in only.note

@@ -9,11 +9,11 @@ done by the same call again.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.checkpoint.manifest import checkpoint_paths, directory_name
+from harness.checkpoint.manifest import checkpoint_paths, directory_name, read_state
 from harness.runs.files import (
     GROUP,
     PRIVATE,
@@ -68,6 +68,15 @@ def note_of(aside: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return note if isinstance(note, dict) else {}
+
+
+def rollbacks_at(checkpoint: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The field of ``run.json`` that has the roll-backs of ``training.nan``, as it was when a
+    checkpoint was saved; {} of a run without it."""
+    if "rollbacks" not in record:
+        return {}
+    kept = read_state(checkpoint).get("rollbacks")
+    return {"rollbacks": kept.get("done", []) if isinstance(kept, dict) else []}
 
 
 def put_aside(found: Iterable[tuple[int, Path]], aside: Path) -> None:

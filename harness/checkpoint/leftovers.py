@@ -19,8 +19,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.checkpoint.manifest import directory_name, step_of
+from harness.checkpoint.manifest import checkpoint_paths, directory_name, step_of
 from harness.runs.files import fsync_dir
+from harness.runs.storage import storage_error
 
 OLD_S = 3600.0
 """A temporary of another host that nobody wrote to for so long is taken for abandoned."""
@@ -59,6 +60,21 @@ def discard(path: Path, log: Log) -> None:
         return  # another process was as quick
     except OSError as error:
         log(f"{trash} could not be deleted yet ({error.strerror or error}); it is tried again")
+
+
+def discard_later(folder: Path, step: int, log: Log) -> None:
+    """Removes the checkpoints after ``step``: the run goes back to before them.
+
+    Raises:
+        StorageError: the folder cannot be read or changed.
+    """
+    try:
+        for at, path in checkpoint_paths(folder):
+            if at > step:
+                log(f"removing {path.name}: training went back to before it")
+                discard(path, log)
+    except OSError as error:
+        raise storage_error(error, folder) from error
 
 
 def sweep_leftovers(folder: Path, log: Log) -> list[Path]:

@@ -20,6 +20,7 @@ from harness.checkpoint.aside import (
     folders_aside,
     note_of,
     put_aside,
+    rollbacks_at,
     take_back,
 )
 from harness.checkpoint.manifest import (
@@ -42,9 +43,6 @@ from harness.runs.paths import RunPaths
 from harness.runs.record import read_record, update_record
 from harness.runs.state import run_state
 from harness.runs.storage import storage_error
-
-_OF_RECORD = ("best", "final", "adapted")
-"""Fields of the record that speak of the newest steps."""
 
 
 @dataclass(frozen=True)
@@ -248,7 +246,10 @@ def _carry_out(wanted: RollBack, bad_best: list[tuple[int, Path]]) -> RollBack:
     paths, last = wanted.paths, _last(read_attempts(wanted.paths))
     record = read_record(paths)
     note = {**_same_call(last, wanted.step), "time": utc_now()}
-    note["record"] = {name: record.get(name) for name in _OF_RECORD}
+    # What speaks of the newest steps.
+    fields = {"best": wanted.best, "final": None, "adapted": None}
+    fields |= rollbacks_at(paths.checkpoint(wanted.step), record)
+    note["record"] = {name: record.get(name) for name in fields}
     try:
         aside = _begun(paths, wanted.step) or begin_aside(paths.checkpoints, note)
         # The marks first: a kill from here on leaves a run that is open.
@@ -260,7 +261,7 @@ def _carry_out(wanted: RollBack, bad_best: list[tuple[int, Path]]) -> RollBack:
         put_aside([(at, path) for at, path in found if at > wanted.step] + bad_best, aside)
     except OSError as error:
         raise storage_error(error, paths.checkpoints) from error
-    update_record(paths, best=wanted.best, final=None, adapted=None)
+    update_record(paths, **fields)
     if last.number:
         note_roll_back(paths, last.number, wanted.step)
     moved = tuple(step for step, _ in checkpoint_paths(aside))

@@ -17,8 +17,9 @@ class MetricWriter(Protocol):
     """Where the figures of a run go.
 
     Every attempt calls :meth:`rollback` once before it writes, with the step it goes on from
-    (0 for a start from nothing).  Every method raises StorageError if the disk is full, the quota
-    used up or the place not writable; nothing is lost in silence.
+    (0 for a start from nothing), and again where it goes back in its midst.  Every method raises
+    StorageError if the disk is full, the quota used up or the place not writable; nothing is lost
+    in silence.
     """
 
     def scalars(

@@ -84,6 +84,7 @@ def status(paths: RunPaths, row: RunSummary | None = None) -> dict[str, Any]:
         "heartbeat": read_heartbeat(paths),
         "attempts": [asdict(attempt) for attempt in read_attempts(paths)],
         "parent": record.get("parent"),
+        "rollbacks": record.get("rollbacks") or [],
         "exact": record.get("exact"),
         "not_exact_because": record.get("not_exact_because") or [],
     }
@@ -119,6 +120,8 @@ def paragraph(facts: dict[str, Any]) -> str:
     if facts["parent"]:
         parent = facts["parent"]
         sentences.append(f"It was forked from {parent['run_id']} at step {parent['step']}")
+    if facts.get("rollbacks"):
+        sentences.append(_rolled_back(facts["rollbacks"]))
     if facts["exact"] is False:
         sentences.append("A resume is not exact: " + "; ".join(facts["not_exact_because"]))
     return ". ".join(sentence.rstrip(".") for sentence in sentences if sentence) + "."
@@ -151,6 +154,16 @@ def _where(facts: dict[str, Any]) -> str:
     if facts["attempt"]:
         text += f", attempt {facts['attempt']}"
     return text
+
+
+def _rolled_back(done: list[dict[str, Any]]) -> str:
+    """What became of values that were not finite (``training.nan: rollback``)."""
+    last = done[-1]
+    times = "once" if len(done) == 1 else f"{len(done)} times, the last time"
+    return (
+        f"It went back {times} from step {last['step']} to step {last['to_step']}, where a value "
+        f"was not finite; learning rates are {last['rate_scale']:g} of the spec's since"
+    )
 
 
 def _pace(beat: dict[str, Any]) -> str:

@@ -174,8 +174,9 @@ class Training(SpecModel):
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Part of the target spread evenly over the classes (0 to 1)."""
     nan: Literal["halt", "skip", "rollback"] = "halt"
-    """At a loss or gradient that is not finite: stop, skip the step (100 in a row at most), or go
-    back."""
+    """At a loss or gradient that is not finite: stop (`halt`), `skip` the step (100 in a row at
+    most), or go back to the last checkpoint and on with half the learning rates (`rollback`, 5
+    times at most without getting past that step)."""
     feature_cache: FeatureCacheChoice = "auto"
     """Compute features of a frozen backbone once: `auto` where that changes nothing and pays (it
     stores them as float32), `off`, or `{copies: N, dtype: float16}`."""

@@ -23,7 +23,6 @@ _NULL = _only(None)
 # `*` is any position of a list, or at the end any field that is not named itself.
 # None, or no entry: all is supported.
 NOT_YET: dict[str, tuple[Test, str] | None] = {
-    "training.nan": _only("halt", "skip"),
     "logging.profile": _NULL,
     "logging.histograms": _only(False),
     "sweep": _NULL,

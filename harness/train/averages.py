@@ -41,10 +41,16 @@ class Averages:
         trained = {id(v) for at in range(last + 1) for v in self._model.trainable(at)}
         return {n: average for n, (v, average) in self._pairs.items() if id(v) in trained}
 
-    def begin(self) -> None:
-        """Begins them anew, with the weights as they are."""
-        for variable, average in self._pairs.values():
-            _copy(variable, average)
+    def begin(self, beyond: int | None = None) -> None:
+        """Begins them anew, with the weights as they are.
+
+        Args:
+            beyond: only those of what no phase up to this one trains.
+        """
+        kept = {} if beyond is None else self.state(beyond)
+        for name, (variable, average) in self._pairs.items():
+            if name not in kept:
+                _copy(variable, average)
 
     @contextmanager
     def shown(self) -> Iterator[None]:

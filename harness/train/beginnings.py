@@ -41,11 +41,11 @@ class Beginnings:
         factors = {at: phase.factor(distance) for at, distance in distances.items()}
         self._optimizer.set_parts(factors, self._begun, self._all)
 
-    def idle_slots(self, phase: int) -> set[int]:
-        """Ids of what the optimizer keeps of variables that no phase up to ``phase`` trains."""
+    def idle(self, phase: int) -> list[tf.Variable]:
+        """What the optimizer keeps of variables that no phase up to ``phase`` trains."""
         trained = {id(v) for at in range(phase + 1) for v in self._model.trainable(at)}
         idle = [variable for variable in self._all if id(variable) not in trained]
-        return {id(slot) for variable in idle for slot in self._slots(variable)}
+        return [slot for variable in idle for slot in self._slots(variable)]
 
     def to_json(self) -> dict[str, Any]:
         """For the checkpoint's state."""

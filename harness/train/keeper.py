@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from harness.distribute.together import assign_here
 from harness.errors import TrainingError
-from harness.model.assemble import Assembled
+from harness.model.assemble import Assembled, stable_names
 from harness.train import state
+from harness.train.agreement import check_equal
 from harness.train.averages import AVERAGE, Averages
 from harness.train.beginnings import Beginnings
+from harness.train.course import Course
 from harness.train.parts import Parts, RestoredState
 from harness.train.position import Position
+from harness.train.rollbacks import NotFinite
 
 
 class Keeper:
@@ -27,6 +28,7 @@ class Keeper:
         self._parts = parts
         self._sums = sums
         self._beginnings = beginnings
+        self._course = Course(parts)
         self.averages = Averages(parts.model, parts.optimizer)
         first = parts.model.state(0)
         later = {name: v for name, v in parts.model.state().items() if name not in first}
@@ -49,6 +51,8 @@ class Keeper:
         position: Position,
         metrics: Mapping[str, float],
         then: Callable[[], None] = lambda: None,
+        *,
+        planned: bool = True,
     ) -> None:
         """Begins to commit a checkpoint of ``position``, unless that is done already.
 
@@ -57,17 +61,20 @@ class Keeper:
 
         Args:
             then: called once it is there.
+            planned: a run that nobody stops has this checkpoint too.
 
         Raises:
-            TrainingError: a weight is not finite; nothing is written then.
+            NotFinite: a weight is not finite; nothing is written then.
             StorageError: the one before could not be written.
         """
         if self._saved == position:
             return
         parts = self._parts
         tensors = {**state.snapshot(self._named(position.phase), ""), **self._sums.tensors()}
-        state.check_finite(tensors, position.step, state.MODEL)
-        best_step = parts.best.step
+        self._check_finite(tensors, position.step)
+        if planned:
+            parts.rollbacks.planned = position.step
+        keep = {parts.best.step, parts.rollbacks.planned if parts.rollbacks.wanted else None}
         # Metrics first: a checkpoint must never be newer than the lines that led to it.
         parts.writer.flush()
         parts.saver.save(
@@ -78,7 +85,7 @@ class Keeper:
                 **{name: part.to_json() for name, part in self._json_parts().items()},
             },
             metrics=metrics,
-            keep_steps=() if best_step is None else (best_step,),
+            keep_steps=[step for step in keep if step is not None],
             then=then,
         )
         self._saved, self._saved_at = position, time.monotonic()
@@ -91,16 +98,22 @@ class Keeper:
         """Returns once what was saved is there; raises as :meth:`check`."""
         self._parts.saver.settle()
 
-    def restore(self) -> tuple[Position, dict[str, float]] | None:
+    def restore(self, bad: NotFinite | None = None) -> tuple[Position, dict[str, float]] | None:
         """Takes back the newest checkpoint that verifies; None when there is none.
 
-        Rank 0 reads it and tells the others, so that all have the same one: two ranks may see
-        different files on a shared disk, and many would crowd it.
+        Args:
+            bad: in the midst of training, on all ranks: because of this.
+
+        Raises:
+            NotFinite: that cannot be, or was too often; as ``bad``, and says so.
         """
         model, optimizer = self._parts.model, state.optimizer_state(self._parts.optimizer)
-        restored, head = self._fetch(None)
+        course = self._course
+        restored, head = course.newest() if bad is None else course.before(bad)
         if restored is not None:
             load_weights(model, restored)
+            if bad is not None:
+                self._as_before_later_phases(phase_of(restored))
             kept = self._optimizer(phase_of(restored))
             state.assign(kept, restored.tensors, state.OPTIMIZER)
             averages = self.averages.state(phase_of(restored))
@@ -117,44 +130,27 @@ class Keeper:
         self._saved = Position.from_json(head["state"]["position"])
         return self._saved, dict(head["metrics"])
 
-    def _fetch(self, step: int | None) -> tuple[RestoredState | None, dict[str, Any] | None]:
-        """A checkpoint as rank 0 reads it, and what all ranks hear of it."""
-        distribution = self._parts.distribution
-        first = distribution.topology.is_first
-        restored = self._parts.saver.restore(step) if first else None
-        told = restored and {"state": dict(restored.state), "metrics": dict(restored.metrics)}
-        if told and step is None:
-            told["state"]["best"] = self._best_still_there(told["state"], told["metrics"])
-        return restored, distribution.tell_all(told)
+    def _check_finite(self, tensors: Mapping[str, np.ndarray], step: int) -> None:
+        bad = state.not_finite(tensors, step, state.MODEL)
+        # One rank that goes back by itself would wait for the others for ever.
+        if self._parts.rollbacks.wanted and self._parts.distribution.agree(bad is not None):
+            bad = bad or NotFinite.at(max(0, step - 1), f"a weight of another rank at step {step}")
+        if bad is not None:
+            raise bad
 
-    def _best_still_there(
-        self, before: Mapping[str, Any], metrics: Mapping[str, float]
-    ) -> Mapping[str, Any]:
-        """The best so far, as a checkpoint has it, if its weights can still be had.
-
-        Those of an earlier checkpoint may have gone for better ones, which came after it.  Then
-        the last validation counts if it was of these very weights, else there is none until the
-        next.
-        """
-        best: Mapping[str, Any] = before["best"]
-        if best["step"] is None or self._parts.kept(best["step"]):
-            return best
-        position = Position.from_json(before["position"])
-        ends_epoch = position.epoch_step(self._parts.plan.phases[position.phase]) == 0
-        value = metrics.get(best["metric"], math.nan)
-        mine = ends_epoch and position.validated and math.isfinite(value)
-        now = f"those of step {position.step}" if mine else "the next that are validated"
-        self._parts.watch.say(
-            f"the best weights before, of step {best['step']}, are not kept any more: {now} count "
-            "as the best"
-        )
-        found = {"value": value, "step": position.step} if mine else {"value": None, "step": None}
-        return {"metric": best["metric"], **found}
+    def _as_before_later_phases(self, phase: int) -> None:
+        """What only phases after ``phase`` train is as in a process that has not come to them."""
+        weights = self._parts.model.state()
+        for name in weights.keys() - self._parts.model.state(phase).keys():
+            assign_here(weights[name], self._pretrained[name])
+        for slot in self._beginnings.idle(phase):
+            assign_here(slot, np.zeros(tuple(slot.shape), slot.dtype.as_numpy_dtype))
+        self.averages.begin(beyond=phase)
 
     def load(self, step: int) -> tuple[dict[str, float], int]:
         """Gives the model the weights of a checkpoint that were validated, on all ranks; its
         figures and its phase."""
-        restored, head = self._fetch(step)
+        restored, head = self._course.of(step)
         assert head is not None, "the store raises for a step that it does not have"
         if restored is not None:
             load_weights(self._parts.model, restored, averaged=True)
@@ -182,6 +178,14 @@ class Keeper:
         self.averages.begin()
         self._parts.watch.say(f"starts from the best weights, those of step {step}")
 
+    def check_equal(self, when: str) -> None:
+        """Holds that every replica has the same weights, and the same optimizer; of all ranks."""
+        weights = self._parts.model.keras.weights
+        named = dict(zip(stable_names(weights), weights, strict=True))
+        every = state.optimizer_state(self._parts.optimizer)
+        optimizer = {f"optimizer {name}": variable for name, variable in every.items()}
+        check_equal(self._parts.distribution, named | optimizer, when)
+
     def variables(self, phase: int) -> dict[str, tf.Variable]:
         """What a checkpoint of a phase holds: all that was trained by its end."""
         optimizer = self._optimizer(phase)
@@ -205,7 +209,7 @@ class Keeper:
 
     def _optimizer(self, phase: int) -> dict[str, tf.Variable]:
         """What the optimizer keeps of the variables that were trained by the end of a phase."""
-        idle = self._beginnings.idle_slots(phase)
+        idle = {id(slot) for slot in self._beginnings.idle(phase)}
         idle |= {id(average) for average in self.averages.state().values()}
         every = state.optimizer_state(self._parts.optimizer)
         return {name: variable for name, variable in every.items() if id(variable) not in idle}
@@ -215,6 +219,7 @@ class Keeper:
             "beginnings": self._beginnings,
             "best": self._parts.best,
             "callbacks": self._parts.callbacks,
+            "rollbacks": self._parts.rollbacks,
         }
         if self._parts.early is not None:
             parts["early"] = self._parts.early

@@ -9,19 +9,20 @@ import tensorflow as tf
 from harness.data.randomness import hidden_random_ops
 from harness.distribute.pace import Pace
 from harness.errors import StoppedEarly
-from harness.model.assemble import stable_names
 from harness.runs.figures import epoch_line
 from harness.spec import Duration
 from harness.train.agreement import check_equal
 from harness.train.beginnings import Beginnings
 from harness.train.best import value_of
+from harness.train.course import tell_where
 from harness.train.keeper import Keeper
 from harness.train.kinds import make_steps
-from harness.train.optimizer import learning_rate
 from harness.train.parts import Parts
 from harness.train.plan import Phase
 from harness.train.position import Position
-from harness.train.state import Sums, not_finite, optimizer_state
+from harness.train.rates import Rates
+from harness.train.rollbacks import NotFinite
+from harness.train.state import Sums
 
 
 class Trainer:
@@ -35,6 +36,7 @@ class Trainer:
         self.position = Position()
         self.metrics: dict[str, float] = {}
         self._steps = make_steps(parts)
+        self._rates = Rates(parts, self._steps)
         self._sums = Sums(self._steps, self._steps.zeros())
         self._pace = Pace(agree=parts.distribution.first)
         self._beginnings = Beginnings(parts.model, parts.optimizer)
@@ -48,12 +50,24 @@ class Trainer:
             TrainingError: a value was not finite, or a checkpoint does not fit.
             DataError, StorageError: see there.
         """
-        self._restore()
-        weights = self.parts.model.keras.weights
-        named = dict(zip(stable_names(weights), weights, strict=True))
-        optimizer = {f"optimizer {n}": v for n, v in optimizer_state(self.parts.optimizer).items()}
-        check_equal(self.parts.distribution, named | optimizer, "at the start")
+        bad: NotFinite | None = None
+        while True:
+            self._begin(bad)
+            try:
+                return self._carry_out()
+            except NotFinite as error:
+                if not self.parts.rollbacks.wanted:
+                    raise
+                bad = error.with_traceback(None)  # whose frames hold batches and graphs
+
+    # The verbs of the loop, in its order.
+
+    def _begin(self, bad: NotFinite | None) -> None:
+        self._restore(bad)
+        self.keeper.check_equal("at the start" if bad is None else "after going back")
         self.parts.callbacks.on_train_begin()
+
+    def _carry_out(self) -> Position:
         while (phase := self._next_phase()) is not None:
             self._enter_phase(phase)
             while self._goes_on(phase, self.position):
@@ -71,20 +85,23 @@ class Trainer:
         self.parts.callbacks.on_train_end()
         return self.position
 
-    # The verbs of the loop, in its order.
-
-    def _restore(self) -> None:
-        found = self.keeper.restore()
+    def _restore(self, bad: NotFinite | None) -> None:
+        self._iterator = None
+        found = self.keeper.restore(bad)
         if found is not None:
             self.position, self.metrics = found
-            self.parts.watch.continues(self.position.step)
+            tell_where(self.parts, self.position.step, bad)
             # An end right after its save has not noted it, or what is noted has been left behind.
             self.parts.improved(self.parts.best.to_json())
         # A step whose epoch is still to be validated has no lines yet, or will have them again.
         ahead = 0 if self.position.validated else 1
         self.parts.writer.rollback(self.position.step - ahead)
-        if self.position.step == 0:
+        if bad is not None:
+            self.leave_if_asked()
+        elif self.position.step == 0:
             self.parts.open()
+        if found is None and self.parts.rollbacks.wanted:
+            self.keeper.save(self.position, self.metrics)  # to have something to go back to
 
     def _next_phase(self) -> Phase | None:
         """The phase to go on with; None at the end, where the position stays in the phase of the
@@ -115,7 +132,7 @@ class Trainer:
             self.keeper.load_best()
         self._beginnings.enter(phase, anew=begins)
         self._steps.set_position(self.position.step, self.position.phase_step)
-        self._steps.set_rate_scale(self._rate_scale)
+        self._rates.enter()
         self._many = self._steps.compile(phase)
         self._read_from_here(phase)
         start = self.position.step - self.position.phase_step
@@ -164,8 +181,8 @@ class Trainer:
         seconds = time.monotonic() - began
         self._pace.done(count, seconds)
         self.position = position.forward(count, phase)
-        if (where := self._steps.not_finite()) is not None:
-            raise not_finite(where)
+        if (bad := self._steps.not_finite()) is not None:
+            raise NotFinite.at(*bad)
         parts.data.check()
         parts.callbacks.on_train_batch_end(
             position.epoch_step(phase) + count - 1, {"loss": loss, "size": examples}
@@ -189,7 +206,7 @@ class Trainer:
         every = self.parts.log_every
         if self._left(every, phase) == every.steps(phase.steps_per_epoch, phase.steps):
             figures = self._steps.figures(self._sums.end_window())
-            self._write(figures | self._rate(phase), "train", phase, epoch_end=False)
+            self._write(figures, "train", phase, epoch_end=False)
 
     def _end_epoch(self, phase: Phase) -> None:
         parts = self.parts
@@ -205,7 +222,7 @@ class Trainer:
         self._write_line_if_due(phase)
         self._sums.end_window()
         figures = self._steps.figures(self._sums.epoch)
-        self._write(figures | self._rate(phase), "train", phase, epoch_end=True)
+        self._write(figures, "train", phase, epoch_end=True)
         if found:
             self._write(found, "val", phase, epoch_end=True)
         figures.update({f"val_{name}": value for name, value in found.items()})
@@ -216,7 +233,7 @@ class Trainer:
         if parts.early is not None:
             watched = value_of(figures, parts.early.best.metric, "training.early_stopping.metric")
             parts.early.update(watched, self.position.step)
-        self._lower_rate_if_due(figures)
+        self._rates.lower_if_due(figures, self.position.step)
         self.position = self.position.after_validation()
         parts.callbacks.on_epoch_end(self.position.last_epoch(phase), figures)
         parts.callbacks.agree(parts.distribution)
@@ -226,15 +243,6 @@ class Trainer:
         if improved:
             best = parts.best.to_json()
             self.keeper.save(self.position, figures, then=lambda: parts.improved(best))
-
-    def _lower_rate_if_due(self, figures: dict[str, float]) -> None:
-        plateau = self.parts.plateau
-        if plateau is None:
-            return
-        watched = value_of(figures, (metric := plateau.best.metric), "training.schedule.metric")
-        if plateau.update(watched, self.position.step):
-            self._steps.set_rate_scale(scale := plateau.scale)
-            self.parts.watch.say(f"{metric} got no better: rates are {scale:g} of the phase's now")
 
     def _save_if_due(self, phase: Phase) -> None:
         every = self.parts.save_every
@@ -256,7 +264,7 @@ class Trainer:
         self.keeper.averages.hide()  # a validation may be under way
         # What is saved of a step belongs to the phase that did it, not to one that is to begin.
         if self.position.phase_step > 0 or not self.keeper.has_saved(self.position.step):
-            self.keeper.save(self.position, self.metrics)
+            self.keeper.save(self.position, self.metrics, planned=False)
         self.keeper.settle()
         reason = parts.stop.requested or "another rank was asked to"
         raise StoppedEarly(
@@ -279,6 +287,8 @@ class Trainer:
     def _write(
         self, figures: dict[str, float], split: str, phase: Phase, *, epoch_end: bool
     ) -> None:
+        if split == "train":
+            figures = figures | self._rates.figures(phase, self.position.phase_step)
         self.parts.writer.scalars(
             self.position.step,
             figures,
@@ -287,12 +297,3 @@ class Trainer:
             phase=phase.name,
             epoch_end=epoch_end,
         )
-
-    def _rate(self, phase: Phase) -> dict[str, float]:
-        # Of the step just done.  Worked out anew: a resumed process has not set the optimizer's.
-        rate = learning_rate(phase, tf.constant(self.position.phase_step - 1))
-        return {"learning_rate": float(rate * self._rate_scale), **self._steps.own_figures()}
-
-    @property
-    def _rate_scale(self) -> float:
-        return 1.0 if self.parts.plateau is None else self.parts.plateau.scale

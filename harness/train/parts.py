@@ -18,6 +18,7 @@ from harness.train.best import Best, EarlyStopping
 from harness.train.callbacks import Callbacks
 from harness.train.plan import Plan
 from harness.train.plateau import Plateau
+from harness.train.rollbacks import RollBacks
 from harness.train.scaling import LossScale
 
 if TYPE_CHECKING:
@@ -136,6 +137,10 @@ class Watch(Protocol):
         """A checkpoint was restored: this attempt begins behind ``step``."""
         ...
 
+    def goes_back(self, step: int) -> None:
+        """In the midst of this attempt the checkpoint of ``step`` is restored."""
+        ...
+
     def phase(self, name: str, start: int, end: int) -> None:
         """A phase begins or goes on."""
         ...
@@ -206,5 +211,6 @@ class Parts:
     best: Best
     early: EarlyStopping | None
     plateau: Plateau | None
+    rollbacks: RollBacks
     log_every: Duration
     save_every: Duration

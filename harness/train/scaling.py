@@ -35,7 +35,8 @@ class LossScale:
 
     Args:
         fixed: the scale is 1 and stays so: steps are skipped, and nothing is scaled.
-        patience: steps in a row that may be skipped at the lowest scale.
+        patience: steps in a row that may be skipped at the lowest scale; with 0 the first of them
+            ends the training, which for ``training.nan: rollback`` has to be seen at once.
     """
 
     def __init__(self, *, fixed: bool = False, patience: int = 0) -> None:
@@ -71,6 +72,8 @@ class LossScale:
 
     def figures(self) -> dict[str, float]:
         """For the lines of ``metrics.jsonl``: the scale, and steps skipped so far."""
+        if self.fixed and not self.patience:
+            return {}
         skipped = {"skipped_steps": float(self.skipped.numpy())}
         return skipped if self.fixed else {"loss_scale": float(self.scale.numpy())} | skipped
 
@@ -89,6 +92,7 @@ class LossScale:
         self.good.assign(state["good"])
         self.skipped.assign(state["skipped"])
         self.row.assign(state["row"])
+        self.stuck.assign(-1)
 
 
 class ScaledSteps(Steps):
@@ -108,13 +112,17 @@ class ScaledSteps(Steps):
     def own_figures(self) -> dict[str, float]:
         return self._scaling.figures()
 
-    def not_finite(self) -> str | None:
-        stuck = int(self._scaling.stuck.numpy())
-        of_gradients = f"the gradients of step {stuck}, which no loss scale makes finite"
+    def not_finite(self) -> tuple[int, str] | None:
+        found, stuck = super().not_finite(), int(self._scaling.stuck.numpy())
+        if stuck < 0 or (found is not None and found[0] <= stuck):
+            return found
+        of_gradients = f"the gradients of step {stuck}"
         if self._scaling.patience:
             row = self._scaling.patience + 1
             of_gradients = f"a loss or gradient in each of {row} steps in a row, the last {stuck}"
-        return super().not_finite() or (None if stuck < 0 else of_gradients)
+        elif not self._scaling.fixed:
+            of_gradients += ", which no loss scale makes finite"
+        return stuck, of_gradients
 
     def _step(self, iterator: Iterator[Batch]) -> dict[str, tf.Tensor]:
         distribution = self._distribution

@@ -13,6 +13,7 @@ from harness.distribute.base import Distribution
 from harness.distribute.together import assign_here, copies_of
 from harness.errors import TrainingError
 from harness.model.assemble import stable_names
+from harness.train.rollbacks import NotFinite
 from harness.train.step import Steps
 
 MODEL, OPTIMIZER, SUMS = "model/", "optimizer/", "sums/"
@@ -83,31 +84,19 @@ def assign(
         assign_here(variable, tensors[prefix + name])
 
 
-def check_finite(tensors: Mapping[str, np.ndarray], step: int, prefix: str = "") -> None:
-    """Holds back weights with NaN or Inf: nothing broken is ever saved.
+def not_finite(tensors: Mapping[str, np.ndarray], step: int, prefix: str = "") -> NotFinite | None:
+    """The error that holds back weights with NaN or Inf: nothing broken is ever saved.
 
     Args:
+        step: steps done; the last of them gave such a value.
         prefix: only tensors whose names begin with it are looked at.
-
-    Raises:
-        TrainingError: a value of ``tensors`` is not finite.
     """
     for name, value in tensors.items():
         if not name.startswith(prefix) or not np.issubdtype(value.dtype, np.floating):
             continue
         if not np.isfinite(value).all():
-            raise not_finite(f"{name} at step {step}")
-
-
-def not_finite(where: str) -> TrainingError:
-    """The error that ends a run, also where ``training.nan`` has let it skip steps."""
-    return TrainingError(
-        "training met a value that is not finite",
-        got=f"NaN or Inf in {where}",
-        allowed="finite numbers",
-        action="lower the learning rate or set training.optimizer.clip_norm, then fork from the "
-        "last checkpoint, which holds only finite weights",
-    )
+            return NotFinite.at(max(0, step - 1), f"{name} at step {step}")
+    return None
 
 
 class Sums:

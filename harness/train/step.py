@@ -114,10 +114,11 @@ class Steps:
         """What these steps have to say of themselves beside the metrics."""
         return {}
 
-    def not_finite(self) -> str | None:
-        """Where a value was not finite that ends the training; None: nowhere."""
+    def not_finite(self) -> tuple[int, str] | None:
+        """At which step, and where, a value was not finite that ends the training; None: at
+        none."""
         bad = int(self.first_bad.numpy())
-        return None if bad < 0 else f"the loss of step {bad}"
+        return None if bad < 0 else (bad, f"the loss of step {bad}")
 
     def sums(self) -> dict[str, np.ndarray]:
         """What the metrics gathered since :meth:`set_sums`."""
@@ -136,6 +137,7 @@ class Steps:
         """Sets the counters, at a restore and at the beginning of a phase."""
         self.step.assign(step)
         self.phase_step.assign(phase_step)
+        self.first_bad.assign(-1)
 
     def set_rate_scale(self, scale: float) -> None:
         """Multiplies the learning rates of all steps from now on."""

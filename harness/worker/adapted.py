@@ -56,7 +56,8 @@ def adapt(
     named, ids = _named(model), {id(variable) for variable in changed}
     adapted = {name: variable for name, variable in named.items() if id(variable) in ids}
     tensors = state.snapshot(model.state(phase) | adapted, state.MODEL)
-    state.check_finite(tensors, step)
+    if (bad := state.not_finite(tensors, step)) is not None:
+        raise bad
     store.save(step, tensors, {"position": {"phase": phase}})
     update_record(paths, adapted={"step": step, "norms": len(changed) // 2})
     say(f"adabn: {len(changed) // 2} batch normalisations have the statistics of the target")

@@ -89,6 +89,7 @@ class Featured:
         self._entered, self._training, self._moved = False, True, False
         self._under_way: list[Entry] = []
         self._before, self._not_exact = before, not_exact
+        self._keys: dict[tuple[int, str], list[str]] = {}
         self._noted: dict[str, Any] = dict(before)
         self._lost = {split: one["lost"] for split, one in before.items() if "lost" in one}
         self.evaluator = Evaluator(model.from_features, model.task, self._distribution)
@@ -189,7 +190,7 @@ class Featured:
             for split in wanted.splits:
                 self._noted.pop(split, None)
         self._under_way = []
-        self._compare(wanted, entries, any(computed))
+        self._compare(wanted, phase, [entry.key for entry in entries], any(computed))
         if entries:
             again = None
             if self._choice.asked is None:
@@ -199,13 +200,13 @@ class Featured:
             self._noted |= {s: noted(entries, self._lost.get(s)) for s in wanted.splits}
         self._note(self._noted)
 
-    def _compare(self, wanted: Wanted, entries: list[Entry], computed: bool) -> None:
+    def _compare(self, wanted: Wanted, phase: int, keys: list[str], computed: bool) -> None:
         """Says that a phase which goes on does not read what it read before."""
-        if not self._goes_on:
-            return
-        keys = [entry.key for entry in entries]
         for split in wanted.splits:
-            before = self._before.get(split, {}).get("keys", [])
+            before = self._keys.get((phase, split), self._before.get(split, {}).get("keys", []))
+            self._keys[phase, split] = keys
+            if not self._goes_on:
+                continue
             if before != keys or (keys and computed):
                 how = "are computed anew" if keys else "are not read from the cache any more"
                 self._not_exact([f"features of the {split} examples {how}"])

@@ -114,6 +114,10 @@ class _Silent:
     def continues(self, step: int) -> None:
         """Rank 0 says it."""
 
+    def goes_back(self, step: int) -> None:
+        """Rank 0 says it."""
+        self._rhythm.begins()
+
     def phase(self, name: str, start: int, end: int) -> None:
         """Rank 0 says it."""
         self._rhythm.begins()

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.checkpoint.leftovers import discard_later
 from harness.deploy.evaluate import Evaluator
 from harness.model.arithmetic import computing_in
 from harness.runs.marks import mark_finished
@@ -21,6 +22,7 @@ from harness.train.parts import Parts
 from harness.train.plan import DROP_FACTOR
 from harness.train.plateau import Plateau
 from harness.train.position import Position
+from harness.train.rollbacks import RollBack, RollBacks
 from harness.train.scaling import SKIPPED_IN_A_ROW, LossScale
 from harness.worker.adapted import adapt
 from harness.worker.featured import Featured
@@ -77,7 +79,8 @@ def train_run(
         made.feeds.features = _features(
             paths, spec, made, outside, environment, attempt is not None
         )
-        trainer = Trainer(_parts(paths, spec, made, outside, stop))
+        rollbacks = _rollbacks(paths, spec.training, attempt, outside.watch.say)
+        trainer = Trainer(_parts(paths, spec, made, outside, stop, rollbacks))
         position = trainer.run()
         adapted = partial(adapt, paths, spec, made, trainer.leave_if_asked, outside.watch.say)
         figures = _final_figures(trainer, position, made, adapted)
@@ -115,8 +118,14 @@ def _features(
     )
 
 
-def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: StopSignals) -> Parts:
-    best = Best(spec.checkpoint.best.metric, spec.checkpoint.best.mode)
+def _parts(
+    paths: RunPaths,
+    spec: Spec,
+    made: Made,
+    outside: Outside,
+    stop: StopSignals,
+    rollbacks: RollBacks,
+) -> Parts:
     first = made.choice.distribution.topology.is_first
     training = spec.training
     arithmetic = Arithmetic(paths if first else None, training, outside.watch.say)
@@ -141,9 +150,10 @@ def _parts(paths: RunPaths, spec: Spec, made: Made, outside: Outside, stop: Stop
         scaling=_scaling(training),
         jit_compile=training.jit_compile,
         watched=arithmetic.watched,
-        best=best,
+        best=Best(spec.checkpoint.best.metric, spec.checkpoint.best.mode),
         early=_early(spec),
         plateau=_plateau(spec),
+        rollbacks=rollbacks,
         log_every=spec.logging.every,
         save_every=spec.checkpoint.every,
     )
@@ -230,10 +240,30 @@ def _plateau(spec: Spec) -> Plateau | None:
 
 def _scaling(training: Training) -> LossScale | None:
     """Float16 has too few small numbers for gradients; bfloat16 has those of float32."""
-    scaled, skips = training.precision == "mixed_float16", training.nan == "skip"
-    if not (scaled or skips):
+    scaled = training.precision == "mixed_float16"
+    if training.nan == "halt" and not scaled:
         return None
-    return LossScale(fixed=not scaled, patience=SKIPPED_IN_A_ROW if skips else 0)
+    patience = SKIPPED_IN_A_ROW if training.nan == "skip" else 0
+    return LossScale(fixed=not scaled, patience=patience)
+
+
+def _rollbacks(
+    paths: RunPaths, training: Training, attempt: Attempt | None, say: Callable[[str], None]
+) -> RollBacks:
+    """Rank 0 keeps them in the run's record."""
+    wanted = training.nan == "rollback"
+    if attempt is None:
+        return RollBacks(wanted)
+
+    def note(done: list[RollBack]) -> None:
+        attempt.fence.check()
+        update_record(paths, rollbacks=done)
+
+    def leave(step: int) -> None:
+        attempt.fence.check()
+        discard_later(paths.checkpoints, step, say)
+
+    return RollBacks(wanted, lambda: read_record(paths).get("rollbacks") or [], note, leave)
 
 
 def _early(spec: Spec) -> EarlyStopping | None:

@@ -45,6 +45,14 @@ class ProgressAndHeartbeat:
         self._attempt.from_step = self._attempt.step = step
         self.say(f"continues from the checkpoint of step {step}")
 
+    def goes_back(self, step: int) -> None:
+        """See the protocol."""
+        self._rhythm.begins()
+        self._attempt.step = step
+        self._attempt.from_step = min(self._attempt.from_step, step)
+        self._last = {}
+        self._beat(now=True)
+
     def phase(self, name: str, start: int, end: int) -> None:
         """See the protocol."""
         self._rhythm.begins()

@@ -13,6 +13,7 @@ import pytest
 from checkpoint_helpers import flip_bit, names, new_store
 
 from harness.checkpoint import DamagedCheckpoint
+from harness.checkpoint.leftovers import discard_later
 from harness.errors import ExitCode, StorageError
 from tests.unit.checkpoint_store_helpers import steps
 
@@ -26,6 +27,18 @@ def test_what_was_saved_is_restored(tmp_path):
     assert (restored.step, restored.path, restored.state) == (1200, path, state)
     assert (restored.metrics, restored.tensors, restored.skipped) == ({"val_loss": 0.25}, {}, ())
     assert names(store.folder) == ["step-00001200"] and said == []
+
+
+def test_those_after_a_step_go_where_a_run_goes_back_to_it(tmp_path):
+    store, said = new_store(tmp_path)
+    for step in (1, 2, 3):
+        store.save(step, {}, {})
+    (tmp_path / ".tmp-other-1-ab").mkdir()
+    discard_later(tmp_path, 1, said.append)
+    assert steps(store) == [1]
+    assert said == [f"removing step-0000000{n}: training went back to before it" for n in (2, 3)]
+    discard_later(tmp_path / "none", 1, said.append)
+    assert len(said) == 2 and (tmp_path / ".tmp-other-1-ab").exists()
 
 
 def test_without_any_checkpoint_restore_gives_none(tmp_path):

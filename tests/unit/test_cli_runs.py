@@ -151,6 +151,7 @@ class TestStatus:
             parent={"run_id": "p", "path": "/p", "step": 5, "checkpoint": "x"},
             exact=False,
             not_exact_because=["callback Mine has no state"],
+            rollbacks=[{"step": 9, "to_step": 8, "rate_scale": 0.5, "time": "t"}],
         )
         write_heartbeat(
             paths, attempt=1, step=30, total_steps=120, phase="head", epoch=2, loss=0.5,
@@ -168,6 +169,8 @@ class TestStatus:
             "Step 30 of 120 (25%), epoch 2 of phase head, attempt 1.",
             "Loss 0.5, 812 examples/s, about 10 min left, last sign of life 0 s ago.",
             "forked from p at step 5.",
+            "It went back once from step 9 to step 8, where a value was not finite; learning rates "
+            "are 0.5 of the spec's since.",
             "not exact: callback Mine has no state.",
         ):
             assert words in text

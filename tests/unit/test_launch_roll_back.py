@@ -137,6 +137,23 @@ def test_bringing_back_is_a_whole_undo(parent, bare):
         bring_back(parent, bare)
 
 
+def test_what_went_back_by_itself_after_that_step_had_not_done_so_yet(parent, bare):
+    """Of ``training.nan: rollback``; and it is there again once that is undone."""
+    first, second = ({"step": bad, "to_step": bad - 1, "rate_scale": 0.5} for bad in (16, 31))
+    state = {"position": {"step": 20}, "rollbacks": {"done": [first], "planned": 20}}
+    Store(parent.checkpoints, keep=9, access="private", log=print).save(25, {}, state)
+    save(parent, 30, best=10)
+    update_record(parent, rollbacks=[first, second])
+    roll_back(parent, 25, bare)
+    assert read_record(parent)["rollbacks"] == [first]
+    roll_back(parent, 10, bare)
+    assert read_record(parent)["rollbacks"] == []
+    bring_back(parent, bare)
+    assert read_record(parent)["rollbacks"] == [first]
+    bring_back(parent, bare)
+    assert read_record(parent)["rollbacks"] == [first, second]
+
+
 def test_what_a_run_has_gone_on_from_is_not_brought_back(parent, bare):
     roll_back(parent, 20, bare)
     end_attempt(parent, begin_attempt(parent, {}), "stopped", 20, 25)

@@ -80,7 +80,7 @@ def test_a_loss_that_is_not_finite_is_remembered_all_the_same() -> None:
     given[1]["image"][0] = np.inf
     one = stepper(LossScale())
     one.train(given)
-    assert one.steps.not_finite() == "the loss of step 1"
+    assert one.steps.not_finite() == (1, "the loss of step 1")
 
 
 def test_gradients_that_no_scale_makes_finite_are_an_end() -> None:
@@ -89,7 +89,8 @@ def test_gradients_that_no_scale_makes_finite_are_an_end() -> None:
     one = stepper(scale)
     one.train([poison(each, 0) for each in batches(3, ragged=False)])
     assert scale.to_json() == {"scale": 1.0, "good": 0, "skipped": 3, "row": 2}
-    assert one.steps.not_finite() == "the gradients of step 1, which no loss scale makes finite"
+    said = "the gradients of step 1, which no loss scale makes finite"
+    assert one.steps.not_finite() == (1, said)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_too_many_in_a_row_are_an_end_and_others_are_not() -> None:
     assert one.steps.not_finite() is None
     one.train([bad, bad, bad, bad, bad])
     said = "a loss or gradient in each of 4 steps in a row, the last 11"
-    assert one.steps.not_finite() == said
+    assert one.steps.not_finite() == (11, said)
 
 
 def test_with_float16_the_scale_falls_before_steps_are_counted() -> None:
@@ -173,4 +174,27 @@ def test_with_float16_the_scale_falls_before_steps_are_counted() -> None:
     assert scale.to_json() == {"scale": 1.0, "good": 0, "skipped": 4, "row": 2}
     assert one.steps.not_finite() is None
     one.train([bad])
-    assert one.steps.not_finite() == "a loss or gradient in each of 3 steps in a row, the last 4"
+    said = "a loss or gradient in each of 3 steps in a row, the last 4"
+    assert one.steps.not_finite() == (4, said)
+
+
+@pytest.mark.parametrize(("what", "where"), [("gradient", "gradients"), ("loss", "loss")])
+@pytest.mark.parametrize("accumulate", [1, 4])
+def test_for_going_back_the_first_bad_step_is_seen(accumulate: int, what: str, where: str) -> None:
+    """That of ``training.nan: rollback`` with float32: with no figures of its own, and anew once
+    the counters are set, as where the run has gone back."""
+    given = batches(4, ragged=False)
+    bad = poison(given[2], 0)
+    if what == "loss":
+        bad = {name: rows.copy() for name, rows in given[2].items()}
+        bad["image"][1] = np.inf
+    scale = LossScale(fixed=True)
+    one = stepper(scale, accumulate=accumulate)
+    one.train(given[:2])
+    assert one.steps.not_finite() is None
+    one.train([bad, bad])
+    assert one.steps.not_finite() == (2, f"the {where} of step 2")
+    assert one.steps.own_figures() == {}
+    one.steps.set_position(2, 2)
+    scale.from_json(scale.to_json())
+    assert one.steps.not_finite() is None

@@ -5,15 +5,14 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.horovod_here import need_horovod
-from tests.local.rank_helpers import assert_all, run_ranks
+from tests.local.rank_helpers import Ended, assert_all, run_ranks, run_workers
+from tests.local.rollback_helpers import write
 from tests.local.training_helpers import (
     CLASSES,
     assert_equal_losses,
@@ -24,69 +23,8 @@ from tests.local.training_helpers import (
     final_tensors,
     lines,
     record,
-    write_spec,
 )
 
-# From a step on the loss of one row is not a number as long as the rate is high: of the first
-# replica only, if there are more.  The callback sends its process signals, each once: where the
-# training has begun so often in this process, and so many steps are done.
-BREAKS = """
-AT, ABOVE = {bad}
-import os, pathlib
-import tensorflow as tf
-import tf_keras
-from harness.plugins import register
-
-OPTIMIZER = []
-
-class Breaks(tf_keras.layers.Layer):
-    def __init__(self, draws):
-        super().__init__()
-        self.draws = draws
-
-    def call(self, x, training=False):
-        if not training:
-            return x
-        bad = tf.logical_and(self.draws.step >= AT, OPTIMIZER[0].learning_rate > ABOVE)
-        bad = tf.logical_and(bad, tf.equal(self.draws.distribution.replica(), 0))
-        first = tf.cast(tf.equal(tf.range(tf.shape(x)[0]), 0), x.dtype)[:, None]
-        return x * (1.0 + first * tf.where(bad, float("nan"), 0.0))
-
-@register("head", "breaks")
-def breaks(features, outputs, draws):
-    return Breaks(draws)(tf_keras.layers.Dense(outputs)(features))
-
-@register("callback", "ends")
-class Ends(tf_keras.callbacks.Callback):
-    def __init__(self, ends, folder):
-        super().__init__()
-        self.ends, self.folder, self.times = ends, pathlib.Path(folder), 0
-
-    def set_model(self, model):
-        super().set_model(model)
-        OPTIMIZER[:] = [model.optimizer]
-
-    def on_train_begin(self, logs=None):
-        self.times += 1
-        self.look()
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.look()
-
-    def look(self):
-        done = int(self.model.optimizer.iterations.numpy())
-        for begun, at, number in self.ends:
-            mark = self.folder / f"mark-{begun}-{at}"
-            if (self.times, done) == (begun, at) and not mark.exists():
-                mark.touch()
-                os.kill(os.getpid(), number)
-
-    def get_state(self):
-        return dict()
-
-    def set_state(self, state):
-        pass
-"""
 UNFROZEN = [
     {"name": "one", "epochs": 3, "learning_rate": 0.01},
     {"name": "two", "epochs": 1, "learning_rate": 0.003, "unfreeze": "all"},
@@ -101,33 +39,6 @@ def data(tmp_path_factory, write_pictures) -> Path:
     return folder
 
 
-def write(
-    folder: Path,
-    backbone: Path,
-    data: Path,
-    bad: tuple[int, float] = (7, 0.003),
-    ends: Sequence[tuple[int, int, int]] = (),
-    **more: Any,
-) -> Path:
-    """A run of two phases of 12 steps.
-
-    Args:
-        bad: step from which on the loss is not finite, and the rate above which it is so.
-        ends: (beginning of the training in a process, steps done, signal) of the callback.
-    """
-    folder.mkdir(exist_ok=True)
-    options = {"ends": [list(map(int, each)) for each in ends], "folder": str(folder)}
-    changes = {
-        "plugins": [str(folder / "breaks.py")],
-        "head": {"plugin": "plugin:breaks"},
-        "training.callbacks": [{"plugin": "ends", "options": options}],
-        "training.nan": "rollback",
-        "logging.every": "1 steps",
-    }
-    (folder / "breaks.py").write_text(BREAKS.replace("{bad}", repr(bad)))
-    return write_spec(folder, backbone, data, **changes | more)
-
-
 def command(spec: Path) -> list[str]:
     return ["run", str(spec), "--run-dir", str(spec.parent / "run")]
 
@@ -140,6 +51,11 @@ def finished(spec: Path, *more: str) -> str:
 
 def went(spec: Path) -> list[tuple[int, int, float]]:
     return [(one["step"], one["to_step"], one["rate_scale"]) for one in record(spec)["rollbacks"]]
+
+
+def assert_finite(spec: Path) -> None:
+    for name, tensor in final_tensors(spec.parent / "run").items():
+        assert np.isfinite(tensor).all(), name
 
 
 @pytest.fixture(scope="module")
@@ -162,8 +78,7 @@ def test_a_run_gets_past_it_with_lower_rates(undisturbed: Path) -> None:
     assert rates[24] == (pytest.approx(0.00075), 2)
     assert all(np.isfinite(line["loss"]) for line in told)
     assert len(curve(undisturbed.parent / "run")) == len(told)
-    for name, tensor in final_tensors(undisturbed.parent / "run").items():
-        assert np.isfinite(tensor).all(), name
+    assert_finite(undisturbed)
     code, out, _ = call("status", str(undisturbed.parent / "run"))
     assert code == 0
     assert "It went back 2 times, the last time from step 7 to step 6, where a value was not" in out
@@ -246,6 +161,14 @@ def test_before_the_first_save_it_begins_anew(tmp_path, tiny_backbone, data) -> 
     assert went(spec) == [(1, 0, 0.5)]
 
 
+def test_a_weight_that_is_not_finite_is_never_saved(tmp_path, tiny_backbone, data) -> None:
+    spec = write(tmp_path, tiny_backbone, data, (7, 0.006), hidden=True)
+    err = finished(spec)
+    assert "/seen at step 9: goes back from step 8 to the checkpoint of step 6" in err
+    assert went(spec) == [(8, 6, 0.5)]
+    assert_finite(spec)
+
+
 def test_five_times_in_vain_it_fails(tmp_path, tiny_backbone, data) -> None:
     spec = write(tmp_path, tiny_backbone, data, (7, 0.0))
     code, _, err = call(*command(spec))
@@ -255,22 +178,32 @@ def test_five_times_in_vain_it_fails(tmp_path, tiny_backbone, data) -> None:
     assert went(spec) == [(7, 6, 0.5**count) for count in range(1, 6)]
     assert (tmp_path / "run" / "FAILED").exists()
     assert max(checkpoint_steps(tmp_path / "run")) == 6
-    for name, tensor in final_tensors(tmp_path / "run").items():
-        assert np.isfinite(tensor).all(), name
+    assert_finite(spec)
     code, _, err = call(*command(spec))
     assert code == 1, "the same command begins no new row"
     assert len(went(spec)) == 5
 
 
-@pytest.mark.parametrize("how", ["horovod", "mirrored"])
-def test_all_replicas_go_back_together(how, tmp_path, tiny_backbone, data, undisturbed) -> None:
-    spec = write(tmp_path, tiny_backbone, data)
+@pytest.mark.parametrize("how", ["horovod", "multiworker", "mirrored"])
+def test_all_replicas_go_back_together_and_a_kill_changes_nothing(
+    how, tmp_path, tiny_backbone, data, undisturbed
+) -> None:
     if how == "horovod":
         need_horovod("gloo")
-        assert_all(
-            run_ranks(tmp_path / "logs", 2, *command(spec), "-o", "cluster.strategy=horovod")
-        )
-    else:
-        finished(spec, "-o", "cluster.strategy=mirrored", "-o", "cluster.replicas_per_rank=2")
-    assert went(spec) == went(undisturbed)
-    assert_equal_losses(spec.parent / "run", undisturbed.parent / "run")
+
+    def ended(spec: Path) -> list[Ended]:
+        asked = [*command(spec), "-o", f"cluster.strategy={how}"]
+        if how == "mirrored":
+            return [Ended(*call(*asked, "-o", "cluster.replicas_per_rank=2"))]
+        run = run_ranks if how == "horovod" else run_workers
+        return run(tmp_path / "logs", 2, *asked)
+
+    whole = write(tmp_path / "whole", tiny_backbone, data)
+    killed = write(tmp_path / "killed", tiny_backbone, data, ends=[(2, 6, signal.SIGKILL)])
+    assert_all(ended(whole))
+    assert {one.code for one in ended(killed)} != {0}
+    assert len(went(killed)) == 1
+    assert_all(ended(killed))
+    assert went(whole) == went(killed) == went(undisturbed)
+    assert_equal_losses(whole.parent / "run", undisturbed.parent / "run")
+    assert_same_result(whole.parent / "run", killed.parent / "run")

@@ -19,8 +19,8 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
 
 
 def content(paths: RunPaths) -> dict[str, bytes]:
-    """Every file of a run but its lock files and the account of attempts."""
-    known = (paths.lock, paths.submit_lock, paths.attempts)
+    """Every file of a run but its lock files, the account of attempts and the record before."""
+    known = (paths.lock, paths.submit_lock, paths.attempts, paths.record_before)
     return {
         str(path.relative_to(paths.root)): path.read_bytes()
         for path in paths.root.rglob("*")
